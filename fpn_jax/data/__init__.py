@@ -1,0 +1,1 @@
+"""Records and batches, in NumPy and grain; never touches a device."""

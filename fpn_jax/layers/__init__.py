@@ -1,0 +1,1 @@
+"""Small Flax modules: whatever has parameters or randomness."""

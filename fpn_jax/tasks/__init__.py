@@ -1,0 +1,1 @@
+"""What is learned: loss and metrics of predictions against a batch."""
