@@ -1,1 +1,1 @@
-"""The one-file HTML report of a run."""
+"""The report of a run: one HTML file that opens without a network."""

@@ -1,0 +1,110 @@
+"""VGG: Very Deep Convolutional Networks for Image Recognition, arXiv 1409.1556."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fpn_jax.errors import InputError
+from fpn_jax.layers.conv import conv
+from fpn_jax.layers.norm import norm
+from fpn_jax.ops.pooling import max_pool
+from fpn_jax.pyramid import Pyramid
+
+LEVELS = (1, 2, 3, 4, 5)
+WIDENING = (1, 2, 4, 8, 8)
+
+
+class Stage(nn.Module):
+    """3 × 3 convolutions of one resolution, each with its ReLU, and a max-pool.
+
+    Attributes:
+      num_convs: Number of convolutions.
+      features: Channels of each.
+      batch_norm: Whether each is batch-normalized.
+      dtype: Type to compute in; parameters are float32.
+      axis_name: Mapped axis over which batch statistics are averaged in training.
+    """
+
+    num_convs: int
+    features: int
+    batch_norm: bool
+    dtype: jnp.dtype
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Returns `[B, ceil(H / 2), ceil(W / 2), features]`."""
+        for index in range(1, self.num_convs + 1):
+            x = conv(
+                self.features, 3, dtype=self.dtype, name=f"conv{index}", use_bias=True
+            )(x)
+            x = norm(
+                "batch" if self.batch_norm else "none",
+                train=train,
+                dtype=self.dtype,
+                axis_name=self.axis_name,
+                name=f"norm{index}",
+            )(x)
+            x = nn.relu(x)
+        return max_pool(x, window=2, stride=2, padding="SAME")
+
+
+class VGG(nn.Module):
+    """A VGG network without its classifier (Simonyan & Zisserman, arXiv 1409.1556).
+
+    Level `l` is the map after the `l`-th max-pool. Stages that no level asks for are
+    not built. Differs from the paper: an odd map's last cell is pooled alone, so that
+    sizes are `ceil(H / 2**l)`; flooring implementations drop it, and agree at sizes
+    that are multiples of the coarsest stride.
+
+    Attributes:
+      stage_sizes: Number of convolutions of each of the five stages.
+      batch_norm: Whether every convolution is batch-normalized; it keeps its bias.
+      width: Channels of the first stage; the others have 2, 4, 8 and 8 times as many.
+      levels: Levels to return, out of 1 to 5.
+      dtype: Type to compute in; parameters are float32.
+      axis_name: Mapped axis over which batch statistics are averaged in training.
+    """
+
+    stage_sizes: tuple[int, int, int, int, int]
+    batch_norm: bool
+    width: int = 64
+    levels: tuple[int, ...] = (2, 3, 4, 5)
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    def __post_init__(self):
+        if self.width < 1:
+            raise InputError(f"width is {self.width}; VGG needs at least 1 channel")
+        if not self.levels or not set(self.levels) <= set(LEVELS):
+            raise InputError(
+                f"levels are {tuple(self.levels)}; VGG has one or more of {LEVELS}"
+            )
+        super().__post_init__()
+
+    @property
+    def channels(self) -> dict[int, int]:
+        """Level → number of channels, for the levels that are returned."""
+        return {
+            level: self.width * WIDENING[level - 1] for level in sorted(self.levels)
+        }
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> Pyramid:
+        """Returns the maps of `levels`.
+
+        Args:
+          x: Normalized images, `[B, H, W, 3]`.
+          train: Whether batch statistics are used and the running averages updated.
+        """
+        pyramid = {}
+        for level in range(1, max(self.levels) + 1):
+            x = pyramid[level] = Stage(
+                num_convs=self.stage_sizes[level - 1],
+                features=self.width * WIDENING[level - 1],
+                batch_norm=self.batch_norm,
+                dtype=self.dtype,
+                axis_name=self.axis_name,
+                name=f"stage{level}",
+            )(x, train=train)
+        return {level: pyramid[level] for level in sorted(self.levels)}

@@ -1,0 +1,186 @@
+"""A config's shape: resolving the choices in it, storing it, comparing two of them.
+
+Values are read in `experiment.py` alone; here a config is only a nested dict.
+"""
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from fpn_jax import errors
+from fpn_jax.errors import InputError
+
+SOURCES = ("drawn", "folder", "tfds")
+"""The choices of `data.source`; each has its own dict below `data`."""
+
+MAY_CHANGE = ("data.root", "data.num_threads", "data.num_workers")
+"""Keys in which a resumed run may differ from its beginning: no batch depends on them.
+"""
+
+
+def resolve(
+    config: ml_collections.ConfigDict,
+    overridden: frozenset[str],
+    accepts: Mapping[str, Callable[[str], frozenset[str]]],
+) -> tuple[dict[str, Any], list[str]]:
+    """Returns the config of this run, in which every key that is left has an effect.
+
+    Where the command line chooses another `neck.name` than the file's, the keys that
+    only the file's own neck takes are left out; likewise the dicts of sources that are
+    not chosen, and `train.epochs` where the command line gives `train.total_steps`.
+
+    Args:
+      config: What the config file and the command line gave.
+      overridden: Dotted keys that the command line set.
+      accepts: Part of the model, such as `"neck"`, → name → keys that it takes.
+
+    Returns:
+      The resolved config, and a line for each key that was left out.
+
+    Raises:
+      InputError: A choice is unknown, or a key was set that has no effect.
+    """
+    resolved, notes = copy.deepcopy(config.to_dict()), []
+    data = resolved["data"]
+    if data["source"] not in SOURCES:
+        raise errors.unknown("data.source", data["source"], SOURCES)
+    for source in SOURCES:
+        if source != data["source"]:
+            _refuse_set(overridden, f"data.{source}.", f"data.source is {data['source']}")
+            data.pop(source, None)
+    if data["source"] == "drawn" and data["root"]:
+        raise InputError(
+            f"data.root is {data['root']!r}, but drawn data has no files; "
+            f"add --config.data.source=folder or tfds"
+        )
+    _resolve_length(resolved["train"], overridden)
+    for part, accepted in accepts.items():
+        chosen = resolved[part]
+        takes = accepted(chosen["name"])
+        if f"{part}.name" not in overridden:
+            continue
+        dropped = [key for key in chosen if key != "name" and key not in takes]
+        for key in dropped:
+            _refuse_set(overridden, f"{part}.{key}", f"{part}.name is {chosen['name']}")
+            del chosen[key]
+        if dropped:
+            notes.append(
+                f"{part} {chosen['name']!r} takes no {', '.join(dropped)}: left out"
+            )
+    return resolved, notes
+
+
+def _refuse_set(overridden: frozenset[str], prefix: str, because: str) -> None:
+    for key in sorted(overridden):
+        if key.startswith(prefix):
+            raise InputError(f"--config.{key} has no effect, because {because}")
+
+
+def _resolve_length(train: dict[str, Any], overridden: frozenset[str]) -> None:
+    """Leaves one of `total_steps` and `epochs`; the command line goes before the file."""
+    keys = ("total_steps", "epochs")
+    given = [key for key in keys if train[key] is not None]
+    on_command_line = [key for key in given if f"train.{key}" in overridden]
+    if len(given) == 2 and len(on_command_line) == 1:
+        given = on_command_line
+    if len(given) != 1:
+        raise InputError(
+            f"train.total_steps is {train['total_steps']} and train.epochs is "
+            f"{train['epochs']}; give exactly one of them"
+        )
+    for key in keys:
+        if key not in given:
+            train[key] = None
+
+
+def save(config: Mapping[str, Any], path: Path) -> None:
+    """Writes a config as JSON."""
+    path.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def load(stored: Mapping[str, Any]) -> ml_collections.FrozenConfigDict:
+    """Returns a stored config as it was, lists of JSON being tuples again."""
+
+    def with_tuples(value):
+        if isinstance(value, Mapping):
+            return {key: with_tuples(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return tuple(with_tuples(item) for item in value)
+        return value
+
+    return ml_collections.FrozenConfigDict(with_tuples(stored))
+
+
+def as_json(config: ml_collections.FrozenConfigDict) -> dict[str, Any]:
+    """Returns what JSON will give back: tuples are lists."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns dotted key → value.
+
+    Example:
+      >>> flat({"data": {"root": "", "image_size": 64}})
+      {'data.root': '', 'data.image_size': 64}
+    """
+    flattened = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flattened |= flat(value, f"{prefix}{key}.")
+        else:
+            flattened[prefix + key] = value
+    return flattened
+
+
+def refuse_other(stored: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
+    """Refuses to go on with a run under another config.
+
+    Raises:
+      InputError: The configs differ in a key that matters; names each, with both
+        values.
+    """
+    before, after = flat(stored), flat(now)
+    differing = [
+        f"{key} is {before.get(key, 'absent')!r} there and "
+        f"{after.get(key, 'absent')!r} now"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key) and key not in MAY_CHANGE
+    ]
+    if differing:
+        shown = "; ".join(differing[:4])
+        more = f"; and {len(differing) - 4} more" if len(differing) > 4 else ""
+        raise InputError(
+            f"{where} holds a run of another config: {shown}{more}\n"
+            f"take another --workdir, or the config of that run"
+        )
+
+
+def explain(error: Exception, argv: list[str], load_file: Callable) -> InputError:
+    """Returns a sentence for an error that config_flags raised while parsing.
+
+    Args:
+      error: What was raised.
+      argv: The command line.
+      load_file: Gives the config of a `--config` value, without overrides.
+    """
+    chosen = next((a.split("=", 1)[1] for a in argv if a.startswith("--config=")), None)
+    try:
+        config = load_file(chosen) if chosen else None
+    except Exception as reason:
+        last_line = str(reason).strip().splitlines()[-1].strip(" '\"")
+        return InputError(f"--config={chosen} cannot be loaded: {last_line}")
+    for argument in argv[1:]:
+        key = argument.removeprefix("--").removeprefix("no").split("=", 1)[0]
+        if config is None or not key.startswith("config."):
+            continue
+        place, here = config, "config"
+        for name in key.split(".")[1:]:
+            if not isinstance(place, ml_collections.ConfigDict) or name not in place:
+                choices = list(place) if hasattr(place, "keys") else []
+                return errors.unknown(f"key --{here}.", name, choices)
+            place, here = place[name], f"{here}.{name}"
+    return InputError(" ".join(str(error).split()))

@@ -1,0 +1,244 @@
+"""From a config to a run: the only reader of a config's values."""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from fpn_jax import backbones, heads, necks
+from fpn_jax import config as configs
+from fpn_jax.data import augment, pipeline
+from fpn_jax.data.drawn import DrawnSource
+from fpn_jax.data.folder import FolderSource
+from fpn_jax.data.records import SPLITS, Source
+from fpn_jax.data.tfds import TfdsSource
+from fpn_jax.errors import InputError, unknown
+from fpn_jax.model import PyramidModel, check_image_size
+from fpn_jax.ops import mixing
+from fpn_jax.tasks.classification import Classification
+from fpn_jax.train import loop, optimizer, parallel, state, steps
+from fpn_jax.train.evaluation import Evaluation
+from fpn_jax.train.evaluation import evaluate as evaluate_batches
+
+Config = ml_collections.FrozenConfigDict
+ROOMS = {"backbone": backbones, "neck": necks, "head": heads}
+DTYPES = ("float32", "bfloat16")
+
+
+def resolve(config: ml_collections.ConfigDict, overridden: frozenset[str]) -> Config:
+    """Returns the config of this run, complete and with nothing that has no effect.
+
+    Args:
+      config: From the config file and the command line.
+      overridden: Dotted keys that the command line set.
+
+    Raises:
+      InputError: A choice is unknown, or a key was set that has no effect.
+    """
+    accepts = {part: room.accepts for part, room in ROOMS.items()}
+    resolved, notes = configs.resolve(config, overridden, accepts)
+    for note in notes:
+        print(note)
+    return configs.load(resolved)
+
+
+def source(config: Config, split: str) -> Source:
+    """Returns the records of one split.
+
+    Raises:
+      InputError: The split or its files are not there; names what is.
+    """
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    data = config.data
+    if data.source == "drawn":
+        drawn = dict(data.drawn)
+        records = {name: drawn.pop(f"{name}_records") for name in SPLITS}
+        return DrawnSource(split, records[split], data.image_size, **drawn)
+    if data.source == "folder":
+        if not data.root:
+            raise InputError(
+                "data.root is empty; give the folder of the photographs, which holds "
+                "Train/Validate/Test × Cat/Dog: --config.data.root=DIR"
+            )
+        return FolderSource(
+            data.root, split, background=data.background, **data.folder
+        )
+    return TfdsSource(split=split, data_dir=data.root or None, **data.tfds)
+
+
+def read_options(config: Config) -> pipeline.Options:
+    """Returns how this process reads records."""
+    return pipeline.Options(
+        on_bad_file=config.data.on_bad_file,
+        num_threads=config.data.num_threads,
+        num_workers=config.data.num_workers,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
+def build_model(config: Config, num_classes: int) -> PyramidModel:
+    """Returns the model that the config names.
+
+    Raises:
+      InputError: A name, an argument or a value is not understood.
+    """
+    if config.model.dtype not in DTYPES:
+        raise unknown("model.dtype", config.model.dtype, DTYPES)
+    given = {
+        "dtype": jnp.dtype(config.model.dtype),
+        "axis_name": steps.AXIS,
+        "num_classes": num_classes,
+    }
+    parts = {}
+    for part, room in ROOMS.items():
+        arguments = dict(config[part])
+        name = arguments.pop("name")
+        taken = {key: given[key] for key in given if key in room.accepts(name)}
+        parts[part] = room.build(name, **(arguments | taken))
+    model = PyramidModel(**parts, mean=config.model.mean, std=config.model.std)
+    size = config.data.image_size
+    check_image_size((size, size), model.backbone.levels)
+    return model
+
+
+def check_batch(config: Config) -> None:
+    """Refuses a global batch that the devices or the accumulation do not divide.
+
+    Raises:
+      InputError: Names the sizes that would do.
+    """
+    per_device = parallel.batch_size_per_device(config.data.global_batch_size)
+    accumulation = config.train.accumulation_steps
+    if accumulation < 1 or per_device % accumulation:
+        raise InputError(
+            f"train.accumulation_steps is {accumulation}, which does not divide the "
+            f"{per_device} images of a device"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Everything that a config and its classes decide, before any of it runs.
+
+    Attributes:
+      config: The resolved config.
+      classes: Names of the classes.
+    """
+
+    config: Config
+    classes: tuple[str, ...]
+
+    @functools.cached_property
+    def model(self) -> PyramidModel:
+        """The model."""
+        return build_model(self.config, len(self.classes))
+
+    @functools.cached_property
+    def task(self) -> Classification:
+        """What is learned."""
+        return Classification(num_classes=len(self.classes), **self.config.task)
+
+    @functools.cached_property
+    def eval_transform(self):
+        """Image of any size → the crop that is evaluated."""
+        data = self.config.data
+        return augment.build_eval(data.image_size, data.crop_fraction)
+
+    @functools.cached_property
+    def eval_step(self):
+        """The mapped evaluation step."""
+        return parallel.map_eval_step(
+            steps.make_eval_step(self.model.apply, self.task.metrics)
+        )
+
+    def optimizer(self, total_steps: int):
+        """Returns the gradient transformation and the learning-rate schedule."""
+        arguments = dict(self.config.optimizer)
+        return optimizer.build(
+            arguments.pop("name"), total_steps=total_steps, **arguments
+        )
+
+    def train_step(self, transformation):
+        """Returns the mapped train step."""
+        mix = dict(self.config.mix)
+        mixes = mix["mixup_alpha"] or mix["cutmix_alpha"]
+        return parallel.map_train_step(
+            steps.make_train_step(
+                self.model.apply,
+                self.task.loss,
+                transformation,
+                mix=functools.partial(mixing.mix, **mix) if mixes else None,
+                accumulation_steps=self.config.train.accumulation_steps,
+                ema_decay=self.config.train.ema_decay,
+            )
+        )
+
+    def total_steps(self, records: int) -> int:
+        """Returns the length of the run over a training split of so many records."""
+        train = self.config.train
+        if train.total_steps is not None:
+            return train.total_steps
+        return math.ceil(train.epochs * records / self.config.data.global_batch_size)
+
+    def plan(self, records: int, learning_rate) -> loop.Plan:
+        """Returns when the loop does what.
+
+        Args:
+          records: Number of records in the training split.
+          learning_rate: The optimizer's schedule.
+        """
+        train, batch_size = self.config.train, self.config.data.global_batch_size
+        return loop.Plan(
+            total_steps=self.total_steps(records),
+            evaluate_every_steps=(
+                train.evaluate_every_steps or math.ceil(records / batch_size)
+            ),
+            log_every_steps=train.log_every_steps,
+            early_stopping_evaluations=train.early_stopping_evaluations,
+            monitor=self.task.monitor,
+            images_per_step=batch_size,
+            learning_rate=learning_rate,
+        )
+
+    def train_batches(self, records: Source, start_step: int) -> pipeline.Batches:
+        """Returns this process's share of the training batches from a step on."""
+        data = self.config.data
+        return pipeline.train_batches(
+            records,
+            augment.build_train(data.image_size, **self.config.augment),
+            global_batch_size=data.global_batch_size,
+            seed=self.config.train.seed,
+            start_step=start_step,
+            options=read_options(self.config),
+        )
+
+    def initial_state(self, transformation) -> state.TrainState:
+        """Returns the state before the first step; jit- and eval_shape-friendly."""
+        size = self.config.data.image_size
+        image = jnp.zeros((1, size, size, 3), jnp.uint8)
+        return state.create(
+            lambda rng: self.model.init(rng, image, train=False),
+            transformation,
+            seed=self.config.train.seed,
+            with_ema=self.config.train.ema_decay > 0,
+        )
+
+    def evaluate(self, variables: Any, records: Source) -> tuple[Evaluation, dict]:
+        """Returns the evaluation of a split, and the bad files it went without."""
+        batches = pipeline.eval_batches(
+            records,
+            self.eval_transform,
+            image_size=self.config.data.image_size,
+            global_batch_size=self.config.data.global_batch_size,
+            options=read_options(self.config),
+        )
+        try:
+            return evaluate_batches(self.eval_step, variables, batches), batches.skipped
+        finally:
+            batches.close()

@@ -1,0 +1,130 @@
+"""The command line: `python -m fpn_jax.main --config=configs/fpn.py --workdir=DIR`.
+
+The only flags of the project. Exit codes: 0 done, or stopped and resumable; 1 done, but
+something in the data was bad, or the training failed; 2 the command line, the config or
+a path cannot be used.
+"""
+
+import os
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from fpn_jax import config as configs
+from fpn_jax.errors import InputError
+
+TAKES = {
+    "train": {"config", "workdir"},
+    "check": {"config"},
+    "evaluate": {"workdir", "checkpoint", "split", "data_root"},
+    "predict": {"workdir", "checkpoint", "input", "output"},
+    "export": {"workdir", "checkpoint", "output"},
+}
+"""Mode → flags that it takes; of these `NEEDS` have no default."""
+NEEDS = ("config", "workdir", "input", "output")
+
+config_flags.DEFINE_config_file("config", None, "Config file, as configs/fpn.py:smoke.")
+flags.DEFINE_enum("mode", "train", list(TAKES), "What to do.")
+flags.DEFINE_string("workdir", None, "Folder of the run.")
+flags.DEFINE_string("split", "validate", "train, validate or test.")
+flags.DEFINE_string("data_root", None, "Other data than the run was trained on.")
+flags.DEFINE_string("checkpoint", "best", "best, latest, or a step.")
+flags.DEFINE_multi_string("input", None, "A file, folder or glob; repeatable.")
+flags.DEFINE_string("output", None, "predict: .csv or .json; export: .stablehlo.")
+flags.DEFINE_bool("distributed", False, "Find the other processes: TPU, SLURM, MPI.")
+flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, to start by hand.")
+flags.DEFINE_integer("num_processes", None, "With --coordinator: how many.")
+flags.DEFINE_integer("process_id", None, "With --coordinator: which one.")
+FLAGS = flags.FLAGS
+
+
+def _config_of_file(value: str):
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_file("config", None, "", flag_values=values)
+    values(["main", f"--config={value}"])
+    return holder.value
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Parses the flags; every mistake in them is one or two lines and exit code 2."""
+    try:
+        rest = FLAGS(argv)
+        if FLAGS.config is not None:
+            # A file that cannot be loaded raises only where it is looked at.
+            FLAGS.config.to_dict()
+        return rest
+    except Exception as error:
+        sentence = configs.explain(error, argv, _config_of_file)
+        raise SystemExit(_say(sentence)) from None
+
+
+def _say(sentence: object) -> int:
+    print(f"fpn_jax: {sentence}", file=sys.stderr)
+    return 2
+
+
+def _check_flags(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise InputError(f"argument {argv[1]!r} is not understood; see --help")
+    for name in sorted(set().union(*TAKES.values())):
+        given = getattr(FLAGS, name) is not None and FLAGS[name].present
+        if given and name not in TAKES[FLAGS.mode]:
+            modes = [mode for mode, takes in TAKES.items() if name in takes]
+            raise InputError(
+                f"--mode={FLAGS.mode} takes no --{name}; it is for {', '.join(modes)}"
+            )
+        if name in NEEDS and name in TAKES[FLAGS.mode] and not given:
+            raise InputError(f"--mode={FLAGS.mode} needs --{name}")
+
+
+def _start_runtime() -> None:
+    # Before JAX starts its backend. XLA's default sends single convolutions on a CPU to
+    # a library whose weight gradient is several times slower; the user's flags win.
+    faster = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
+    os.environ["XLA_FLAGS"] = f"{faster} {os.environ.get('XLA_FLAGS', '')}".strip()
+    # Fewer threads than this, and steps of simulated devices wait for ever.
+    simulated = int(os.environ.get("JAX_NUM_CPU_DEVICES", "1"))
+    if simulated > 1:
+        os.environ.setdefault("NPROC", str(max(16, 2 * simulated)))
+    logging.set_verbosity(logging.ERROR)
+    import jax
+
+    if FLAGS.coordinator:
+        jax.distributed.initialize(
+            FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id
+        )
+    elif FLAGS.distributed:
+        jax.distributed.initialize()
+
+
+def _run() -> int:
+    # JAX is imported here, after the environment that it reads is set.
+    from fpn_jax import experiment, export, predict, run
+
+    if FLAGS.mode in ("train", "check"):
+        overridden = config_flags.get_override_values(FLAGS["config"])
+        config = experiment.resolve(FLAGS.config, frozenset(overridden))
+        if FLAGS.mode == "check":
+            return run.check(config)
+        return run.train(config, FLAGS.workdir)
+    trained = run.load(FLAGS.workdir, FLAGS.checkpoint)
+    if FLAGS.mode == "evaluate":
+        return run.evaluate(trained, FLAGS.split, FLAGS.data_root)
+    if FLAGS.mode == "predict":
+        return predict.run(trained.classifier(), FLAGS.input, FLAGS.output)
+    return export.run(trained.classifier(), FLAGS.output)
+
+
+def main(argv: list[str]) -> int:
+    """Runs one mode and returns the exit code."""
+    try:
+        _check_flags(argv)
+        _start_runtime()
+        return _run()
+    except InputError as error:
+        return _say(error)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)

@@ -1,0 +1,137 @@
+"""Feature Pyramid Networks for Object Detection, arXiv 1612.03144."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fpn_jax import errors
+from fpn_jax.layers.conv import LECUN_UNIFORM, ConvNorm
+from fpn_jax.layers.norm import check_norm
+from fpn_jax.ops.pooling import max_pool
+from fpn_jax.ops.upsampling import resize_nearest
+from fpn_jax.pyramid import Pyramid, select_levels
+
+EXTRAS = ("max_pool", "conv")
+UPSAMPLINGS = {"nearest": resize_nearest}
+
+
+class FPN(nn.Module):
+    """Gives every level of a pyramid the meaning of the coarser ones.
+
+    `M_l = lateral_l(C_l) + upsample(M_{l+1})` and `P_l = smooth_l(M_l)`, with 1 × 1
+    laterals and 3 × 3 smoothing (Lin et al., arXiv 1612.03144). The coarser map is
+    upsampled to the lateral's own size, so any image size works.
+
+    Attributes:
+      width: Channels of every level of the result.
+      levels: Levels to use; None uses all that are given.
+      extra_levels: Number of levels to add above the coarsest one.
+      extra: How they are made, each from the one before: "max_pool" takes every other
+        cell (the paper's P6), "conv" is a 3 × 3 convolution of stride 2, with a ReLU
+        between two of them (P6 and P7 of RetinaNet, Lin et al., arXiv 1708.02002;
+        differs from the paper: from P5 instead of C5).
+      upsampling: How a coarser map is resized: "nearest".
+      norm: Normalization after every convolution: "batch", "group" or "none".
+        Convolutions have a bias only where it is "none".
+      dtype: Type to compute in; parameters are float32.
+      axis_name: Mapped axis over which batch statistics are averaged in training.
+    """
+
+    width: int = 256
+    levels: tuple[int, ...] | None = None
+    extra_levels: int = 0
+    extra: str = "max_pool"
+    upsampling: str = "nearest"
+    norm: str = "none"
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    def __post_init__(self):
+        if self.width < 1:
+            raise errors.InputError(
+                f"width is {self.width}; FPN needs at least 1 channel"
+            )
+        if self.levels is not None and not self.levels:
+            raise errors.InputError("levels are (); FPN needs at least one, or None")
+        if self.extra_levels < 0:
+            raise errors.InputError(
+                f"extra_levels is {self.extra_levels}; FPN adds 0 or more"
+            )
+        if self.extra not in EXTRAS:
+            raise errors.unknown("extra", self.extra, EXTRAS)
+        if self.extra == "conv" and self.extra_levels == 0:
+            raise errors.InputError(
+                "extra is 'conv', but extra_levels is 0; give extra_levels 1 or more"
+            )
+        if self.upsampling not in UPSAMPLINGS:
+            raise errors.unknown("upsampling", self.upsampling, UPSAMPLINGS)
+        check_norm(self.norm, self.width)
+        super().__post_init__()
+
+    def output_channels(self, channels: dict[int, int]) -> dict[int, int]:
+        """Returns level → channels of the result.
+
+        Args:
+          channels: Level → channels of the pyramid that is given.
+
+        Raises:
+          InputError: A level of `levels` is not given.
+        """
+        levels = self.levels or tuple(channels)
+        missing = sorted(set(levels) - set(channels))
+        if missing:
+            raise errors.InputError(
+                f"FPN wants levels {tuple(levels)}, but the backbone gives only "
+                f"{tuple(sorted(channels))}"
+            )
+        top = max(levels)
+        extra = range(top + 1, top + 1 + self.extra_levels)
+        return {level: self.width for level in (*sorted(levels), *extra)}
+
+    @nn.compact
+    def __call__(self, pyramid: Pyramid, *, train: bool) -> Pyramid:
+        """Returns maps of `width` channels: the levels that are used, then the extra.
+
+        Args:
+          pyramid: Maps of any widths.
+          train: Whether batch statistics are used and the running averages updated.
+
+        Raises:
+          ValueError: A level of `levels` is missing.
+        """
+        pyramid = select_levels(pyramid, self.levels or tuple(pyramid), "FPN")
+        upsample = UPSAMPLINGS[self.upsampling]
+        merged = None
+        result = {}
+        for level, x in reversed(pyramid.items()):
+            lateral = self._conv(f"lateral{level}", 1)(x, train=train)
+            if merged is not None:
+                lateral += upsample(merged, lateral.shape[1:3])
+            merged = lateral
+            result[level] = self._conv(f"smooth{level}", 3)(merged, train=train)
+        result = dict(sorted(result.items()))
+        return self._add_extra_levels(result, train)
+
+    def _add_extra_levels(self, pyramid: Pyramid, train: bool) -> Pyramid:
+        top = max(pyramid)
+        x: jax.Array = pyramid[top]
+        for level in range(top + 1, top + 1 + self.extra_levels):
+            if self.extra == "max_pool":
+                x = max_pool(x, window=1, stride=2)
+            else:
+                x = x if level == top + 1 else nn.relu(x)
+                x = self._conv(f"extra{level}", 3, stride=2)(x, train=train)
+            pyramid[level] = x
+        return pyramid
+
+    def _conv(self, name: str, kernel_size: int, stride: int = 1) -> ConvNorm:
+        return ConvNorm(
+            self.width,
+            kernel_size,
+            stride,
+            norm=self.norm,
+            kernel_init=LECUN_UNIFORM,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+            name=name,
+        )

@@ -1,0 +1,39 @@
+"""Losses: one value an example; weighting and averaging happen in the train step."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def cross_entropy(
+    logits: jax.Array,
+    label: jax.Array,
+    *,
+    label_smoothing: float = 0.0,
+    class_weights: jax.Array | None = None,
+) -> jax.Array:
+    """Returns the softmax cross-entropy of every example, in nats.
+
+    `−Σ_c q_c log p_c` with `q = (1 − ε)·onehot(label) + ε/C`: label smoothing as in
+    "Rethinking the Inception Architecture for Computer Vision", arXiv 1512.00567,
+    section 7. An example is scaled by the weight of its own class.
+
+    Args:
+      logits: `[B, C]`, any float dtype; the sum is taken in float32.
+      label: int `[B]`, each in `0 … C − 1`.
+      label_smoothing: ε, in `[0, 1)`.
+      class_weights: `[C]`, 0 or more; None weighs all classes alike.
+
+    Returns:
+      float32 `[B]`.
+
+    Example:
+      >>> float(cross_entropy(jnp.zeros((1, 2)), jnp.array([1]))[0])  # ln 2
+      0.6931471824645996
+    """
+    classes = logits.shape[-1]
+    target = optax.smooth_labels(jax.nn.one_hot(label, classes), label_smoothing)
+    loss = optax.softmax_cross_entropy(logits.astype(jnp.float32), target)
+    if class_weights is not None:
+        loss = loss * jnp.asarray(class_weights, jnp.float32)[label]
+    return loss

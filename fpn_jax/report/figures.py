@@ -1,0 +1,310 @@
+"""The pictures of the report: inline SVG for figures, JPEG data URIs for photographs.
+
+matplotlib is imported where it draws, without pyplot, so that nothing global changes.
+"""
+
+import base64
+import io
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+# Colours that stand for a role; the page's style sheet says what each one is in the
+# light and in the dark scheme.
+INK, MUTED, LINE = "#010101", "#020202", "#030303"
+ACCENT, SECOND, ON_ACCENT = "#040404", "#050505", "#060606"
+ROLES = {
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    LINE: "var(--line)",
+    ACCENT: "var(--accent)",
+    SECOND: "var(--second)",
+    ON_ACCENT: "var(--on-accent)",
+}
+STYLE = {
+    # The page's own font draws the text, and a `$` in a name is a `$`.
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "legend.frameon": False,
+    "lines.solid_capstyle": "round",
+    "legend.handlelength": 1.4,
+    "legend.columnspacing": 1.2,
+}
+POINTS_AT_MOST = 2000
+PHOTOGRAPH_SIDE = 384
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One quantity over the steps of training.
+
+    Attributes:
+      label: Name of the curve in the legend.
+      steps: int `[N]`.
+      values: float `[N]`; NaN leaves a gap.
+      color: One of the roles, such as `ACCENT`.
+      style: `"raw"` is a pale line, `"line"` a full one, `"points"` has a marker per
+        value as well.
+    """
+
+    label: str
+    steps: np.ndarray
+    values: np.ndarray
+    color: str = ACCENT
+    style: str = "line"
+
+
+def curves(
+    name: str, series: Sequence[Curve], label: str, percent: bool = False
+) -> str:
+    """Returns curves over the steps of training, as SVG.
+
+    Args:
+      name: Name of the figure, apart from every other on the page.
+      series: The curves; of more than 2,000 values evenly spaced ones are drawn.
+      label: What the vertical axis shows, with its unit.
+      percent: Whether the values are shares, to be shown in per cent.
+    """
+    looks = {
+        "raw": {"linewidth": 0.9, "alpha": 0.45},
+        "line": {"linewidth": 1.8},
+        "points": {"linewidth": 1.8, "marker": "o", "markersize": 3.5},
+    }
+
+    def draw(figure: Any) -> None:
+        axes = figure.add_subplot()
+        for curve in series:
+            stride = -(-len(curve.steps) // POINTS_AT_MOST) or 1
+            look = dict(looks[curve.style])
+            if len(curve.steps) == 1:
+                look["marker"] = "o"
+            axes.plot(
+                curve.steps[::stride],
+                curve.values[::stride],
+                label=curve.label,
+                color=curve.color,
+                **look,
+            )
+        axes.set_xlabel("step")
+        axes.set_ylabel(label)
+        axes.locator_params(axis="x", nbins=4, integer=True)
+        axes.locator_params(axis="y", nbins=6)
+        axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
+        shown = (lambda x, _: f"{100 * x:g} %") if percent else (lambda x, _: f"{x:g}")
+        axes.yaxis.set_major_formatter(shown)
+        axes.tick_params(length=0, axis="y")
+        axes.grid(axis="y")
+        axes.spines["left"].set_visible(False)
+        axes.margins(x=0.02, y=0.08)
+        if len(series) > 1:
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderpad=0)
+
+    return _svg(name, (3.5, 2.5), draw)
+
+
+def confusion(matrix: np.ndarray, classes: Sequence[str]) -> str:
+    """Returns a confusion matrix, shaded by the share of each row, as SVG.
+
+    Args:
+      matrix: int `[classes, classes]`, rows are labels and columns predictions.
+      classes: Name of each class.
+    """
+    from matplotlib.patches import Rectangle
+
+    count = len(classes)
+    side = min(3.4 + 0.17 * count, 9.5)
+    names = [name if len(name) <= 24 else f"{name[:23]}…" for name in classes]
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+
+    def draw(figure: Any) -> None:
+        axes = figure.add_subplot(aspect="equal")
+        size = 13 if count <= 4 else max(9 - 0.1 * count, 5.5)
+        for (row, column), share in np.ndenumerate(shares):
+            if share == 0 and count > 12:
+                continue
+            corner = (column - 0.48, row - 0.48)
+            look = {"color": ACCENT, "alpha": 0.06 + 0.94 * share, "linewidth": 0}
+            axes.add_patch(Rectangle(corner, 0.96, 0.96, **look))
+            axes.text(
+                column,
+                row,
+                f"{matrix[row, column]:,}",
+                ha="center",
+                va="center",
+                fontsize=size,
+                color=ON_ACCENT if share > 0.55 else INK,
+            )
+        slanted = count > 6 or max(map(len, names)) > 10
+        axes.set_xticks(range(count), names, rotation=90 if slanted else 0)
+        axes.set_yticks(range(count), names)
+        axes.tick_params(length=0, labelsize=9 if count <= 12 else 7.5)
+        axes.set_xlim(-0.5, count - 0.5)
+        axes.set_ylim(count - 0.5, -0.5)
+        axes.set_xlabel("predicted class")
+        axes.set_ylabel("true class")
+        axes.spines[:].set_visible(True)
+
+    return _svg(name="confusion", size=(side, side), draw=draw)
+
+
+def reliability(
+    edges: np.ndarray, count: np.ndarray, confidence: np.ndarray, accuracy: np.ndarray
+) -> str:
+    """Returns a reliability diagram above the histogram of confidence, as SVG.
+
+    "On Calibration of Modern Neural Networks" (arXiv 1706.04599), figure 1.
+
+    Args:
+      edges: float `[bins + 1]`, limits of the bins of confidence, 0 to 1.
+      count: int `[bins]`, images in each bin.
+      confidence: float `[bins]`, mean confidence; NaN where the bin is empty.
+      accuracy: float `[bins]`; NaN where the bin is empty.
+    """
+    full = count > 0
+    left, width = edges[:-1][full], np.diff(edges)[full]
+    first = min(left.min(initial=1.0), 0.5)
+
+    def draw(figure: Any) -> None:
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        bar = {"width": width, "align": "edge", "color": ACCENT, "linewidth": 0}
+        upper.bar(left + 0.04 * width, accuracy[full], alpha=0.45, **_inset(bar))
+        upper.plot((0, 1), (0, 1), "--", color=MUTED, linewidth=1, label="calibrated")
+        upper.plot(
+            confidence[full],
+            accuracy[full],
+            "o-",
+            color=SECOND,
+            markersize=3.5,
+            linewidth=1.4,
+            clip_on=False,
+            zorder=3,
+            label="this model",
+        )
+        lower.bar(left + 0.04 * width, count[full] / count.sum(), **_inset(bar))
+        for axes, title in ((upper, "accuracy"), (lower, "images")):
+            axes.set_ylabel(title)
+            axes.yaxis.set_major_formatter(lambda x, _: f"{100 * x:g} %")
+            axes.grid(axis="y")
+            axes.tick_params(length=0, axis="y")
+            axes.spines["left"].set_visible(False)
+        upper.tick_params(length=0, axis="x")
+        upper.set_ylim(0, 1.03)
+        upper.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
+        lower.locator_params(axis="y", nbins=3)
+        lower.set_xlim(first, 1)
+        lower.set_xlabel("confidence in the predicted class")
+        lower.xaxis.set_major_formatter(lambda x, _: f"{100 * x:g} %")
+
+    return _svg(name="reliability", size=(3.9, 3.8), draw=draw)
+
+
+def photograph(image: np.ndarray) -> str:
+    """Returns a picture as a JPEG data URI, at most 384 pixels on its longer side.
+
+    Args:
+      image: uint8 `[H, W, 3]`, RGB.
+
+    Raises:
+      ValueError: The picture is of another type or shape.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(
+            f"a picture of the report is {image.dtype} {list(image.shape)}; "
+            "it has to be uint8 [H, W, 3]"
+        )
+    scale = PHOTOGRAPH_SIDE / max(image.shape[:2])
+    if scale < 1:
+        image = cv2.resize(
+            image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA
+        )
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 85])
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+
+def overlay(image: np.ndarray, heat: np.ndarray, level: int) -> np.ndarray:
+    """Returns a photograph, grey and dim, with a heat map glowing over it.
+
+    Args:
+      image: uint8 `[H, W, 3]`, RGB.
+      heat: float `[ceil(H / 2**level), ceil(W / 2**level)]`, 0 to 1; what is not finite
+        counts as 0.
+      level: Level of the pyramid; a cell covers `2**level` pixels each way.
+
+    Returns:
+      uint8 `[H, W, 3]`, RGB.
+
+    Raises:
+      ValueError: The map does not fit the picture at this level.
+    """
+    import matplotlib
+
+    height, width = image.shape[:2]
+    stride = 2**level
+    expected = (-(-height // stride), -(-width // stride))
+    if heat.shape != expected:
+        raise ValueError(
+            f"the heat map of level {level} is {list(heat.shape)}, but a picture of "
+            f"{height} × {width} pixels has {list(expected)} cells there"
+        )
+    heat = np.clip(np.nan_to_num(heat.astype(np.float32)), 0, 1)
+    # The last cells may reach past an odd-sized picture: enlarge first, then crop.
+    whole = (expected[1] * stride, expected[0] * stride)
+    heat = cv2.resize(heat, whole, interpolation=cv2.INTER_LINEAR)[:height, :width]
+    glow = matplotlib.colormaps["inferno"](0.25 + 0.75 * heat)[..., :3]
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None] / 255.0
+    opacity = 0.85 * np.sqrt(heat)[..., None]
+    blend = (1 - opacity) * 0.75 * grey + opacity * (0.35 * grey + 0.65 * glow)
+    return np.round(255 * np.clip(blend, 0, 1)).astype(np.uint8)
+
+
+def _inset(bar: dict[str, Any]) -> dict[str, Any]:
+    return bar | {"width": 0.92 * bar["width"]}
+
+
+def _svg(name: str, size: tuple[float, float], draw: Callable[[Any], None]) -> str:
+    """Returns what `draw` paints on a figure of `size` inches, ready to be inlined."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    text = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
+        figure = Figure(figsize=size, layout="constrained")
+        with warnings.catch_warnings():
+            # The browser draws the text, and has glyphs that matplotlib's font lacks.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
+            draw(figure)
+            figure.savefig(
+                text,
+                format="svg",
+                transparent=True,
+                bbox_inches="tight",
+                pad_inches=0.03,
+                metadata=nothing,
+            )
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    # An id has to be the only one of its name on the page; those of groups are unused.
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = re.sub(r"font-family: [^;]*; ", "", svg)
+    svg = re.sub("|".join(ROLES), lambda match: ROLES[match[0]], svg)
+    return svg.replace("<svg ", '<svg aria-hidden="true" ', 1)

@@ -1,0 +1,340 @@
+"""What the command line does: train, evaluate, check, and load what was trained."""
+
+import dataclasses
+import functools
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fpn_jax import config as configs
+from fpn_jax import run_report
+from fpn_jax.data import check as data_check
+from fpn_jax.data.records import SPLITS, Source
+from fpn_jax.errors import InputError, unknown
+from fpn_jax.experiment import Config, Experiment, check_batch, source
+from fpn_jax.predict import Classifier
+from fpn_jax.train import loop, parallel
+from fpn_jax.train.checkpoints import Checkpoints, DamagedCheckpoint
+from fpn_jax.train.progress import ProgressBar
+from fpn_jax.train.state import TrainState
+from fpn_jax.train.writers import MetricsWriter, NoWriter
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a workdir holds, ready to use.
+
+    Attributes:
+      workdir: The folder it came from.
+      experiment: The config it was trained with, and its classes.
+      step: Step of the checkpoint.
+      variables: What is evaluated and shipped.
+    """
+
+    workdir: Path
+    experiment: Experiment
+    step: int
+    variables: Any
+
+    def classifier(self) -> Classifier:
+        """Returns the model as a function of images."""
+        experiment, data = self.experiment, self.experiment.config.data
+
+        def probabilities(images):
+            apply = experiment.model.apply
+            predictions = apply(self.variables, images, train=False)
+            return jax.nn.softmax(predictions["logits"].astype(jnp.float32))
+
+        return Classifier(
+            jax.jit(probabilities),
+            experiment.eval_transform,
+            experiment.classes,
+            data.image_size,
+            tuple(data.background),
+        )
+
+
+def train(config: Config, workdir: str) -> int:
+    """Trains, or goes on where the run of the workdir stands; returns the exit code.
+
+    Raises:
+      InputError: The config, the data or the workdir cannot be used.
+    """
+    check_batch(config)
+    records, validate = source(config, "train"), source(config, "validate")
+    experiment = Experiment(config, tuple(records.classes))
+    transformation, schedule = experiment.optimizer(
+        experiment.total_steps(len(records))
+    )
+    plan = experiment.plan(len(records), schedule)
+    initial = functools.partial(experiment.initial_state, transformation)
+    like = jax.eval_shape(initial)
+    step_fn = experiment.train_step(transformation)
+    directory = _claim(Path(workdir), config)
+    checkpoints = Checkpoints(
+        directory / "checkpoints",
+        monitor=plan.monitor,
+        keep_latest=config.train.keep_checkpoints,
+    )
+    try:
+        with loop.StopRequest(checkpoints) as stop:
+            started = _restore_newest(checkpoints, like)
+            if started is None:
+                started = parallel.replicate(_compile_fast(initial)), {}
+            run = _Run(experiment, directory, plan, checkpoints, *started)
+            return run.train(step_fn, records, validate, stop)
+    finally:
+        checkpoints.close()
+
+
+def _compile_fast(initial):
+    # Random numbers for every parameter: on a CPU their compilation takes five times
+    # as long with optimisation as without, and they run once.
+    options = {"xla_backend_optimization_level": 0}
+    cpu = jax.default_backend() == "cpu"
+    return jax.jit(initial, compiler_options=options if cpu else None)()
+
+
+def _claim(directory: Path, config: Config) -> Path:
+    """Returns the workdir, made and marked with its config.
+
+    Raises:
+      InputError: It cannot be written, or holds a run of another config.
+    """
+    path = directory / "config.json"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            stored = json.loads(path.read_text())
+            configs.refuse_other(stored, configs.as_json(config), str(directory))
+        if jax.process_index() == 0:
+            configs.save(configs.as_json(config), path)
+    except OSError as error:
+        raise InputError(
+            f"--workdir={directory} cannot be written: {error.strerror}"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not JSON: {error}") from error
+    return directory
+
+
+def _restore_newest(
+    checkpoints: Checkpoints, like: TrainState
+) -> tuple[TrainState, dict[str, Any]] | None:
+    """Returns the newest state that reads back whole, and its meta; None at a start."""
+    steps = checkpoints.steps()
+    for step in reversed(steps):
+        try:
+            return checkpoints.restore(step, like), checkpoints.meta(step)
+        except DamagedCheckpoint as error:
+            print(f"checkpoint left out: {error}", file=sys.stderr)
+            checkpoints.discard(step)
+    if steps:
+        raise InputError("none of the workdir's checkpoints reads back whole")
+    return None
+
+
+@dataclasses.dataclass
+class _Run:
+    """A training run on its way: what its parts share."""
+
+    experiment: Experiment
+    directory: Path
+    plan: loop.Plan
+    checkpoints: Checkpoints
+    state: TrainState
+    meta: dict[str, Any]
+
+    def train(
+        self, step_fn, records: Source, validate: Source, stop: loop.StopRequest
+    ) -> int:
+        """Trains to the end, a stop or a failure; returns the exit code."""
+        start, total = int(self.state.step), self.plan.total_steps
+        first = jax.process_index() == 0
+        writer = (
+            MetricsWriter(self.directory, resume_step=start) if first else NoWriter()
+        )
+        batches = self.experiment.train_batches(records, start)
+        progress = ProgressBar(total, start_step=start, shown=first)
+        ranking = loop.Ranking.from_json(self.meta.get("ranking"))
+        skipped: dict[int, str] = {}
+
+        def evaluate(state: TrainState) -> dict[str, float]:
+            evaluation, bad = self.experiment.evaluate(state.eval_variables, validate)
+            skipped.update(bad)
+            return evaluation.figures()
+
+        try:
+            if start:
+                progress.say(f"resuming {self.directory} at step {start} of {total}")
+            self.state, reason = loop.train(
+                self.state,
+                step_fn=step_fn,
+                batches=batches,
+                evaluate=evaluate,
+                plan=self.plan,
+                ranking=ranking,
+                pending=self.meta.get("pending"),
+                checkpoints=self.checkpoints,
+                meta={
+                    "config": configs.as_json(self.experiment.config),
+                    "classes": list(self.experiment.classes),
+                },
+                writer=writer,
+                progress=progress,
+                stop=stop,
+            )
+            self.checkpoints.wait()
+        except loop.NonFiniteLoss as error:
+            print(f"fpn_jax: {error}; {self._last_good()}", file=sys.stderr)
+            return 1
+        finally:
+            progress.close()
+            batches.close()
+            writer.close()
+        if reason == "stopped":
+            step = int(self.state.step)
+            progress.say(
+                f"stopped and saved at step {step} of {total}; the same command goes on"
+            )
+            return 0
+        self._conclude(validate, [*batches.skipped.values(), *skipped.values()])
+        return 0
+
+    def _last_good(self) -> str:
+        self.checkpoints.wait()
+        steps = self.checkpoints.steps()
+        if not steps:
+            return "there is no checkpoint yet"
+        return f"the last good checkpoint is step {steps[-1]} of {self.directory}"
+
+    def _conclude(self, validate: Source, skipped: list[str]) -> None:
+        """Evaluates the best checkpoint on the validate split and reports on it."""
+        step = self.checkpoints.best_step()
+        variables = self.checkpoints.restore_eval_variables(step, self.state)
+        evaluation, _ = self.experiment.evaluate(variables, validate)
+        if jax.process_index() != 0:
+            return
+        report = self.directory / "report.html"
+        run_report.write(
+            report,
+            self.experiment,
+            step=step,
+            variables=variables,
+            evaluation=evaluation,
+            records=validate,
+            skipped=skipped,
+            metrics=self.directory / "metrics.jsonl",
+        )
+        accuracy = evaluation.metrics["accuracy"].compute()
+        print(
+            f"done: validate accuracy {accuracy:.4f} at step {step}, the best one\n"
+            f"look at {report}"
+        )
+
+
+def load(workdir: str, checkpoint: str) -> Trained:
+    """Returns what a workdir holds.
+
+    Args:
+      workdir: Folder of a run.
+      checkpoint: `"best"`, `"latest"`, or a step.
+
+    Raises:
+      InputError: There is no such checkpoint, or it does not read back whole.
+    """
+    directory = Path(workdir)
+    if not (directory / "checkpoints").is_dir():
+        raise InputError(
+            f"--workdir={workdir} holds no checkpoint; train first: "
+            f"--config=configs/fpn.py --workdir={workdir}"
+        )
+    checkpoints = Checkpoints(directory / "checkpoints", monitor="accuracy")
+    try:
+        step = _chosen_step(checkpoints, checkpoint, workdir)
+        meta = checkpoints.meta(step)
+        config = configs.load(meta["config"])
+        experiment = Experiment(config, tuple(meta["classes"]))
+        # Nothing of an optimizer's state is restored, so none is needed.
+        like = jax.eval_shape(lambda: experiment.initial_state(optax.identity()))
+        variables = checkpoints.restore_eval_variables(step, like)
+    except DamagedCheckpoint as error:
+        raise InputError(f"{error}; choose another with --checkpoint") from error
+    finally:
+        checkpoints.close()
+    return Trained(directory, experiment, step, variables)
+
+
+def _chosen_step(checkpoints: Checkpoints, checkpoint: str, workdir: str) -> int:
+    steps = checkpoints.steps()
+    if not steps:
+        raise InputError(f"--workdir={workdir} holds no checkpoint; train it first")
+    if checkpoint == "best":
+        return checkpoints.best_step()
+    if checkpoint == "latest":
+        return steps[-1]
+    if not checkpoint.isdigit() or int(checkpoint) not in steps:
+        raise unknown("--checkpoint", checkpoint, ["best", "latest", *map(str, steps)])
+    return int(checkpoint)
+
+
+def evaluate(trained: Trained, split: str, data_root: str | None) -> int:
+    """Evaluates a split, prints the figures and writes them; returns the exit code.
+
+    Raises:
+      InputError: The split is not there, or has other classes.
+    """
+    config = trained.experiment.config
+    if data_root is not None:
+        if config.data.source == "drawn":
+            raise InputError("--data_root has no effect: the run learned drawn data")
+        moved = configs.as_json(config)
+        moved["data"]["root"] = data_root
+        config = configs.load(moved)
+    records = source(config, split)
+    if tuple(records.classes) != trained.experiment.classes:
+        raise InputError(
+            f"the data has classes {', '.join(records.classes)}, the model "
+            f"{', '.join(trained.experiment.classes)}"
+        )
+    evaluation, skipped = trained.experiment.evaluate(trained.variables, records)
+    computed = {name: m.compute() for name, m in evaluation.metrics.items()}
+    figures = {
+        "split": split,
+        "step": trained.step,
+        "records": len(evaluation.rows["index"]),
+        "skipped": sorted(skipped.values()),
+        "classes": list(trained.experiment.classes),
+        **computed,
+    }
+    if jax.process_index() == 0:
+        path = trained.workdir / f"evaluation_{split}.json"
+        path.write_text(json.dumps(figures, indent=2) + "\n")
+        for name, value in figures.items():
+            shown = f"{value:.4f}" if isinstance(value, float) else value
+            print(f"{name}: {shown}")
+        print(f"written to {path}")
+    return 0
+
+
+def check(config: Config) -> int:
+    """Decodes every record of every split; returns 1 if one is bad, else 0."""
+    bad = 0
+    for split in SPLITS:
+        try:
+            records = source(config, split)
+        except InputError as error:
+            # A data set may have no test split; the others it must have.
+            if split != "test":
+                raise
+            print(f"{split}: {error}")
+            continue
+        report = data_check.check(records, config.data.num_threads)
+        print("\n".join(f"{split}: {line}" for line in report.text().splitlines()))
+        bad += len(report.bad)
+    return 1 if bad else 0

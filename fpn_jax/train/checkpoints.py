@@ -1,0 +1,240 @@
+"""Checkpoints: the state, its checksums, and all that is needed to go on from it.
+
+One atomic directory a step, written in the background by Orbax. Orbax itself stores no
+checksum of array data, so a flipped bit would come back as a silently wrong weight;
+here every part of the state carries a CRC-32 that is compared on the way back.
+"""
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from fpn_jax.errors import InputError
+from fpn_jax.train import parallel
+from fpn_jax.train.state import TrainState
+
+PARTS = ("step", "params", "batch_stats", "opt_state", "ema", "rng")
+
+
+def checksum(tree: Any) -> int:
+    """Returns the CRC-32 of every leaf's name and bytes, in the tree's order."""
+    crc = 0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        crc = zlib.crc32(jax.tree_util.keystr(path).encode(), crc)
+        crc = zlib.crc32(np.ascontiguousarray(leaf), crc)
+    return crc
+
+
+def _checksums(state: TrainState, parts: tuple[str, ...] = PARTS) -> dict[str, int]:
+    return {part: checksum(getattr(state, part)) for part in parts}
+
+
+class DamagedCheckpoint(Exception):
+    """A checkpoint that is incomplete, or whose bytes are not the ones written."""
+
+
+class Checkpoints:
+    """The checkpoints of one run: the latest `keep_latest` and the best one.
+
+    Args:
+      directory: Where the step directories are; made when the first is saved.
+      monitor: The metric that ranks checkpoints; larger is better.
+      keep_latest: How many of the newest to keep, 1 or more.
+    """
+
+    def __init__(self, directory: Path, *, monitor: str, keep_latest: int = 2):
+        if keep_latest < 1:
+            raise InputError(
+                f"train.keep_checkpoints is {keep_latest}; it is 1 or more"
+            )
+        # Not max_to_keep with best_fn: that keeps the best and deletes the newest.
+        policy = preservation_policy.AnyPreservationPolicy(
+            [
+                preservation_policy.LatestN(keep_latest),
+                preservation_policy.BestN(
+                    get_metric_fn=lambda metrics: metrics[monitor],
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
+        )
+        registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+        state, meta = ocp.PyTreeCheckpointHandler(), ocp.JsonCheckpointHandler()
+        registry.add("state", ocp.args.PyTreeSave, state)
+        registry.add("state", ocp.args.PyTreeRestore, state)
+        registry.add("meta", ocp.args.JsonSave, meta)
+        registry.add("meta", ocp.args.JsonRestore, meta)
+        self._monitor = monitor
+        self._manager = ocp.CheckpointManager(
+            epath.Path(directory).absolute(),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policy,
+                # Without it the manager drops the metrics that it is given.
+                best_fn=lambda metrics: metrics[monitor],
+                cleanup_tmp_directories=True,
+            ),
+            handler_registry=registry,
+        )
+
+    def steps(self) -> list[int]:
+        """Returns the steps that have a checkpoint directory, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def best_step(self) -> int | None:
+        """Returns the step of the best metric; the newest where none was evaluated."""
+        ranked = []
+        for step in self.steps():
+            metrics = self._manager.metrics(step)
+            if metrics and self._monitor in metrics:
+                ranked.append((metrics[self._monitor], step))
+        if ranked:
+            return max(ranked)[1]
+        return self.steps()[-1] if self.steps() else None
+
+    def save(
+        self, state: TrainState, meta: dict[str, Any], metrics: dict[str, float] | None
+    ) -> None:
+        """Begins to write a checkpoint; the files are complete after `wait`.
+
+        Args:
+          state: A replicated state; its buffers are copied before this returns.
+          meta: JSON that goes with it: config, classes, position.
+          metrics: Evaluated figures, by which checkpoints are ranked.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        meta = meta | {"step": step, "checksums": _checksums(state)}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.PyTreeSave(parallel.globalize(_as_dict(state))),
+                meta=ocp.args.JsonSave(meta),
+            ),
+            metrics=metrics,
+        )
+
+    def meta(self, step: int) -> dict[str, Any]:
+        """Returns the JSON that was saved with a checkpoint.
+
+        Raises:
+          DamagedCheckpoint: It cannot be read.
+        """
+        try:
+            args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+            return self._manager.restore(step, args=args).meta
+        except (KeyError, OSError, ValueError) as error:
+            raise DamagedCheckpoint(f"step {step} has no readable meta") from error
+
+    def restore(self, step: int, like: TrainState) -> TrainState:
+        """Returns the state of one step, on the local devices.
+
+        Args:
+          step: One of `steps()`.
+          like: A state of the same structure, arrays or their shapes.
+
+        Raises:
+          InputError: The checkpoint is of another architecture; names the leaves.
+          DamagedCheckpoint: It is incomplete, or a checksum differs.
+        """
+        return like.replace(**self._restore(step, like, PARTS))
+
+    def restore_eval_variables(self, step: int, like: TrainState) -> dict[str, Any]:
+        """Returns what is evaluated at one step: the average where there is one.
+
+        Raises:
+          InputError: The checkpoint is of another architecture; names the leaves.
+          DamagedCheckpoint: It is incomplete, or a checksum differs.
+        """
+        parts = ("params", "batch_stats") if like.ema is None else ("ema",)
+        return like.replace(**self._restore(step, like, parts)).eval_variables
+
+    def _restore(
+        self, step: int, like: TrainState, parts: tuple[str, ...]
+    ) -> dict[str, Any]:
+        checksums = self.meta(step)["checksums"]
+        sharding = parallel.replicated_over_all()
+        wanted = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            {part: _as_dict(like)[part] for part in parts if part in _as_dict(like)},
+        )
+        self._refuse_other_architecture(step, wanted)
+        try:
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.PyTreeRestore(
+                        item=wanted,
+                        restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+                        partial_restore=True,
+                    )
+                ),
+            ).state
+        # Orbax raises bare Exception for bytes that do not decode.
+        except Exception as error:
+            raise DamagedCheckpoint(f"step {step} does not read back") from error
+        restored = parallel.localize(restored)
+        for part, tree in restored.items():
+            if checksum(tree) != checksums[part]:
+                raise DamagedCheckpoint(f"step {step}: {part} differs from its checksum")
+        return restored
+
+    def _refuse_other_architecture(self, step: int, wanted: dict[str, Any]) -> None:
+        try:
+            metadata = self._manager.item_metadata(step)["state"].tree
+        except Exception as error:
+            raise DamagedCheckpoint(f"step {step} has no readable index") from error
+        stored = {part: metadata.get(part, {}) for part in wanted}
+        ours, theirs = _shapes(wanted), _shapes(stored)
+        lines = [f"{name}: not in the checkpoint" for name in ours.keys() - theirs.keys()]
+        lines += [f"{name}: not in the model" for name in theirs.keys() - ours.keys()]
+        lines += [
+            f"{name}: {theirs[name]} in the checkpoint, {ours[name]} in the model"
+            for name in ours.keys() & theirs.keys()
+            # A typed key is stored as its words.
+            if ours[name] != theirs[name] and not name.startswith("rng")
+        ]
+        if lines:
+            shown = sorted(lines)[:8]
+            more = f"; and {len(lines) - 8} more" if len(lines) > 8 else ""
+            raise InputError(
+                f"the checkpoint of step {step} is of another architecture: "
+                f"{'; '.join(shown)}{more}"
+            )
+
+    def discard(self, step: int) -> None:
+        """Deletes a damaged checkpoint, so that its step can be saved again."""
+        self._manager.delete(step)
+
+    def reached_preemption(self, step: int) -> bool:
+        """Returns whether all processes agree to stop after this step."""
+        return self._manager.reached_preemption(step)
+
+    def wait(self) -> None:
+        """Returns when everything that was saved lies complete on the disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, and ends the background threads."""
+        self._manager.close()
+
+
+def _as_dict(state: TrainState) -> dict[str, Any]:
+    """Returns the parts of a state that hold any leaf: Orbax stores no empty ones."""
+    parts = {part: getattr(state, part) for part in PARTS}
+    return {part: tree for part, tree in parts.items() if jax.tree.leaves(tree)}
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    return {
+        "/".join(ocp.tree.str_keypath(path)): tuple(leaf.shape)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }

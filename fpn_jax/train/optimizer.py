@@ -1,0 +1,93 @@
+"""Optimizers and the learning-rate schedule."""
+
+import jax
+import optax
+
+from fpn_jax.errors import InputError, unknown
+
+OPTIMIZERS = ("sgd", "adamw")
+
+
+def decay_mask(params):
+    """Returns True for every leaf that decays: kernels, never biases or norm scales."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def warmup_cosine(
+    learning_rate: float, total_steps: int, warmup_steps: int
+) -> optax.Schedule:
+    """Returns step → learning rate: linear from 0, then half a cosine down to 0.
+
+    "SGDR: Stochastic Gradient Descent with Warm Restarts", arXiv 1608.03983, without
+    restarts; warm-up as in "Accurate, Large Minibatch SGD", arXiv 1706.02677.
+
+    Raises:
+      InputError: The warm-up is negative, or as long as the run or longer.
+    """
+    if not 0 <= warmup_steps < total_steps:
+        raise InputError(
+            f"optimizer.warmup_steps is {warmup_steps}; a run of {total_steps} steps "
+            f"takes 0 to {total_steps - 1}"
+        )
+    return optax.warmup_cosine_decay_schedule(
+        # A first step at a rate of exactly 0 would train nothing.
+        init_value=learning_rate / (warmup_steps + 1),
+        peak_value=learning_rate,
+        warmup_steps=warmup_steps,
+        decay_steps=total_steps,
+    )
+
+
+def build(
+    name: str,
+    *,
+    learning_rate: float,
+    total_steps: int,
+    warmup_steps: int = 0,
+    weight_decay: float = 0.0,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    clip_norm: float = 0.0,
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """Returns an optimizer and its learning-rate schedule.
+
+    Args:
+      name: `"sgd"` (decay is added to the gradient) or `"adamw"` (decoupled decay,
+        "Decoupled Weight Decay Regularization", arXiv 1711.05101; β₂ = 0.999).
+      learning_rate: Peak of the schedule, above 0.
+      total_steps: Length of the run, in optimizer steps.
+      warmup_steps: Steps of linear warm-up.
+      weight_decay: Decay of kernels, 0 or more; norms and biases never decay.
+      momentum: Heavy-ball factor of SGD, β₁ of AdamW; in `[0, 1)`.
+      nesterov: Whether the momentum looks ahead.
+      clip_norm: Largest global norm of the gradient; 0 does not clip.
+
+    Raises:
+      InputError: An unknown name, or a value out of its range.
+    """
+    if name not in OPTIMIZERS:
+        raise unknown("optimizer", name, OPTIMIZERS)
+    for key, value, fits, choices in (
+        ("learning_rate", learning_rate, learning_rate > 0, "above 0"),
+        ("weight_decay", weight_decay, weight_decay >= 0, "0 or more"),
+        ("momentum", momentum, 0 <= momentum < 1, "in [0, 1)"),
+        ("clip_norm", clip_norm, clip_norm >= 0, "0 (off) or more"),
+    ):
+        if not fits:
+            raise InputError(f"optimizer.{key} is {value}; it is {choices}")
+    schedule = warmup_cosine(learning_rate, total_steps, warmup_steps)
+    clip = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
+    if name == "sgd":
+        decay = [optax.add_decayed_weights(weight_decay, mask=decay_mask)]
+        update = decay + [optax.sgd(schedule, momentum=momentum, nesterov=nesterov)]
+    else:
+        update = [
+            optax.adamw(
+                schedule,
+                b1=momentum,
+                weight_decay=weight_decay,
+                mask=decay_mask,
+                nesterov=nesterov,
+            )
+        ]
+    return optax.chain(*clip, *update), schedule

@@ -1,0 +1,151 @@
+"""The train and evaluation steps, written for one replica.
+
+Both run inside the named axis `AXIS` of `train/parallel.py`. Weighting, summing over
+devices and dividing happen here, once: the loss of a step is `Σ w·l / Σ w` over the
+global batch, so replicas may hold examples of different weight.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fpn_jax.metrics import Mean, Metric
+from fpn_jax.train.state import TrainState, Variables
+
+AXIS = "data"
+"""The name of the mapped axis: one position a replica."""
+
+Batch = dict[str, jax.Array]
+Predictions = Any
+Apply = Callable[..., Any]
+"""Flax's `Module.apply`: variables, images, `train`, `rngs`, `mutable`."""
+Mix = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
+"""Key and float images → mixed images, index of the partner, weight of one's own."""
+
+
+def make_train_step(
+    apply: Apply,
+    loss: Callable[[Predictions, Batch], jax.Array],
+    optimizer: optax.GradientTransformation,
+    *,
+    mix: Mix | None = None,
+    accumulation_steps: int = 1,
+    ema_decay: float = 0.0,
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]:
+    """Returns `step(state, batch) -> (state, metrics)` for one replica.
+
+    Args:
+      apply: The model.
+      loss: Loss of every example, `[B]`.
+      optimizer: Takes the gradient of the global mean loss.
+      mix: Mixup or CutMix; the loss is mixed with it: `λ·l(own) + (1 − λ)·l(partner)`.
+      accumulation_steps: Slices of the replica's batch that go through the model one
+        after the other, 1 or more; it divides the replica's batch. The gradient is the
+        same but for BatchNorm, which sees one slice at a time.
+      ema_decay: Decay of the moving average of the variables, in `[0, 1)`; 0 is off.
+    """
+
+    def loss_sum(params, batch_stats, batch, rng):
+        dropout_rng, mix_rng = jax.random.split(rng)
+        images, partners = batch["image"], None
+        if mix is not None:
+            images, partners, own = mix(mix_rng, images.astype(jnp.float32))
+        predictions, updated = apply(
+            {"params": params, "batch_stats": batch_stats},
+            images,
+            train=True,
+            rngs={"dropout": dropout_rng},
+            mutable=["batch_stats"],
+        )
+        per_example, weight = loss(predictions, batch), batch["weight"]
+        if partners is not None:
+            partner_batch = jax.tree.map(lambda leaf: leaf[partners], batch)
+            partner_loss = loss(predictions, partner_batch)
+            per_example = own * per_example + (1 - own) * partner_loss
+        # Padding may hold anything, and 0 · NaN is NaN.
+        total = jnp.sum(jnp.where(weight > 0, per_example * weight, 0))
+        return total, updated.get("batch_stats", {})
+
+    summed_gradient = jax.value_and_grad(loss_sum, has_aux=True)
+
+    def accumulate(params, batch_stats, batch, rng):
+        slices = jax.tree.map(
+            lambda leaf: leaf.reshape(accumulation_steps, -1, *leaf.shape[1:]), batch
+        )
+
+        def add(carry, inputs):
+            total, batch_stats, gradient = carry
+            number, batch = inputs
+            (more, batch_stats), more_gradient = summed_gradient(
+                params, batch_stats, batch, jax.random.fold_in(rng, number)
+            )
+            gradient = jax.tree.map(jnp.add, gradient, more_gradient)
+            return (total + more, batch_stats, gradient), None
+
+        zero = (jnp.zeros(()), batch_stats, jax.tree.map(jnp.zeros_like, params))
+        numbers = jnp.arange(accumulation_steps)
+        (total, batch_stats, gradient), _ = jax.lax.scan(add, zero, (numbers, slices))
+        return (total, batch_stats), gradient
+
+    def step(state: TrainState, batch: Batch):
+        rng = jax.random.fold_in(state.rng, state.step)
+        rng = jax.random.fold_in(rng, jax.lax.axis_index(AXIS))
+        gradient_of = summed_gradient if accumulation_steps == 1 else accumulate
+        (total, batch_stats), gradient = gradient_of(
+            state.params, state.batch_stats, batch, rng
+        )
+        mean, gradient = jax.lax.psum(
+            (Mean(total=total, weight=jnp.sum(batch["weight"])), gradient), AXIS
+        )
+        gradient = jax.tree.map(lambda leaf: leaf / mean.weight, gradient)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        state = state.replace(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+        )
+        if state.ema is not None:
+            ema = moving_average(state.ema, state.variables, state.step, ema_decay)
+            state = state.replace(ema=ema)
+        return state, {"loss": mean, "gradient_norm": optax.global_norm(gradient)}
+
+    return step
+
+
+def moving_average(
+    average: Variables, new: Variables, step: jax.Array, decay: float
+) -> Variables:
+    """Returns `d·average + (1 − d)·new` with `d = min(decay, (1 + t) / (10 + t))`.
+
+    The ramp lets the first steps in quickly, where the average would otherwise hold on
+    to the random start for `1 / (1 − decay)` steps.
+
+    Args:
+      average: The average so far.
+      new: The variables after step `step`.
+      step: Steps taken, 1 or more.
+      decay: Upper bound of `d`, in `[0, 1)`.
+    """
+    decay = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda a, b: a * decay + b * (1 - decay), average, new)
+
+
+def make_eval_step(
+    apply: Apply, metrics: Callable[[Predictions, Batch], dict[str, Metric]]
+) -> Callable[[Variables, Batch], tuple[dict[str, Metric], Predictions]]:
+    """Returns `step(variables, batch) -> (metrics of the global batch, predictions)`.
+
+    Args:
+      apply: The model.
+      metrics: Metrics of a batch as sums, in which padding weighs nothing.
+    """
+
+    def step(variables: Variables, batch: Batch):
+        predictions = apply(variables, batch["image"], train=False)
+        return jax.lax.psum(metrics(predictions, batch), AXIS), predictions
+
+    return step

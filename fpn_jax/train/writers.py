@@ -1,0 +1,86 @@
+"""Metrics on disk: one JSON object a record, and TensorBoard events."""
+
+import json
+import math
+from pathlib import Path
+
+
+class MetricsWriter:
+    """Writes `metrics.jsonl` and TensorBoard events into one folder.
+
+    A number that is not finite is written as a string (`"nan"`), since JSON has none.
+
+    Args:
+      directory: An existing folder.
+      resume_step: Records of later steps are dropped, because a resumed run writes
+        them again; 0 begins anew.
+    """
+
+    def __init__(self, directory: Path, *, resume_step: int = 0):
+        # Seconds of import that only a training run needs.
+        from tensorboardX import SummaryWriter
+
+        path = Path(directory) / "metrics.jsonl"
+        kept = [row for row in read(path) if row["step"] <= resume_step]
+        begun = path.with_suffix(".tmp")
+        begun.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        begun.replace(path)
+        self._file = path.open("a")
+        self._events = SummaryWriter(
+            str(directory), purge_step=resume_step + 1 if resume_step else None
+        )
+
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        """Writes one record.
+
+        Args:
+          step: Optimizer steps taken.
+          scalars: Name, such as `"train/loss"`, → number.
+        """
+        row = {"step": step} | {
+            name: value if math.isfinite(value) else str(value)
+            for name, value in scalars.items()
+        }
+        self._file.write(json.dumps(row) + "\n")
+        for name, value in scalars.items():
+            self._events.add_scalar(name, value, step)
+
+    def flush(self) -> None:
+        """Brings all records to the disk."""
+        self._file.flush()
+        self._events.flush()
+
+    def close(self) -> None:
+        """Flushes and closes the files."""
+        self.flush()
+        self._file.close()
+        self._events.close()
+
+
+class NoWriter:
+    """Takes records and writes none: every process but the first has it."""
+
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        """Leaves the record to the first process."""
+
+    def flush(self) -> None:
+        """Has nothing to bring to the disk."""
+
+    def close(self) -> None:
+        """Has nothing to close."""
+
+
+def read(path: Path) -> list[dict[str, float | str]]:
+    """Returns the records of a `metrics.jsonl`; none where there is no file.
+
+    A last line that a killed process cut short is left out.
+    """
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
