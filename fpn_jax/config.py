@@ -50,7 +50,9 @@ def resolve(
         raise errors.unknown("data.source", data["source"], SOURCES)
     for source in SOURCES:
         if source != data["source"]:
-            _refuse_set(overridden, f"data.{source}.", f"data.source is {data['source']}")
+            _refuse_set(
+                overridden, f"data.{source}.", f"data.source is {data['source']}"
+            )
             data.pop(source, None)
     if data["source"] == "drawn" and data["root"]:
         raise InputError(
@@ -81,7 +83,7 @@ def _refuse_set(overridden: frozenset[str], prefix: str, because: str) -> None:
 
 
 def _resolve_length(train: dict[str, Any], overridden: frozenset[str]) -> None:
-    """Leaves one of `total_steps` and `epochs`; the command line goes before the file."""
+    """Leaves one of `total_steps` and `epochs`; the command line wins over the file."""
     keys = ("total_steps", "epochs")
     given = [key for key in keys if train[key] is not None]
     on_command_line = [key for key in given if f"train.{key}" in overridden]

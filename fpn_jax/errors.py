@@ -28,6 +28,4 @@ resnet18, vgg16
     choices = list(choices)
     close = difflib.get_close_matches(str(name), choices, n=1)
     hint = f"did you mean {close[0]!r}? Choose" if close else "choose"
-    return InputError(
-        f"{kind} {name!r} is unknown; {hint} one of {', '.join(choices)}"
-    )
+    return InputError(f"{kind} {name!r} is unknown; {hint} one of {', '.join(choices)}")

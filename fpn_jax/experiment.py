@@ -65,9 +65,7 @@ def source(config: Config, split: str) -> Source:
                 "data.root is empty; give the folder of the photographs, which holds "
                 "Train/Validate/Test × Cat/Dog: --config.data.root=DIR"
             )
-        return FolderSource(
-            data.root, split, background=data.background, **data.folder
-        )
+        return FolderSource(data.root, split, background=data.background, **data.folder)
     return TfdsSource(split=split, data_dir=data.root or None, **data.tfds)
 
 

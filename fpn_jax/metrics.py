@@ -19,7 +19,7 @@ class Metric(flax.struct.PyTreeNode):
         return jax.tree.map(lambda a, b: a + b, self, other)
 
     def on_host(self) -> "Metric":
-        """Returns the same metric with float64 NumPy leaves, where counts stay exact."""
+        """Returns the same metric with float64 NumPy leaves, where counts are exact."""
         return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), self)
 
 

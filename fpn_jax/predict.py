@@ -100,7 +100,9 @@ def predict(classifier: Classifier, paths: Sequence[str]) -> Iterator[dict]:
                     empty = dict.fromkeys(columns, "")
                     yield {"path": path, "class": "", **empty, "error": image}
                     continue
-                values = dict(zip(columns, (round(float(p), 6) for p in row), strict=True))
+                values = dict(
+                    zip(columns, (round(float(p), 6) for p in row), strict=True)
+                )
                 name = classifier.classes[int(row.argmax())]
                 yield {"path": path, "class": name, **values, "error": ""}
 

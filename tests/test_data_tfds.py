@@ -1,4 +1,5 @@
 import io
+import itertools
 import json
 import pickle
 import subprocess
@@ -91,7 +92,7 @@ def test_train_only_is_cut_in_three(data_dir):
         for split in ("train", "validate", "test")
     ]
     assert [len(part) for part in parts] == [32, 4, 4]
-    assert sorted(sum(map(widths, parts), [])) == [8 + n for n in range(40)]
+    assert sorted(itertools.chain(*map(widths, parts))) == [8 + n for n in range(40)]
     ids = [part.id(1) for part in parts]
     assert ids == [
         "train_only:train[0:32]:1",

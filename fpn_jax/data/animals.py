@@ -4,6 +4,7 @@ All lengths are in head units: the head is about 2 wide, its middle the origin, 
 right, y down.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -135,7 +136,7 @@ def _pattern(
                 ends = [(side * 1.4, y - 0.1), (side * 0.5, y + 0.12)]
                 body.append(Stroke(np.array(ends), second, -0.1, 0.12))
     if pattern == "patches":
-        side = rng.choice([-1, 1])
+        side = 2 * rng.integers(2) - 1
         x, y = side * rng.uniform(0.4, 0.7), rng.uniform(-0.5, -0.1)
         head.append(Stroke(ellipse(x, y, 0.52, 0.62, side * 0.4), second, 0.2))
         for x, y in ((-0.7 * side, 1.9), (0.5 * side, 1.3)):
@@ -214,7 +215,7 @@ def _body(who: Individual, does: Expression) -> list[Layer]:
     def lean(stroke: Stroke) -> Stroke:
         return stroke._replace(points=(stroke.points - neck) @ turn + neck)
 
-    side, dark = np.sign(does.tail), tint(who.coat, 0.8)
+    side, dark = math.copysign(1, does.tail), tint(who.coat, 0.8)
     tail = [(0, 2.4), (0.9, 2.5), (1.4, 1.9), (1.45, 1.5 - 0.5 * abs(does.tail))]
     half = [(0, 0.2), (0.52, 0.4), (0.7, 1.0), (0.98, 1.9), (0.9, 2.7), (0, 2.85)]
     outline = smooth(np.array(half + [(-x, y) for x, y in half[-2:0:-1]]))
@@ -248,28 +249,27 @@ def _body(who: Individual, does: Expression) -> list[Layer]:
 def _ear(
     who: Individual, side: int, turn: float
 ) -> tuple[list[Layer], tuple[float, float, float]]:
-    size, lean = who.proportions["ears"], 0.14 * (who.proportions["lean"] - 1) / 0.12
+    size = who.proportions["ears"]
+    turn = turn + 1.2 * (who.proportions["lean"] - 1)
     pivot = np.array([0.62, -0.52])
+    matrix = size * rotation(turn) * np.array([side, 1])
 
     def place(knots: list | np.ndarray) -> np.ndarray:
-        return ((np.array(knots) - pivot) * size @ rotation(turn + lean) + pivot) * (
-            side,
-            1,
-        )
+        return (np.array(knots) - pivot) @ matrix + pivot * (side, 1)
 
     def layer(points: np.ndarray, colour: Colour, depth: float, marks=()) -> Layer:
         return Layer(Stroke(points, colour, depth), marks, 0.05, "ear")
 
     if who.label == CAT:
-        tip = (0.86, -1.34)
-        rim = np.array([(0.2, -0.5), (0.3, -0.86), (0.6, -1.18), tip, tip])
+        point = (0.86, -1.34)
+        rim = np.array([(0.2, -0.5), (0.3, -0.86), (0.6, -1.18), point, point])
         rim = np.concatenate([rim, [(0.98, -0.9), (0.98, -0.4), (0.6, -0.2)]])
         inside = tuple(0.4 * a + 0.5 * b for a, b in zip(who.ear, _PINK, strict=True))
         inner = (rim - (0.68, -0.66)) * (0.58, 0.66) + (0.69, -0.66)
         marks = (Stroke(place(smooth(inner)), inside, 0.05),)
-        ear = layer(place(smooth(rim)), who.ear, 0.0, marks)
-        return [ear], (*place([(0.84, -1.25)])[0], 0.0)
-    if who.pricked:
+        layers = [layer(place(smooth(rim)), who.ear, 0.0, marks)]
+        tip, depth = (0.84, -1.25), 0.0
+    elif who.pricked:
         rim = [(0.2, -0.5), (0.32, -0.98), (0.62, -1.2), (0.96, -1.08)]
         rim += [(1.02, -0.7), (0.9, -0.3), (0.6, -0.3)]
         flap = [(0.4, -1.1), (0.66, -1.24), (1.0, -1.12), (1.2, -0.8)]
@@ -278,15 +278,15 @@ def _ear(
             layer(place(smooth(rim)), tint(who.ear, 0.9), 0.0),
             layer(place(smooth(flap)), who.ear, 0.05),
         ]
-        return layers, (*place([(1.13, -0.7)])[0], 0.05)
-    rim = [(0.36, -0.7), (0.62, -0.9), (0.98, -0.74), (1.24, -0.2), (1.3, 0.3)]
-    rim += [(1.12, 0.56), (0.9, 0.44), (0.84, 0.0), (0.68, -0.4)]
-    shade = smooth([(0.36, -0.66), (0.84, -0.5), (0.96, 0.1), (0.94, 0.6), (0.7, 0.0)])
-    marks = (Stroke(place(shade), tint(who.ear, 0.9), 0.1),)
-    return [layer(place(smooth(rim)), who.ear, 0.1, marks)], (
-        *place([(1.12, 0.46)])[0],
-        0.1,
-    )
+        tip, depth = (1.13, -0.7), 0.05
+    else:
+        rim = [(0.36, -0.7), (0.62, -0.9), (0.98, -0.74), (1.24, -0.2), (1.3, 0.3)]
+        rim += [(1.12, 0.56), (0.9, 0.44), (0.84, 0.0), (0.68, -0.4)]
+        shade = [(0.36, -0.66), (0.84, -0.5), (0.96, 0.1), (0.94, 0.6), (0.7, 0.0)]
+        marks = (Stroke(place(smooth(shade)), tint(who.ear, 0.9), 0.1),)
+        layers = [layer(place(smooth(rim)), who.ear, 0.1, marks)]
+        tip, depth = (1.12, 0.46), 0.1
+    return layers, (*place([tip])[0], depth)
 
 
 def _eyes(

@@ -77,8 +77,8 @@ def decode(data: bytes, *, background: tuple[int, int, int] = WHITE) -> np.ndarr
     pixels are composited over the background, 16-bit samples are rounded to 8 bits,
     and the EXIF orientation is applied. Colour profiles are not.
 
-    A JPEG whose scan ends early, but that has an end marker all the same, is noticed
-    when more than one of its blocks (MCUs) is missing. Flipped bits that still make
+    A JPEG whose only scan ends early, but that has an end marker all the same, is
+    noticed when more than its last block (MCU) is missing. Flipped bits that still make
     valid codes are noticed by no JPEG decoder.
 
     Args:
@@ -184,6 +184,8 @@ def _read_markers(data: bytes) -> _Jpeg:
         length = int.from_bytes(data[position : position + 2], "big")
         body = data[position + 2 : position + length]
         position += length
+        if position > len(data):
+            break
         try:
             if marker in _FRAMES:
                 jpeg.start_frame(marker, body)
@@ -202,28 +204,37 @@ def _read_markers(data: bytes) -> _Jpeg:
 
 def _decode_jpeg(data: bytes) -> np.ndarray:
     jpeg = _read_markers(data)
-    orient = _ORIENTED[_orientation(jpeg.exif)]
-    single_scan = jpeg.scans == 1 and jpeg.frame in _SEQUENTIAL
-    if single_scan and jpeg.precision == 8 and len(jpeg.components) in (1, 3):
+    if jpeg.precision == 8 and len(jpeg.components) in (1, 3):
         image = cv2.imdecode(
             np.frombuffer(data, np.uint8),
             cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION,
         )
         if image is None:
             raise ValueError("the JPEG data is damaged")
-        # Blocks for which the data did not suffice are mid-grey; their luma is theirs
-        # alone, while chroma is blended with the neighbours'.
-        if abs(image[-1, -1] @ (0.299, 0.587, 0.114) - 128) > 2:
-            return np.ascontiguousarray(orient(image))
+    else:
+        image = _jpeg_with_pillow(data)
+    if not _reaches_its_end(jpeg, image, data):
+        raise ValueError("the JPEG is truncated: its last scan ends early")
+    return np.ascontiguousarray(_ORIENTED[_orientation(jpeg.exif)](image))
 
-    image = _jpeg_with_pillow(data)
-    if jpeg.frame in _SEQUENTIAL or jpeg.frame == _PROGRESSIVE:
-        # A decoder that has all it needs skips what it finds before the end marker; one
-        # that still wants blocks makes them out of it.
-        filled = data[: jpeg.end] + bytes(range(1, 255)) + data[jpeg.end :]
-        if not np.array_equal(image, _jpeg_with_pillow(filled)):
-            raise ValueError("the JPEG is truncated: its last scan ends early")
-    return np.ascontiguousarray(orient(image))
+
+def _reaches_its_end(jpeg: _Jpeg, image: np.ndarray, data: bytes) -> bool:
+    """Returns whether the last scan has data for all of its blocks."""
+    if jpeg.frame not in _SEQUENTIAL and jpeg.frame != _PROGRESSIVE:
+        return True
+    # Blocks for which the data did not suffice are mid-grey; their luma is theirs
+    # alone, while chroma is blended with the neighbours'.
+    luma = image[-1, -1] @ (0.299, 0.587, 0.114)
+    if jpeg.frame in _SEQUENTIAL and jpeg.scans == 1 and abs(luma - 128) > 2:
+        return True
+    # A decoder that has all it needs skips what it finds before the end marker; one
+    # that still wants blocks makes them out of it.
+    filled = data[: jpeg.end] + bytes(range(1, 255)) + data[jpeg.end :]
+    filled_image = _jpeg_with_pillow(filled)
+    # The second comparison is for two libraries that round differently.
+    return np.array_equal(image, filled_image) or np.array_equal(
+        _jpeg_with_pillow(data), filled_image
+    )
 
 
 def _jpeg_with_pillow(data: bytes) -> np.ndarray:

@@ -143,9 +143,11 @@ def smooth(knots: np.ndarray | list, closed: bool = True) -> np.ndarray:
 
 def tint(colour: Colour, factor: float) -> Colour:
     """Returns the colour made darker (factor below 1) or lighter, towards white."""
+    red, green, blue = colour
     if factor <= 1:
-        return tuple(factor * c for c in colour)
-    return tuple(c + (factor - 1) * (250 - c) for c in colour)
+        return factor * red, factor * green, factor * blue
+    white, kept = 250 * (factor - 1), 2 - factor
+    return white + kept * red, white + kept * green, white + kept * blue
 
 
 class Placed(NamedTuple):
@@ -226,17 +228,17 @@ def silhouette(placed: list[Placed], size: int) -> np.ndarray:
 def paint(image: np.ndarray, placed: list[Placed]) -> None:
     """Paints layers, back to front, into uint8 `[size, size, 3]`, in place."""
     for layer, base, marks, width, edge in placed:
-        colour, dark = layer.base.colour, tint(layer.base.colour, 0.42)
+        colour = layer.base.colour
         if width:
             if edge:
-                line(image, base, dark, width + edge)
+                line(image, base, tint(colour, 0.42), width + edge)
             line(image, base, colour, width)
             continue
         cv2.fillPoly(image, [base], colour, cv2.LINE_AA, SHIFT)
         if marks:
             _paint_clipped(image, layer, base, marks)
         if edge:
-            line(image, base, dark, edge, closed=True)
+            line(image, base, tint(colour, 0.42), edge, closed=True)
 
 
 def _paint_clipped(

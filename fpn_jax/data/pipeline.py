@@ -161,7 +161,7 @@ def train_batches(
     global_batch_size: int,
     seed: int,
     start_step: int = 0,
-    options: Options = Options(),  # noqa: B008 — frozen, so shared safely
+    options: Options = Options(),
 ) -> Batches:
     """Returns this process's share of an endless stream of training batches.
 
@@ -196,7 +196,7 @@ def eval_batches(
     *,
     image_size: int,
     global_batch_size: int,
-    options: Options = Options(),  # noqa: B008 — frozen, so shared safely
+    options: Options = Options(),
 ) -> Batches:
     """Returns this process's share of one pass over a split, padded and exact.
 

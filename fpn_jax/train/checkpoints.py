@@ -163,7 +163,9 @@ class Checkpoints:
         checksums = self.meta(step)["checksums"]
         sharding = parallel.replicated_over_all()
         wanted = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            lambda leaf: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=sharding
+            ),
             {part: _as_dict(like)[part] for part in parts if part in _as_dict(like)},
         )
         self._refuse_other_architecture(step, wanted)
@@ -173,7 +175,9 @@ class Checkpoints:
                 args=ocp.args.Composite(
                     state=ocp.args.PyTreeRestore(
                         item=wanted,
-                        restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+                        restore_args=ocp.checkpoint_utils.construct_restore_args(
+                            wanted
+                        ),
                         partial_restore=True,
                     )
                 ),
@@ -184,7 +188,9 @@ class Checkpoints:
         restored = parallel.localize(restored)
         for part, tree in restored.items():
             if checksum(tree) != checksums[part]:
-                raise DamagedCheckpoint(f"step {step}: {part} differs from its checksum")
+                raise DamagedCheckpoint(
+                    f"step {step}: {part} differs from its checksum"
+                )
         return restored
 
     def _refuse_other_architecture(self, step: int, wanted: dict[str, Any]) -> None:
@@ -194,7 +200,9 @@ class Checkpoints:
             raise DamagedCheckpoint(f"step {step} has no readable index") from error
         stored = {part: metadata.get(part, {}) for part in wanted}
         ours, theirs = _shapes(wanted), _shapes(stored)
-        lines = [f"{name}: not in the checkpoint" for name in ours.keys() - theirs.keys()]
+        lines = [
+            f"{name}: not in the checkpoint" for name in ours.keys() - theirs.keys()
+        ]
         lines += [f"{name}: not in the model" for name in theirs.keys() - ours.keys()]
         lines += [
             f"{name}: {theirs[name]} in the checkpoint, {ours[name]} in the model"

@@ -5,6 +5,7 @@ waits for them; before a checkpoint the loop catches up, so that no state is kep
 loss was not finite.
 """
 
+import collections
 import dataclasses
 import math
 import os
@@ -24,6 +25,9 @@ from fpn_jax.train import parallel
 from fpn_jax.train.checkpoints import Checkpoints
 from fpn_jax.train.progress import ProgressBar
 from fpn_jax.train.state import TrainState
+
+RATE_STEPS = 50
+"""The speed that is shown is that of so many steps."""
 
 
 class Writer(Protocol):
@@ -169,14 +173,14 @@ class _Records:
         plan: Plan,
         writer: Writer,
         progress: ProgressBar,
-        step: int,
-        sums: "_Sums | None",
+        sums: "_Sums",
     ):
         self._plan, self._writer, self._progress = plan, writer, progress
         self._pending: tuple[int, dict[str, Any]] | None = None
-        self._sums = sums or _Sums()
-        self._start_step, self._seconds, self._since = step, 0.0, time.monotonic()
-        self._timed_steps = 0
+        self._sums = sums
+        # Ends of the latest steps: one alone says little, since steps are sent off
+        # before they end.
+        self._ends = collections.deque([time.monotonic()], maxlen=RATE_STEPS + 1)
 
     def add(self, step: int, metrics: dict[str, Any]) -> None:
         """Takes the figures of the step just sent off, and reads the one before."""
@@ -202,15 +206,15 @@ class _Records:
         self._sums.weight += float(mean.weight)
         self._sums.gradient_norm += norm
         self._sums.steps += 1
-        self._timed_steps += 1
+        self._ends.append(time.monotonic())
         if step % self._plan.log_every_steps == 0 or step == self._plan.total_steps:
             self._write(step)
 
     def _write(self, step: int) -> None:
-        sums, seconds = self._sums, time.monotonic() - self._since
+        sums, ends = self._sums, self._ends
         loss = sums.loss / sums.weight
-        self._seconds += seconds
-        rate = self._timed_steps * self._plan.images_per_step / max(seconds, 1e-9)
+        seconds_per_step = max(ends[-1] - ends[0], 1e-9) / (len(ends) - 1)
+        rate = self._plan.images_per_step / seconds_per_step
         self._writer.write(
             step,
             {
@@ -220,15 +224,13 @@ class _Records:
                 "train/images_per_second": rate,
             },
         )
-        per_step = self._seconds / (step - self._start_step)
         self._progress.update(
             step,
             loss=loss,
             images_per_second=rate,
-            seconds_left=per_step * (self._plan.total_steps - step),
+            seconds_left=seconds_per_step * (self._plan.total_steps - step),
         )
-        self._sums, self._timed_steps = _Sums(), 0
-        self._since = time.monotonic()
+        self._sums = _Sums()
 
     def as_json(self) -> dict[str, float]:
         """Returns the sums of the record that is not written yet."""
@@ -236,7 +238,9 @@ class _Records:
 
     def leave_out(self, seconds: float) -> None:
         """Does not count an evaluation as training time."""
-        self._since += seconds
+        self._ends = collections.deque(
+            (end + seconds for end in self._ends), maxlen=self._ends.maxlen
+        )
 
 
 def train(
@@ -278,7 +282,7 @@ def train(
       NonFiniteLoss: The last good checkpoint is kept.
     """
     step = int(state.step)
-    records = _Records(plan, writer, progress, step, _Sums(**pending or {}))
+    records = _Records(plan, writer, progress, _Sums(**pending or {}))
 
     def save(metrics: dict[str, float] | None) -> None:
         position = {"ranking": ranking.as_json(), "pending": records.as_json()}

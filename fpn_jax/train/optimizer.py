@@ -79,7 +79,7 @@ def build(
     clip = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
     if name == "sgd":
         decay = [optax.add_decayed_weights(weight_decay, mask=decay_mask)]
-        update = decay + [optax.sgd(schedule, momentum=momentum, nesterov=nesterov)]
+        update = [*decay, optax.sgd(schedule, momentum=momentum, nesterov=nesterov)]
     else:
         update = [
             optax.adamw(

@@ -52,9 +52,7 @@ def map_eval_step(step: Callable) -> Callable:
 
 def replicated() -> NamedSharding:
     """Returns the sharding of a state: whole on every local device."""
-    return NamedSharding(
-        Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec()
-    )
+    return NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec())
 
 
 def replicated_over_all() -> NamedSharding:

@@ -1,11 +1,16 @@
-"""What a user sees of a run while it goes: a bar in a terminal, quiet lines elsewhere."""
+"""What a user sees of a run: a bar in a terminal, quiet lines elsewhere."""
 
 import datetime
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.progress import TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 
 class ProgressBar:

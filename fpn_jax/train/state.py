@@ -18,7 +18,7 @@ class TrainState(flax.struct.PyTreeNode):
     Attributes:
       step: int32 `[]`, optimizer steps taken.
       params: Trained parameters.
-      batch_stats: Running statistics of normalisation layers; `{}` where there are none.
+      batch_stats: Running statistics of norm layers; `{}` where there are none.
       opt_state: The optimizer's own state.
       ema: Exponential moving average of the variables, or None where it is off.
       rng: Typed key; every step folds its own number into it, and never replaces it.

@@ -47,6 +47,37 @@ def make_train_step(
         same but for BatchNorm, which sees one slice at a time.
       ema_decay: Decay of the moving average of the variables, in `[0, 1)`; 0 is off.
     """
+    gradient_of = jax.value_and_grad(_loss_sum(apply, loss, mix), has_aux=True)
+    if accumulation_steps > 1:
+        gradient_of = _accumulated(gradient_of, accumulation_steps)
+
+    def step(state: TrainState, batch: Batch):
+        rng = jax.random.fold_in(state.rng, state.step)
+        rng = jax.random.fold_in(rng, jax.lax.axis_index(AXIS))
+        (total, batch_stats), gradient = gradient_of(
+            state.params, state.batch_stats, batch, rng
+        )
+        mean, gradient = jax.lax.psum(
+            (Mean(total=total, weight=jnp.sum(batch["weight"])), gradient), AXIS
+        )
+        gradient = jax.tree.map(lambda leaf: leaf / mean.weight, gradient)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        state = state.replace(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+        )
+        if state.ema is not None:
+            ema = moving_average(state.ema, state.variables, state.step, ema_decay)
+            state = state.replace(ema=ema)
+        return state, {"loss": mean, "gradient_norm": optax.global_norm(gradient)}
+
+    return step
+
+
+def _loss_sum(apply: Apply, loss: Callable, mix: Mix | None) -> Callable:
+    """Returns the weighted sum of losses of a replica's batch, with new statistics."""
 
     def loss_sum(params, batch_stats, batch, rng):
         dropout_rng, mix_rng = jax.random.split(rng)
@@ -69,7 +100,11 @@ def make_train_step(
         total = jnp.sum(jnp.where(weight > 0, per_example * weight, 0))
         return total, updated.get("batch_stats", {})
 
-    summed_gradient = jax.value_and_grad(loss_sum, has_aux=True)
+    return loss_sum
+
+
+def _accumulated(gradient_of: Callable, accumulation_steps: int) -> Callable:
+    """Returns the same sum and gradient, taken over slices one after the other."""
 
     def accumulate(params, batch_stats, batch, rng):
         slices = jax.tree.map(
@@ -79,7 +114,7 @@ def make_train_step(
         def add(carry, inputs):
             total, batch_stats, gradient = carry
             number, batch = inputs
-            (more, batch_stats), more_gradient = summed_gradient(
+            (more, batch_stats), more_gradient = gradient_of(
                 params, batch_stats, batch, jax.random.fold_in(rng, number)
             )
             gradient = jax.tree.map(jnp.add, gradient, more_gradient)
@@ -90,30 +125,7 @@ def make_train_step(
         (total, batch_stats, gradient), _ = jax.lax.scan(add, zero, (numbers, slices))
         return (total, batch_stats), gradient
 
-    def step(state: TrainState, batch: Batch):
-        rng = jax.random.fold_in(state.rng, state.step)
-        rng = jax.random.fold_in(rng, jax.lax.axis_index(AXIS))
-        gradient_of = summed_gradient if accumulation_steps == 1 else accumulate
-        (total, batch_stats), gradient = gradient_of(
-            state.params, state.batch_stats, batch, rng
-        )
-        mean, gradient = jax.lax.psum(
-            (Mean(total=total, weight=jnp.sum(batch["weight"])), gradient), AXIS
-        )
-        gradient = jax.tree.map(lambda leaf: leaf / mean.weight, gradient)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        state = state.replace(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            batch_stats=batch_stats,
-            opt_state=opt_state,
-        )
-        if state.ema is not None:
-            ema = moving_average(state.ema, state.variables, state.step, ema_decay)
-            state = state.replace(ema=ema)
-        return state, {"loss": mean, "gradient_norm": optax.global_norm(gradient)}
-
-    return step
+    return accumulate
 
 
 def moving_average(
