@@ -12,6 +12,7 @@ dict holds the constructor arguments of one object.
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -101,8 +102,8 @@ def drawn() -> ConfigDict:
             },
             "train": {
                 # The length of the run: optimizer steps, or passes over the data.
-                # Give one; the other is None.
-                "total_steps": None,
+                # One of them counts; on the command line it replaces the other.
+                "total_steps": placeholder(int),
                 "epochs": 6.0,
                 "seed": 0,
                 # Evaluates and saves; 0 does so once an epoch.
@@ -118,9 +119,7 @@ def drawn() -> ConfigDict:
                 # The newest so many; the best one is kept besides.
                 "keep_checkpoints": 2,
             },
-        },
-        # A None takes a value of any type; experiment.py checks it.
-        type_safe=True,
+        }
     )
 
 

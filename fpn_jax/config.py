@@ -5,6 +5,7 @@ Values are read in `experiment.py` alone; here a config is only a nested dict.
 
 import copy
 import json
+import runpy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -161,28 +162,45 @@ def refuse_other(stored: Mapping[str, Any], now: Mapping[str, Any], where: str) 
         )
 
 
-def explain(error: Exception, argv: list[str], load_file: Callable) -> InputError:
+def explain(error: Exception, argv: list[str]) -> InputError:
     """Returns a sentence for an error that config_flags raised while parsing.
 
     Args:
       error: What was raised.
       argv: The command line.
-      load_file: Gives the config of a `--config` value, without overrides.
     """
-    chosen = next((a.split("=", 1)[1] for a in argv if a.startswith("--config=")), None)
+    value = _value_of(argv, "--config")
+    if value is None:
+        return InputError(_one_line(error))
+    path, _, variant = value.partition(":")
+    if not Path(path).is_file():
+        return InputError(f"--config={value}: there is no file {path}")
     try:
-        config = load_file(chosen) if chosen else None
+        # config_flags would apply the command line's keys, which are what may be wrong.
+        get_config = runpy.run_path(path)["get_config"]
+        config = get_config(variant) if variant else get_config()
     except Exception as reason:
-        last_line = str(reason).strip().splitlines()[-1].strip(" '\"")
-        return InputError(f"--config={chosen} cannot be loaded: {last_line}")
+        return InputError(f"--config={value}: {_one_line(reason)}")
     for argument in argv[1:]:
-        key = argument.removeprefix("--").removeprefix("no").split("=", 1)[0]
-        if config is None or not key.startswith("config."):
-            continue
-        place, here = config, "config"
-        for name in key.split(".")[1:]:
-            if not isinstance(place, ml_collections.ConfigDict) or name not in place:
-                choices = list(place) if hasattr(place, "keys") else []
-                return errors.unknown(f"key --{here}.", name, choices)
+        key = argument.lstrip("-").split("=", 1)[0]
+        place, here = config, "--config"
+        for name in key.split(".")[1:] if key.startswith("config.") else ():
+            if not isinstance(place, ml_collections.ConfigDict):
+                return InputError(f"{here} is one value and has no key {name!r}")
+            if name not in place:
+                return errors.unknown("key", f"{here}.{name}", place.keys())
             place, here = place[name], f"{here}.{name}"
-    return InputError(" ".join(str(error).split()))
+    return InputError(_one_line(error))
+
+
+def _value_of(argv: list[str], flag: str) -> str | None:
+    for argument, following in zip(argv, [*argv[1:], None], strict=True):
+        if argument.startswith(f"{flag}="):
+            return argument.partition("=")[2]
+        if argument == flag:
+            return following
+    return None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -66,7 +66,12 @@ def source(config: Config, split: str) -> Source:
                 "Train/Validate/Test × Cat/Dog: --config.data.root=DIR"
             )
         return FolderSource(data.root, split, background=data.background, **data.folder)
-    return TfdsSource(split=split, data_dir=data.root or None, **data.tfds)
+    return TfdsSource(
+        split=split,
+        data_dir=data.root or None,
+        background=data.background,
+        **data.tfds,
+    )
 
 
 def read_options(config: Config) -> pipeline.Options:

@@ -39,13 +39,6 @@ flags.DEFINE_integer("process_id", None, "With --coordinator: which one.")
 FLAGS = flags.FLAGS
 
 
-def _config_of_file(value: str):
-    values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_file("config", None, "", flag_values=values)
-    values(["main", f"--config={value}"])
-    return holder.value
-
-
 def parse(argv: list[str]) -> list[str]:
     """Parses the flags; every mistake in them is one or two lines and exit code 2."""
     try:
@@ -55,8 +48,7 @@ def parse(argv: list[str]) -> list[str]:
             FLAGS.config.to_dict()
         return rest
     except Exception as error:
-        sentence = configs.explain(error, argv, _config_of_file)
-        raise SystemExit(_say(sentence)) from None
+        raise SystemExit(_say(configs.explain(error, argv))) from None
 
 
 def _say(sentence: object) -> int:

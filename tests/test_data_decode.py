@@ -282,9 +282,14 @@ def test_a_cut_file_is_refused_or_whole(kind, options):
             np.testing.assert_array_equal(decode(data[:length]), whole)
 
 
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
-def test_jpeg_cut_but_with_an_end_marker_is_refused(options):
-    data = encode(picture(160, 200), "JPEG", **options)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_rows": 1}],
+)
+def test_jpeg_cut_but_with_an_end_marker_is_refused(mode, options):
+    data = encode(Image.fromarray(picture(160, 200)).convert(mode), "JPEG", **options)
+    assert decode(data).shape == (160, 200, 3)
     for share in (0.3, 0.5, 0.7, 0.9, 0.97):
         with pytest.raises(ValueError, match=r"truncated|damaged"):
             decode(data[: int(share * len(data))] + b"\xff\xd9")

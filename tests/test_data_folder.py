@@ -162,7 +162,7 @@ def test_mistakes_are_named(tmp_path):
     refused("validate_fraction is 0;", validate_fraction=0)
     refused("no folder 'test'; it has train .*validate", split="test")
     (tmp_path / "Test/cat").mkdir(parents=True)
-    refused("split 'test' of .* is empty", split="test")
+    refused("split 'test' is empty: .*Test has no image", split="test")
     write(tmp_path, "valid/cat/1.png")
     refused("Val and .*valid both stand for the split 'validate'")
 

@@ -148,6 +148,11 @@ class _Jpeg:
     exif: bytes = b""
     end: int = 0
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is grey or of three colours, 8 bits each."""
+        return self.precision == 8 and len(self.components) in (1, 3)
+
     def start_frame(self, marker: int, body: bytes) -> None:
         """Reads a frame header (B.2.2)."""
         self.precision, height, width, count = struct.unpack_from(">BHHB", body)
@@ -204,7 +209,7 @@ def _read_markers(data: bytes) -> _Jpeg:
 
 def _decode_jpeg(data: bytes) -> np.ndarray:
     jpeg = _read_markers(data)
-    if jpeg.precision == 8 and len(jpeg.components) in (1, 3):
+    if jpeg.plain:
         image = cv2.imdecode(
             np.frombuffer(data, np.uint8),
             cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION,
@@ -225,7 +230,8 @@ def _reaches_its_end(jpeg: _Jpeg, image: np.ndarray, data: bytes) -> bool:
     # Blocks for which the data did not suffice are mid-grey; their luma is theirs
     # alone, while chroma is blended with the neighbours'.
     luma = image[-1, -1] @ (0.299, 0.587, 0.114)
-    if jpeg.frame in _SEQUENTIAL and jpeg.scans == 1 and abs(luma - 128) > 2:
+    single_scan = jpeg.frame in _SEQUENTIAL and jpeg.scans == 1
+    if jpeg.plain and single_scan and abs(luma - 128) > 2:
         return True
     # A decoder that has all it needs skips what it finds before the end marker; one
     # that still wants blocks makes them out of it.

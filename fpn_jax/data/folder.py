@@ -78,17 +78,16 @@ class FolderSource:
                 f"{root} has no folder 'test'; it has {_splits_of(folders)}"
             )
         files = _labelled_files(folder or train, self.classes, strict=folder == train)
-        if "validate" not in folders:
+        if "validate" not in folders and split != "test":
             files = [
-                file
-                for file in files
-                if (_fraction(file[0]) < validate_fraction) == (split == "validate")
-                or split == "test"
+                (path, label)
+                for path, label in files
+                if (_fraction(path) < validate_fraction) == (split == "validate")
             ]
         if not files:
             raise InputError(
-                f"split {split!r} of {root} is empty: none of the images in "
-                f"{folder or train} fall to it (validate_fraction={validate_fraction})"
+                f"split {split!r} is empty: {folder or train} has no image for it "
+                f"(validate_fraction is {validate_fraction})"
             )
         self._paths = [os.path.join(folder or train, path) for path, _ in files]
         self.labels = tuple(label for _, label in files)

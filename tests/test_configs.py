@@ -1,0 +1,134 @@
+"""Every shipped config builds, and resolving one keeps only what has an effect."""
+
+import runpy
+from pathlib import Path
+
+import jax
+import pytest
+
+from fpn_jax import config as configs
+from fpn_jax import experiment
+from fpn_jax.errors import InputError
+
+PATH = Path(__file__).parent.parent / "configs" / "fpn.py"
+VARIANTS = ("", "smoke", "folder", "cats_vs_dogs")
+
+
+def get_config(variant="", **changes):
+    config = runpy.run_path(str(PATH))["get_config"](variant)
+    with config.ignore_type():
+        for key, value in changes.items():
+            *parents, last = key.split("__")
+            place = config
+            for name in parents:
+                place = place[name]
+            place[last] = value
+    return config
+
+
+def resolve(variant="", **changes):
+    overridden = frozenset(key.replace("__", ".") for key in changes)
+    return experiment.resolve(get_config(variant, **changes), overridden)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_shipped_config_builds(variant):
+    config = resolve(variant)
+    run = experiment.Experiment(config, ("cat", "dog"))
+    transformation, schedule = run.optimizer(run.total_steps(20_000))
+    plan = run.plan(20_000, schedule)
+    state = jax.eval_shape(lambda: run.initial_state(transformation))
+    assert plan.total_steps > plan.evaluate_every_steps > 0
+    assert len(jax.tree.leaves(state.params)) > 20
+    assert run.task.num_classes == 2
+
+
+def test_a_config_survives_json():
+    config = resolve()
+    again = configs.load(configs.as_json(config))
+    assert again.to_dict() == config.to_dict()
+    assert isinstance(again.augment.crop_scale, tuple)
+
+
+@pytest.mark.parametrize("neck", ["fpn", "identity"])
+@pytest.mark.parametrize("head", ["flatten", "pool"])
+def test_parts_are_chosen_by_name_alone(neck, head, capsys):
+    config = resolve("smoke", neck__name=neck, head__name=head)
+    run = experiment.Experiment(config, ("cat", "dog"))
+    assert len(run.model.channels) == (4 if neck == "fpn" else 1)
+    said = capsys.readouterr().out
+    assert ("left out" in said) == (neck == "identity")
+
+
+def test_backbones_are_chosen_by_name_alone():
+    for name in ("resnet50", "vgg16", "vgg11_bn"):
+        config = resolve("smoke", backbone__name=name)
+        assert experiment.build_model(config, 2).backbone.channels
+
+
+def test_sources_that_are_not_chosen_are_left_out():
+    assert set(resolve().data) & {"drawn", "folder", "tfds"} == {"drawn"}
+    assert set(resolve("folder").data) & {"drawn", "folder", "tfds"} == {"folder"}
+
+
+def test_the_command_line_chooses_the_unit_of_the_length():
+    config = resolve(train__total_steps=7)
+    assert (config.train.total_steps, config.train.epochs) == (7, None)
+    run = experiment.Experiment(resolve(train__epochs=2.0), ("cat", "dog"))
+    assert run.total_steps(65) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"backbone__name": "resnet19"}, "did you mean 'resnet18'"),
+        ({"neck__name": "fpm"}, "neck 'fpm' is unknown"),
+        ({"head__name": "pol"}, "head 'pol' is unknown; did you mean 'pool'"),
+        ({"data__source": "disk"}, "data.source 'disk' is unknown"),
+        ({"data__folder__validate_fraction": 0.2}, "has no effect, because data.source"),
+        ({"data__root": "photos"}, "drawn data has no files"),
+        ({"neck__name": "identity", "neck__width": 8}, "neck.width has no effect"),
+        ({"train__total_steps": 5, "train__epochs": 1.0}, "give exactly one of them"),
+    ],
+)
+def test_resolving_refuses(changes, says):
+    with pytest.raises(InputError, match=says):
+        resolve(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"data__image_size": 31}, "31 × 31 is too small for level 5"),
+        ({"model__dtype": "float16"}, "choose one of float32, bfloat16"),
+        ({"model__std": (1.0, 0.0, 1.0)}, "std is"),
+        ({"backbone__width": 0}, "width"),
+        ({"neck__extra_levels": -1}, "extra_levels"),
+        ({"head__dropout": 1.5}, "dropout"),
+    ],
+)
+def test_building_the_model_refuses(changes, says):
+    with pytest.raises(InputError, match=says):
+        experiment.build_model(resolve(**changes), 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"data__global_batch_size": 36}, "8 devices do not divide; the nearest .* 32"),
+        ({"data__global_batch_size": 0}, "8 devices do not divide; the nearest .* 8"),
+        ({"train__accumulation_steps": 3}, "does not divide the 8 images of a device"),
+        ({"train__accumulation_steps": 0}, "accumulation_steps is 0"),
+    ],
+)
+def test_a_batch_that_cannot_be_divided_is_refused(changes, says):
+    with pytest.raises(InputError, match=says):
+        experiment.check_batch(resolve(**changes))
+
+
+def test_another_config_is_named_key_by_key():
+    now = {"train": {"seed": 1}, "data": {"root": "b", "num_threads": 2}}
+    stored = {"train": {"seed": 0}, "data": {"root": "a", "num_threads": 4}}
+    with pytest.raises(InputError, match=r"train.seed is 0 there and 1 now\n"):
+        configs.refuse_other(stored, now, "runs/first")
+    configs.refuse_other(stored, now | {"train": {"seed": 0}}, "runs/first")
