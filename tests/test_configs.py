@@ -85,7 +85,10 @@ def test_the_command_line_chooses_the_unit_of_the_length():
         ({"neck__name": "fpm"}, "neck 'fpm' is unknown"),
         ({"head__name": "pol"}, "head 'pol' is unknown; did you mean 'pool'"),
         ({"data__source": "disk"}, "data.source 'disk' is unknown"),
-        ({"data__folder__validate_fraction": 0.2}, "has no effect, because data.source"),
+        (
+            {"data__folder__validate_fraction": 0.2},
+            "no effect, because data.source",
+        ),
         ({"data__root": "photos"}, "drawn data has no files"),
         ({"neck__name": "identity", "neck__width": 8}, "neck.width has no effect"),
         ({"train__total_steps": 5, "train__epochs": 1.0}, "give exactly one of them"),
@@ -100,7 +103,7 @@ def test_resolving_refuses(changes, says):
     ("changes", "says"),
     [
         ({"data__image_size": 31}, "31 × 31 is too small for level 5"),
-        ({"model__dtype": "float16"}, "choose one of float32, bfloat16"),
+        ({"model__dtype": "float16"}, "hoose one of float32, bfloat16"),
         ({"model__std": (1.0, 0.0, 1.0)}, "std is"),
         ({"backbone__width": 0}, "width"),
         ({"neck__extra_levels": -1}, "extra_levels"),

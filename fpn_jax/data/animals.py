@@ -261,14 +261,14 @@ def _ear(
         return Layer(Stroke(points, colour, depth), marks, 0.05, "ear")
 
     if who.label == CAT:
-        point = (0.86, -1.34)
-        rim = np.array([(0.2, -0.5), (0.3, -0.86), (0.6, -1.18), point, point])
+        point = (0.88, -1.42)
+        rim = np.array([(0.2, -0.5), (0.3, -0.88), (0.6, -1.22), point, point])
         rim = np.concatenate([rim, [(0.98, -0.9), (0.98, -0.4), (0.6, -0.2)]])
         inside = tuple(0.4 * a + 0.5 * b for a, b in zip(who.ear, _PINK, strict=True))
         inner = (rim - (0.68, -0.66)) * (0.58, 0.66) + (0.69, -0.66)
         marks = (Stroke(place(smooth(inner)), inside, 0.05),)
         layers = [layer(place(smooth(rim)), who.ear, 0.0, marks)]
-        tip, depth = (0.84, -1.25), 0.0
+        tip, depth = (0.86, -1.31), 0.0
     elif who.pricked:
         rim = [(0.2, -0.5), (0.32, -0.98), (0.62, -1.2), (0.96, -1.08)]
         rim += [(1.02, -0.7), (0.9, -0.3), (0.6, -0.3)]

@@ -128,9 +128,9 @@ def _check(seed: int, split: str, image_size: int) -> None:
 
 
 def _pose(rng: np.random.Generator) -> tuple[View, animals.Expression]:
-    scale = 0.5 * math.exp(rng.uniform(math.log(0.36), math.log(0.78)))
+    scale = rng.uniform(0.18, 0.39)
     margin = min(0.46, 0.9 * scale + 0.02)
-    roll = math.radians(min(max(rng.normal(0, 16), -35), 35))
+    roll = math.radians(min(max(rng.normal(0, 14), -35), 35))
     view = View(
         centre=(rng.uniform(margin, 1 - margin), rng.uniform(margin, 1 - 0.9 * margin)),
         scale=scale,
@@ -320,8 +320,8 @@ def _occlude(rng: np.random.Generator, image: np.ndarray, colour: Colour) -> np.
 
 
 def _occluders(rng: np.random.Generator) -> list[np.ndarray]:
-    """Returns bars, leaves, the edge of a box or, half the time, nothing."""
-    kind = rng.integers(6)
+    """Returns bars, leaves, the edge of a box or, mostly, nothing."""
+    kind = rng.integers(7)
     if kind == 0:
         turn, width = rotation(rng.uniform(-0.6, 0.6)), rng.uniform(0.025, 0.05)
         bar = np.array([(0, -1), (width, -1), (width, 1), (0, 1)])
