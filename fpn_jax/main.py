@@ -5,13 +5,13 @@ something in the data was bad, or the training failed; 2 the command line, the c
 a path cannot be used.
 """
 
-import os
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from fpn_jax import config as configs
+from fpn_jax import runtime
 from fpn_jax.errors import InputError
 
 TAKES = {
@@ -21,8 +21,15 @@ TAKES = {
     "predict": {"workdir", "checkpoint", "input", "output"},
     "export": {"workdir", "checkpoint", "output"},
 }
-"""Mode → flags that it takes; of these `NEEDS` have no default."""
-NEEDS = ("config", "workdir", "input", "output")
+"""Mode → flags that it takes."""
+NEEDS = {
+    "train": {"config", "workdir"},
+    "check": {"config"},
+    "evaluate": {"workdir"},
+    "predict": {"workdir", "input"},
+    "export": {"workdir", "output"},
+}
+"""Mode → flags that it cannot do without."""
 
 config_flags.DEFINE_config_file("config", None, "Config file, as configs/fpn.py:smoke.")
 flags.DEFINE_enum("mode", "train", list(TAKES), "What to do.")
@@ -48,12 +55,8 @@ def parse(argv: list[str]) -> list[str]:
             FLAGS.config.to_dict()
         return rest
     except Exception as error:
-        raise SystemExit(_say(configs.explain(error, argv))) from None
-
-
-def _say(sentence: object) -> int:
-    print(f"fpn_jax: {sentence}", file=sys.stderr)
-    return 2
+        print(f"fpn_jax: {configs.explain(error, argv)}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def _check_flags(argv: list[str]) -> None:
@@ -66,31 +69,13 @@ def _check_flags(argv: list[str]) -> None:
             raise InputError(
                 f"--mode={FLAGS.mode} takes no --{name}; it is for {', '.join(modes)}"
             )
-        if name in NEEDS and name in TAKES[FLAGS.mode] and not given:
+        if name in NEEDS.get(FLAGS.mode, ()) and not given:
             raise InputError(f"--mode={FLAGS.mode} needs --{name}")
 
 
-def _start_runtime() -> None:
-    # Before JAX starts its backend. XLA's default sends single convolutions on a CPU to
-    # a library whose weight gradient is several times slower; the user's flags win.
-    faster = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
-    os.environ["XLA_FLAGS"] = f"{faster} {os.environ.get('XLA_FLAGS', '')}".strip()
-    # Fewer threads than this, and steps of simulated devices wait for ever.
-    simulated = int(os.environ.get("JAX_NUM_CPU_DEVICES", "1"))
-    if simulated > 1:
-        os.environ.setdefault("NPROC", str(max(16, 2 * simulated)))
-    logging.set_verbosity(logging.ERROR)
-    import jax
-
-    if FLAGS.coordinator:
-        jax.distributed.initialize(
-            FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id
-        )
-    elif FLAGS.distributed:
-        jax.distributed.initialize()
-
-
-def _run() -> int:
+def _work(argv: list[str], coordinator: str | None) -> int:
+    _check_flags(argv)
+    runtime.start(coordinator, FLAGS.num_processes, FLAGS.process_id)
     # JAX is imported here, after the environment that it reads is set.
     from fpn_jax import experiment, export, predict, run
 
@@ -110,12 +95,10 @@ def _run() -> int:
 
 def main(argv: list[str]) -> int:
     """Runs one mode and returns the exit code."""
-    try:
-        _check_flags(argv)
-        _start_runtime()
-        return _run()
-    except InputError as error:
-        return _say(error)
+    coordinator = "auto" if FLAGS.distributed else FLAGS.coordinator
+    return runtime.guard(
+        lambda: _work(argv, coordinator), several_processes=coordinator is not None
+    )
 
 
 if __name__ == "__main__":

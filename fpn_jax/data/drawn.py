@@ -129,10 +129,13 @@ def _check(seed: int, split: str, image_size: int) -> None:
 
 def _pose(rng: np.random.Generator) -> tuple[View, animals.Expression]:
     scale = rng.uniform(0.18, 0.39)
-    margin = min(0.46, 0.9 * scale + 0.02)
+    margin, room_for_ears = 0.9 * scale + 0.02, 1.2 * scale
     roll = math.radians(min(max(rng.normal(0, 14), -35), 35))
     view = View(
-        centre=(rng.uniform(margin, 1 - margin), rng.uniform(margin, 1 - 0.9 * margin)),
+        centre=(
+            rng.uniform(margin, 1 - margin),
+            rng.uniform(room_for_ears, 1 - 0.9 * margin),
+        ),
         scale=scale,
         roll=roll,
         yaw=math.radians(rng.uniform(-24, 24)),

@@ -5,6 +5,7 @@ checksum of array data, so a flipped bit would come back as a silently wrong wei
 here every part of the state carries a CRC-32 that is compared on the way back.
 """
 
+import json
 import zlib
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,9 @@ class Checkpoints:
       directory: Where the step directories are; made when the first is saved.
       monitor: The metric that ranks checkpoints; larger is better.
       keep_latest: How many of the newest to keep, 1 or more.
+
+    Raises:
+      InputError: `keep_latest` is below 1, or the metrics of a checkpoint are damaged.
     """
 
     def __init__(self, directory: Path, *, monitor: str, keep_latest: int = 2):
@@ -73,16 +77,24 @@ class Checkpoints:
         registry.add("meta", ocp.args.JsonSave, meta)
         registry.add("meta", ocp.args.JsonRestore, meta)
         self._monitor = monitor
-        self._manager = ocp.CheckpointManager(
-            epath.Path(directory).absolute(),
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=policy,
-                # Without it the manager drops the metrics that it is given.
-                best_fn=lambda metrics: metrics[monitor],
-                cleanup_tmp_directories=True,
-            ),
-            handler_registry=registry,
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy,
+            # Without it the manager drops the metrics that it is given.
+            best_fn=lambda metrics: metrics[monitor],
+            cleanup_tmp_directories=True,
         )
+        try:
+            self._manager = ocp.CheckpointManager(
+                epath.Path(directory).absolute(),
+                options=options,
+                handler_registry=registry,
+            )
+        # Orbax reads the metrics of every step at once, and trusts them.
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"{directory}: the metrics of a checkpoint cannot be read; move the "
+                "step with the damaged metrics/metrics away"
+            ) from error
 
     def steps(self) -> list[int]:
         """Returns the steps that have a checkpoint directory, oldest first."""
@@ -160,7 +172,8 @@ class Checkpoints:
     def _restore(
         self, step: int, like: TrainState, parts: tuple[str, ...]
     ) -> dict[str, Any]:
-        checksums = self.meta(step)["checksums"]
+        # A damaged meta may be JSON still, and have other names.
+        checksums = self.meta(step).get("checksums", {})
         sharding = parallel.replicated_over_all()
         wanted = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(
@@ -187,7 +200,7 @@ class Checkpoints:
             raise DamagedCheckpoint(f"step {step} does not read back") from error
         restored = parallel.localize(restored)
         for part, tree in restored.items():
-            if checksum(tree) != checksums[part]:
+            if checksum(tree) != checksums.get(part):
                 raise DamagedCheckpoint(
                     f"step {step}: {part} differs from its checksum"
                 )

@@ -286,8 +286,10 @@ def train(
 
     def save(metrics: dict[str, float] | None) -> None:
         position = {"ranking": ranking.as_json(), "pending": records.as_json()}
-        checkpoints.save(state, meta | position, metrics)
+        # Records first: a resumed run can drop those after its step, not make up for
+        # those that are missing before it.
         writer.flush()
+        checkpoints.save(state, meta | position, metrics)
 
     def patience_is_over() -> bool:
         patience = plan.early_stopping_evaluations

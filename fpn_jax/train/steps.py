@@ -71,7 +71,7 @@ def make_train_step(
         if state.ema is not None:
             ema = moving_average(state.ema, state.variables, state.step, ema_decay)
             state = state.replace(ema=ema)
-        return state, {"loss": mean, "gradient_norm": optax.global_norm(gradient)}
+        return state, {"loss": mean, "gradient_norm": optax.tree.norm(gradient)}
 
     return step
 
@@ -81,6 +81,7 @@ def _loss_sum(apply: Apply, loss: Callable, mix: Mix | None) -> Callable:
 
     def loss_sum(params, batch_stats, batch, rng):
         dropout_rng, mix_rng = jax.random.split(rng)
+        batch = _without_padding(batch)
         images, partners = batch["image"], None
         if mix is not None:
             images, partners, own = mix(mix_rng, images.astype(jnp.float32))
@@ -96,11 +97,20 @@ def _loss_sum(apply: Apply, loss: Callable, mix: Mix | None) -> Callable:
             partner_batch = jax.tree.map(lambda leaf: leaf[partners], batch)
             partner_loss = loss(predictions, partner_batch)
             per_example = own * per_example + (1 - own) * partner_loss
-        # Padding may hold anything, and 0 · NaN is NaN.
-        total = jnp.sum(jnp.where(weight > 0, per_example * weight, 0))
-        return total, updated.get("batch_stats", {})
+        return jnp.sum(per_example * weight), updated.get("batch_stats", {})
 
     return loss_sum
+
+
+def _without_padding(batch: Batch) -> Batch:
+    """Returns the batch with zeros in every example of weight 0."""
+    # Padding may hold anything, and 0 · NaN is NaN: in the loss, and in the gradient
+    # even where the loss itself is left out.
+    real = batch["weight"] > 0
+    return jax.tree.map(
+        lambda leaf: jnp.where(jnp.expand_dims(real, range(1, leaf.ndim)), leaf, 0),
+        batch,
+    )
 
 
 def _accumulated(gradient_of: Callable, accumulation_steps: int) -> Callable:

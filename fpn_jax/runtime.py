@@ -1,0 +1,69 @@
+"""The process around a run: the environment that XLA reads, and other processes."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from absl import logging
+
+from fpn_jax.errors import InputError
+
+# XLA's default sends single convolutions on a CPU to a library whose weight gradient is
+# several times slower than the one it replaces.
+XLA_FLAGS = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
+
+
+def start(coordinator: str | None, num_processes: int | None, process_id: int | None):
+    """Sets up the environment, before anything asks JAX for a device.
+
+    Args:
+      coordinator: `HOST:PORT` of process 0; `"auto"` finds the other processes from a
+        TPU pod, SLURM or MPI; None is for a single process.
+      num_processes: How many processes there are, with a `HOST:PORT`.
+      process_id: Which one this is, with a `HOST:PORT`.
+    """
+    # The user's flags come last and win.
+    os.environ["XLA_FLAGS"] = f"{XLA_FLAGS} {os.environ.get('XLA_FLAGS', '')}".strip()
+    # With fewer threads, steps of simulated devices wait for each other for ever.
+    simulated = int(os.environ.get("JAX_NUM_CPU_DEVICES", "1"))
+    if simulated > 1:
+        os.environ.setdefault("NPROC", str(max(16, 2 * simulated)))
+    logging.set_verbosity(logging.ERROR)
+    if coordinator is None:
+        return
+    # Only now: JAX reads the environment when it is imported.
+    import jax
+
+    if coordinator == "auto":
+        jax.distributed.initialize()
+    else:
+        jax.distributed.initialize(coordinator, num_processes, process_id)
+
+
+def guard(work: Callable[[], int], *, several_processes: bool) -> int:
+    """Returns the exit code of `work`; a user's mistake becomes a sentence and 2.
+
+    Args:
+      work: What to do.
+      several_processes: The usual way out of a failed process would wait for the
+        others, which wait for it; so such a process ends at once.
+    """
+    try:
+        code = work()
+    except InputError as error:
+        print(f"fpn_jax: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("fpn_jax: interrupted; nothing was lost", file=sys.stderr)
+        code = 130
+    except Exception:
+        if not several_processes:
+            raise
+        traceback.print_exc()
+        code = 1
+    if code and several_processes:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code

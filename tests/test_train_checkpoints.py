@@ -1,0 +1,309 @@
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fpn_jax.errors import InputError
+from fpn_jax.train import parallel, state
+from fpn_jax.train.checkpoints import Checkpoints, DamagedCheckpoint, checksum
+
+# Where a read fails, TensorStore's other reads still end after Orbax closed their loop.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. None:pytest.PytestUnraisableExceptionWarning"
+)
+
+META = {"config": {"data": {"image_size": 64}}, "classes": ["cat", "dog"]}
+
+
+def variables(width=24, with_batch_norm=True):
+    kernel = jax.random.normal(jax.random.key(1), (width, width))
+    made = {"params": {"dense": {"kernel": kernel, "bias": jnp.arange(float(width))}}}
+    if with_batch_norm:
+        made["batch_stats"] = {"norm": {"mean": jnp.full(width, 0.1)}}
+    return made
+
+
+def first_state(step=0, *, with_ema=True, **of_variables):
+    made = state.create(
+        lambda _: variables(**of_variables), optax.adamw(0.1), seed=5, with_ema=with_ema
+    )
+    if with_ema:
+        # Not what is trained, so that one is not taken for the other.
+        made = made.replace(ema=jax.tree.map(lambda a: a + 0.5, made.ema))
+    return made.replace(step=jnp.int32(step))
+
+
+def at_step(step, **options):
+    return parallel.replicate(first_state(step, **options))
+
+
+def like(**options):
+    return jax.eval_shape(functools.partial(first_state, **options))
+
+
+@pytest.fixture
+def open_checkpoints(tmp_path):
+    """Opens the test's checkpoint directory, any number of times."""
+    opened = []
+
+    def open_again(**options):
+        made = Checkpoints(tmp_path / "checkpoints", monitor="accuracy", **options)
+        opened.append(made)
+        return made
+
+    yield open_again
+    for made in opened:
+        made.close()
+
+
+def plain(tree):
+    def one(leaf):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        return np.asarray(leaf)
+
+    return jax.tree.map(one, tree)
+
+
+def assert_same_bits(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, b in zip(
+        jax.tree.leaves(plain(actual)), jax.tree.leaves(plain(expected)), strict=True
+    ):
+        assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"with_ema": True, "with_batch_norm": True},
+        {"with_ema": False, "with_batch_norm": False},
+    ],
+    ids=["all parts", "no average, no statistics"],
+)
+def test_a_state_comes_back_bit_by_bit_and_on_all_devices(open_checkpoints, options):
+    saved = at_step(7, **options)
+    checkpoints = open_checkpoints()
+    checkpoints.save(saved, META | {"pending": {"loss": 0.1}}, {"accuracy": 0.5})
+    checkpoints.wait()
+    checkpoints = open_checkpoints()
+    restored = checkpoints.restore(7, like(**options))
+    assert_same_bits(restored, saved)
+    assert restored.rng.dtype == saved.rng.dtype
+    for leaf in jax.tree.leaves(restored):
+        assert leaf.sharding.is_fully_replicated
+        assert len(leaf.sharding.device_set) == jax.local_device_count()
+    assert (restored.ema is None) != options["with_ema"]
+    meta = checkpoints.meta(7)
+    assert {key: meta[key] for key in META} == META
+    assert (meta["step"], meta["pending"]) == (7, {"loss": 0.1})
+    evaluated = checkpoints.restore_eval_variables(7, like(**options))
+    assert_same_bits(evaluated, saved.eval_variables)
+
+
+def test_what_is_evaluated_needs_no_optimizer(open_checkpoints):
+    checkpoints = open_checkpoints()
+    saved = at_step(1)
+    checkpoints.save(saved, META, None)
+    checkpoints.wait()
+    other = jax.eval_shape(
+        lambda: state.create(
+            lambda _: variables(), optax.identity(), seed=0, with_ema=True
+        )
+    )
+    assert_same_bits(checkpoints.restore_eval_variables(1, other), saved.ema)
+
+
+def test_the_buffers_of_a_saved_state_may_be_used_up(open_checkpoints):
+    checkpoints = open_checkpoints()
+    saved = at_step(1)
+    before = plain(saved.params)
+    checkpoints.save(saved, META, None)
+    for leaf in jax.tree.leaves(saved):
+        leaf.delete()
+    checkpoints.wait()
+    assert_same_bits(checkpoints.restore(1, like()).params, before)
+
+
+def test_the_latest_and_the_best_are_kept(open_checkpoints):
+    checkpoints = open_checkpoints(keep_latest=2)
+    accuracy = {1: 0.5, 2: 0.9, 3: 0.7, 4: None, 5: 0.6}
+    for step, value in accuracy.items():
+        metrics = None if value is None else {"accuracy": value, "loss": 1.0}
+        checkpoints.save(at_step(step), META, metrics)
+    checkpoints.wait()
+    assert checkpoints.steps() == [2, 4, 5]
+    assert checkpoints.best_step() == 2
+    reopened = open_checkpoints(keep_latest=2)
+    assert reopened.steps() == [2, 4, 5]
+    assert reopened.best_step() == 2
+    reopened.save(at_step(6), META, {"accuracy": 0.8})
+    reopened.wait()
+    assert reopened.steps() == [2, 5, 6]
+    assert reopened.best_step() == 2
+    reopened.save(at_step(7), META, {"accuracy": 0.95})
+    reopened.wait()
+    assert reopened.steps() == [6, 7]
+    assert reopened.best_step() == 7
+
+
+def test_of_equally_good_ones_the_newer_is_the_best_and_kept(open_checkpoints):
+    checkpoints = open_checkpoints(keep_latest=1)
+    for step, value in {1: 0.9, 2: 0.9, 3: 0.1}.items():
+        checkpoints.save(at_step(step), META, {"accuracy": value})
+    checkpoints.wait()
+    assert checkpoints.steps() == [2, 3]
+    assert checkpoints.best_step() == 2
+
+
+def test_without_an_evaluation_the_newest_is_the_best(open_checkpoints):
+    checkpoints = open_checkpoints()
+    assert checkpoints.steps() == []
+    assert checkpoints.best_step() is None
+    for step in (1, 2):
+        checkpoints.save(at_step(step), META, None)
+    checkpoints.wait()
+    assert checkpoints.best_step() == 2
+
+
+def test_a_step_that_was_saved_is_not_saved_again(open_checkpoints):
+    checkpoints = open_checkpoints()
+    checkpoints.save(at_step(3), META, {"accuracy": 0.5})
+    checkpoints.save(at_step(3), META | {"classes": ["other"]}, None)
+    checkpoints.wait()
+    assert checkpoints.meta(3)["classes"] == ["cat", "dog"]
+
+
+@pytest.fixture
+def saved(open_checkpoints):
+    """A checkpoint directory with steps 1 and 2, complete."""
+    checkpoints = open_checkpoints()
+    for step in (1, 2):
+        checkpoints.save(at_step(step), META, {"accuracy": 0.5})
+    checkpoints.wait()
+    return checkpoints
+
+
+def flip_bit(path, position):
+    content = bytearray(path.read_bytes())
+    content[position % len(content)] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("position", [0.1, 0.5, 0.9])
+def test_a_flipped_bit_in_the_arrays_is_found(saved, tmp_path, position):
+    folder = tmp_path / "checkpoints" / "2" / "state" / "d"
+    largest = max(folder.iterdir(), key=lambda path: path.stat().st_size)
+    flip_bit(largest, int(position * largest.stat().st_size))
+    with pytest.raises(DamagedCheckpoint, match="step 2"):
+        saved.restore(2, like())
+    assert_same_bits(saved.restore(1, like()), at_step(1))
+
+
+def test_a_checksum_that_differs_names_the_part(saved, tmp_path):
+    (path,) = (tmp_path / "checkpoints" / "2" / "meta").glob("metadata")
+    meta = json.loads(path.read_text())
+    meta["checksums"]["opt_state"] += 1
+    path.write_text(json.dumps(meta))
+    with pytest.raises(DamagedCheckpoint, match="step 2: opt_state differs"):
+        saved.restore(2, like())
+    saved.restore_eval_variables(2, like())
+    # One flipped bit may also change a name.
+    meta["checksums"]["emb"] = meta["checksums"].pop("ema")
+    path.write_text(json.dumps(meta))
+    with pytest.raises(DamagedCheckpoint, match="step 2: ema differs"):
+        saved.restore_eval_variables(2, like())
+
+
+@pytest.mark.parametrize("gone", ["meta", "state", "state/d", "state/_METADATA"])
+def test_an_incomplete_checkpoint_is_found_and_can_be_discarded(saved, tmp_path, gone):
+    path = tmp_path / "checkpoints" / "2" / gone
+    path.rename(tmp_path / "gone")
+    with pytest.raises(DamagedCheckpoint, match="step 2"):
+        saved.restore(2, like())
+    saved.discard(2)
+    assert saved.steps() == [1]
+    saved.save(at_step(2), META, None)
+    saved.wait()
+    assert_same_bits(saved.restore(2, like()), at_step(2))
+
+
+def test_an_empty_step_directory_is_damaged(open_checkpoints, tmp_path):
+    (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+    checkpoints = open_checkpoints()
+    with pytest.raises(DamagedCheckpoint, match="step 5"):
+        checkpoints.restore(5, like())
+
+
+def test_a_damaged_ranking_is_named(saved, tmp_path, open_checkpoints):
+    path = tmp_path / "checkpoints" / "2" / "metrics" / "metrics"
+    path.write_text("{accuracy")
+    with pytest.raises(InputError, match=r"checkpoints.*metrics.*cannot be read"):
+        open_checkpoints()
+
+
+def test_another_architecture_is_refused_by_name(saved):
+    with pytest.raises(InputError) as wider:
+        saved.restore_eval_variables(2, like(width=25))
+    text = str(wider.value)
+    assert "step 2 is of another architecture" in text
+    assert (
+        "ema/params/dense/kernel: (24, 24) in the checkpoint, (25, 25) in the model"
+        in text
+    )
+    with pytest.raises(InputError, match="batch_stats/norm/mean: not in the model"):
+        saved.restore_eval_variables(2, like(with_batch_norm=False))
+    renamed = like()
+    renamed.ema["params"]["head"] = renamed.ema["params"].pop("dense")
+    with pytest.raises(InputError) as other:
+        saved.restore_eval_variables(2, renamed)
+    assert "ema/params/head/bias: not in the checkpoint" in str(other.value)
+    assert "ema/params/dense/bias: not in the model" in str(other.value)
+    with pytest.raises(InputError, match=r"; and 2 more$"):
+        saved.restore(2, like(width=25))
+
+
+def test_a_checkpoint_without_a_moving_average_has_none_to_give(open_checkpoints):
+    checkpoints = open_checkpoints()
+    checkpoints.save(at_step(1, with_ema=False), META, None)
+    checkpoints.wait()
+    with pytest.raises(InputError, match=r"ema/.*: not in the checkpoint"):
+        checkpoints.restore(1, like(with_ema=True))
+
+
+@pytest.mark.parametrize("keep_latest", [0, -1])
+def test_no_checkpoint_at_all_cannot_be_kept(tmp_path, keep_latest):
+    with pytest.raises(InputError, match=f"keep_checkpoints is {keep_latest}"):
+        Checkpoints(tmp_path, monitor="accuracy", keep_latest=keep_latest)
+
+
+def test_the_checksum_depends_on_names_values_and_places():
+    a, b = jnp.arange(6.0), jnp.arange(6.0, 12.0)
+    key = jax.random.key(1)
+    trees = [
+        {"a": a, "b": b},
+        {"a": b, "b": a},
+        {"a": a, "c": b},
+        {"a": a, "b": {"b": b}},
+        {"a": a.at[5].set(5.0000005), "b": b},
+        {"a": -a, "b": b},
+        {"a": a},
+        {"a": jax.random.key(2)},
+        {"a": key},
+    ]
+    assert len({checksum(tree) for tree in trees}) == len(trees)
+    assert checksum({"b": b, "a": np.arange(6.0, dtype=np.float32)}) == checksum(
+        {"a": a, "b": parallel.replicate(b)}
+    )
+
+
+def test_every_kind_of_array_has_a_checksum():
+    step, empty = jnp.int32(3), jnp.zeros((0, 3))
+    half = jnp.array([1.5, -2.0], jnp.bfloat16)
+    assert checksum(step) != checksum(step + 1)
+    assert checksum({"a": half}) != checksum({"a": half * 2})
+    assert checksum({"a": empty}) != checksum({"b": empty})

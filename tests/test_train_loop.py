@@ -1,0 +1,367 @@
+import itertools
+import math
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fpn_jax.errors import InputError
+from fpn_jax.metrics import Mean
+from fpn_jax.train import loop, parallel, state
+from fpn_jax.train.checkpoints import Checkpoints
+from fpn_jax.train.progress import ProgressBar
+from fpn_jax.train.writers import MetricsWriter, read
+
+BATCH = 8
+
+
+def schedule(step):
+    return 1.0 / (1 + step)
+
+
+def plan(total_steps, **changes):
+    chosen = {
+        "total_steps": total_steps,
+        "evaluate_every_steps": 100,
+        "log_every_steps": 1,
+        "early_stopping_evaluations": 0,
+        "monitor": "accuracy",
+        "images_per_step": BATCH,
+        "learning_rate": schedule,
+    }
+    return loop.Plan(**(chosen | changes))
+
+
+def first_state():
+    params = {"params": {"kernel": jnp.linspace(0.0, 1.0, 8).reshape(2, 4)}}
+    return state.create(lambda _: params, optax.sgd(0.1), seed=0, with_ema=False)
+
+
+def batches(start=0):
+    """An endless stream in which every batch is another."""
+    for step in itertools.count(start):
+        rng = np.random.default_rng(step)
+        yield {
+            "x": rng.normal(size=BATCH).astype(np.float32),
+            "weight": rng.uniform(0.5, 3, BATCH).astype(np.float32),
+        }
+
+
+def figures_of_step(step):
+    """What the step function says of a step, in float64 from float32 sums."""
+    batch = next(batches(step - 1))
+    return float(np.sum(batch["x"] ** 2)), float(np.sum(batch["weight"]))
+
+
+def step_fn(current, batch):
+    """Stands for a mapped step: it changes the state by what the batch holds."""
+    assert batch["x"].shape == (8, 1)
+    kernel = current.params["kernel"]
+    current = current.replace(
+        step=current.step + 1,
+        params={"kernel": kernel * 0.9 + jnp.sum(batch["x"]) * 0.1},
+    )
+    loss = Mean(
+        total=jnp.asarray(np.sum(batch["x"] ** 2)),
+        weight=jnp.asarray(np.sum(batch["weight"])),
+    )
+    return current, {"loss": loss, "gradient_norm": jnp.float32(2.0)}
+
+
+class Bench:
+    """One working directory, and everything that the loop needs in it."""
+
+    def __init__(self, directory):
+        directory.mkdir(exist_ok=True)
+        self.directory = directory
+        self.evaluated = []
+        self.accuracy = lambda step: step / 100
+        self.ranking = loop.Ranking()
+
+    def run(self, of_plan, step=step_fn, start=None, meta=None):
+        """Trains; returns the last state, the reason and the checkpoints' steps."""
+        meta = meta or {}
+        start = parallel.replicate(first_state()) if start is None else start
+        begun = int(start.step)
+        self.ranking = loop.Ranking.from_json(meta.get("ranking"))
+        checkpoints = self.checkpoints()
+        writer = MetricsWriter(self.directory, resume_step=begun)
+        try:
+            with loop.StopRequest(checkpoints) as stop:
+                end, reason = loop.train(
+                    start,
+                    step_fn=step,
+                    batches=batches(begun),
+                    evaluate=self.evaluate,
+                    plan=of_plan,
+                    ranking=self.ranking,
+                    pending=meta.get("pending"),
+                    checkpoints=checkpoints,
+                    meta={"config": {"seed": 0}},
+                    writer=writer,
+                    progress=ProgressBar(of_plan.total_steps, shown=False),
+                    stop=stop,
+                )
+        finally:
+            checkpoints.close()
+            writer.close()
+        return end, reason
+
+    def checkpoints(self):
+        folder = self.directory / "checkpoints"
+        return Checkpoints(folder, monitor="accuracy", keep_latest=2)
+
+    def kept(self):
+        checkpoints = self.checkpoints()
+        steps = checkpoints.steps()
+        checkpoints.close()
+        return steps
+
+    def resume(self, of_plan, step=step_fn):
+        checkpoints = self.checkpoints()
+        newest = checkpoints.steps()[-1]
+        start = checkpoints.restore(newest, jax.eval_shape(first_state))
+        meta = checkpoints.meta(newest)
+        checkpoints.close()
+        return self.run(of_plan, step, start, meta)
+
+    def evaluate(self, current):
+        step = int(current.step)
+        self.evaluated.append(step)
+        return {"accuracy": self.accuracy(step), "loss": 0.5}
+
+    def rows(self, prefix="train/"):
+        rows = read(self.directory / "metrics.jsonl")
+        return [row for row in rows if any(key.startswith(prefix) for key in row)]
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path / "run")
+
+
+def at_step(number, action):
+    """A step function that does something else just before one step."""
+
+    def step(current, batch):
+        if int(current.step) + 1 == number:
+            action()
+        return step_fn(current, batch)
+
+    return step
+
+
+@pytest.mark.parametrize(
+    "name", ["total_steps", "evaluate_every_steps", "log_every_steps"]
+)
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_plan_refuses_durations_below_one(name, value):
+    with pytest.raises(InputError, match=rf"train\.{name} is {value}; it is 1 or more"):
+        plan(**({"total_steps": 10} | {name: value}))
+
+
+def test_a_plan_refuses_a_negative_patience():
+    with pytest.raises(InputError, match=r"early_stopping_evaluations is -1"):
+        plan(10, early_stopping_evaluations=-1)
+
+
+def test_every_step_has_its_record(bench):
+    end, reason = bench.run(plan(7))
+    assert reason == "finished"
+    assert int(end.step) == 7
+    rows = bench.rows()
+    assert [row["step"] for row in rows] == list(range(1, 8))
+    for row in rows:
+        total, weight = figures_of_step(row["step"])
+        assert row["train/loss"] == total / weight
+        assert row["train/gradient_norm"] == 2.0
+        assert row["train/learning_rate"] == schedule(row["step"] - 1)
+        assert row["train/images_per_second"] > 0
+
+
+def test_records_of_several_steps_are_exact_weighted_means(bench):
+    bench.run(plan(10, log_every_steps=3))
+    rows = bench.rows()
+    assert [row["step"] for row in rows] == [3, 6, 9, 10]
+    for row, steps in zip(rows, [(1, 2, 3), (4, 5, 6), (7, 8, 9), (10,)], strict=True):
+        figures = [figures_of_step(step) for step in steps]
+        expected = sum(t for t, _ in figures) / sum(w for _, w in figures)
+        assert row["train/loss"] == expected
+
+
+def test_it_evaluates_every_so_many_steps_and_at_the_end(bench):
+    bench.run(plan(10, evaluate_every_steps=4))
+    assert bench.evaluated == [4, 8, 10]
+    assert [
+        (row["step"], row["validate/accuracy"], row["validate/loss"])
+        for row in bench.rows("validate/")
+    ] == [(4, 0.04, 0.5), (8, 0.08, 0.5), (10, 0.1, 0.5)]
+    assert bench.kept() == [8, 10]
+    assert bench.ranking == loop.Ranking(0.1, 10, 0)
+
+
+def test_it_evaluates_once_where_the_end_is_due_anyway(bench):
+    bench.run(plan(4, evaluate_every_steps=2))
+    assert bench.evaluated == [2, 4]
+
+
+def test_it_stops_early_and_stays_stopped(bench):
+    bench.accuracy = {2: 0.5, 4: 0.7, 6: 0.7, 8: 0.6}.get
+    chosen = plan(20, evaluate_every_steps=2, early_stopping_evaluations=2)
+    end, reason = bench.run(chosen)
+    assert (int(end.step), reason) == (8, "early")
+    assert bench.ranking == loop.Ranking(0.7, 4, 2)
+    # Of two that are equally good the newer one is kept.
+    assert bench.kept() == [6, 8]
+    end, reason = bench.resume(chosen)
+    assert (int(end.step), reason) == (8, "early")
+    assert bench.evaluated == [2, 4, 6, 8]
+
+
+def test_a_better_evaluation_renews_the_patience(bench):
+    bench.accuracy = {1: 0.5, 2: 0.4, 3: 0.6, 4: 0.5, 5: 0.5}.get
+    _, reason = bench.run(plan(5, evaluate_every_steps=1, early_stopping_evaluations=2))
+    # The last evaluation is the end, not an early one.
+    assert (bench.evaluated, reason) == ([1, 2, 3, 4, 5], "finished")
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient_norm"])
+@pytest.mark.parametrize("number", [3, 4, 6])
+def test_no_state_is_kept_at_or_after_a_loss_that_is_not_finite(bench, what, number):
+    def step(current, batch):
+        current, metrics = step_fn(current, batch)
+        if int(current.step) == number:
+            bad = {
+                "loss": Mean(total=jnp.float32(math.nan), weight=jnp.float32(1)),
+                "gradient_norm": jnp.float32(math.inf),
+            }
+            metrics = metrics | {what: bad[what]}
+        return current, metrics
+
+    with pytest.raises(loop.NonFiniteLoss, match=f"^step {number}: the loss is "):
+        bench.run(plan(6, evaluate_every_steps=2), step)
+    assert bench.kept() == [step for step in (2, 4) if step < number]
+    assert [row["step"] for row in bench.rows()] == list(range(1, number))
+
+
+def test_no_state_is_kept_when_a_stop_meets_a_loss_that_is_not_finite(bench):
+    def step(current, batch):
+        current, metrics = step_fn(current, batch)
+        signal.raise_signal(signal.SIGTERM)
+        return current, metrics | {"gradient_norm": jnp.float32(math.nan)}
+
+    with pytest.raises(loop.NonFiniteLoss, match=r"^step 1:"):
+        bench.run(plan(6), step)
+    assert bench.kept() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_stops_after_the_step(bench, capfd, number):
+    before = [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)]
+    step = at_step(5, lambda: signal.raise_signal(number))
+    end, reason = bench.run(plan(9), step)
+    assert (int(end.step), reason) == (5, "stopped")
+    assert bench.kept() == [5]
+    assert bench.evaluated == []
+    assert "stopping after this step, and saving" in capfd.readouterr().err
+    after = [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)]
+    assert after == before
+
+
+def test_a_signal_in_the_last_step_changes_nothing(bench):
+    step = at_step(4, lambda: signal.raise_signal(signal.SIGTERM))
+    end, reason = bench.run(plan(4), step)
+    assert (int(end.step), reason) == (4, "finished")
+
+
+@pytest.mark.parametrize("stopped_at", [2, 4, 6, 7])
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, stopped_at):
+    """Stops in the middle of a record, at an evaluation, and after a worse one."""
+    chosen = plan(
+        12, log_every_steps=3, evaluate_every_steps=4, early_stopping_evaluations=2
+    )
+    whole, cut = Bench(tmp_path / "whole"), Bench(tmp_path / "cut")
+    whole.accuracy = cut.accuracy = {4: 0.7, 8: 0.7, 12: 0.6}.get
+    expected, expected_reason = whole.run(chosen)
+    step = at_step(stopped_at, lambda: signal.raise_signal(signal.SIGTERM))
+    _, reason = cut.run(chosen, step)
+    assert reason == "stopped"
+    assert cut.kept()[-1] == stopped_at
+    end, reason = cut.resume(chosen)
+    assert reason == expected_reason
+    np.testing.assert_array_equal(end.params["kernel"], expected.params["kernel"])
+    assert int(end.step) == int(expected.step) == 12
+    assert cut.ranking == whole.ranking == loop.Ranking(0.7, 4, 2)
+    assert cut.evaluated == whole.evaluated
+    assert cut.kept() == whole.kept()
+
+    def comparable(rows):
+        return [
+            {k: v for k, v in row.items() if k != "train/images_per_second"}
+            for row in rows
+        ]
+
+    assert comparable(cut.rows("")) == comparable(whole.rows(""))
+
+
+def test_a_finished_run_has_nothing_left_to_do(bench):
+    bench.run(plan(3))
+    end, reason = bench.resume(plan(3))
+    assert (int(end.step), reason) == (3, "finished")
+    assert bench.evaluated == [3]
+    assert [row["step"] for row in bench.rows()] == [1, 2, 3]
+
+
+def test_a_second_interrupt_ends_the_process_as_usual():
+    with loop.StopRequest(checkpoints=None) as stop:
+        assert not stop.after(1)
+        signal.raise_signal(signal.SIGINT)
+        assert stop.after(2)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+        assert signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, None)
+
+
+def test_handlers_are_given_back_after_an_error():
+    before = [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(KeyError), loop.StopRequest(checkpoints=None):
+        raise KeyError
+    after = [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)]
+    assert after == before
+
+
+def test_a_ranking_survives_its_json():
+    ranking = loop.Ranking()
+    assert ranking.as_json() == {"best": None, "best_step": 0, "evaluations_since": 0}
+    assert loop.Ranking.from_json(ranking.as_json()) == ranking
+    for value, step in ((0.5, 10), (math.nan, 20), (0.5, 30)):
+        ranking.add(value, step)
+    assert ranking == loop.Ranking(0.5, 10, 2)
+    assert loop.Ranking.from_json(ranking.as_json()) == ranking
+    assert loop.Ranking.from_json(None) == loop.Ranking()
+
+
+def test_progress_is_quiet_lines_without_a_terminal(capsys):
+    progress = ProgressBar(10, line_seconds=0.0)
+    progress.update(5, loss=0.25, images_per_second=80.4, seconds_left=65.2)
+    progress.say("step 5/10  [validate]: fine")
+    progress.close()
+    quiet = ProgressBar(10, shown=False)
+    quiet.say("nothing")
+    quiet.close()
+    assert capsys.readouterr().out.splitlines() == [
+        "step 5/10  loss 0.2500  80 images/s  0:01:05 left",
+        "step 5/10  [validate]: fine",
+    ]
+
+
+def test_progress_waits_between_lines_but_not_at_the_end(capsys):
+    progress = ProgressBar(10, line_seconds=1000.0)
+    for step in (5, 10):
+        progress.update(step, loss=0.5, images_per_second=8.0, seconds_left=0.0)
+    progress.close()
+    assert capsys.readouterr().out.splitlines() == [
+        "step 10/10  loss 0.5000  8 images/s  0:00:00 left"
+    ]
