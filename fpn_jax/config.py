@@ -188,7 +188,7 @@ def explain(error: Exception, argv: list[str]) -> InputError:
             if not isinstance(place, ml_collections.ConfigDict):
                 return InputError(f"{here} is one value and has no key {name!r}")
             if name not in place:
-                return errors.unknown("key", f"{here}.{name}", place.keys())
+                return errors.unknown(f"{here} key", name, place.keys())
             place, here = place[name], f"{here}.{name}"
     return InputError(_one_line(error))
 

@@ -169,16 +169,22 @@ class Experiment:
 
     def train_step(self, transformation):
         """Returns the mapped train step."""
-        mix = dict(self.config.mix)
-        mixes = mix["mixup_alpha"] or mix["cutmix_alpha"]
+        train, mix = self.config.train, functools.partial(mixing.mix, **self.config.mix)
+        if not 0 <= train.ema_decay < 1:
+            raise InputError(
+                f"train.ema_decay is {train.ema_decay}; it lies in [0, 1), 0 is off"
+            )
+        # Refuses what is out of range now, and not when the first step is compiled.
+        jax.eval_shape(mix, jax.random.key(0), jnp.zeros((2, 8, 8, 3)))
+        mixes = self.config.mix.mixup_alpha or self.config.mix.cutmix_alpha
         return parallel.map_train_step(
             steps.make_train_step(
                 self.model.apply,
                 self.task.loss,
                 transformation,
-                mix=functools.partial(mixing.mix, **mix) if mixes else None,
-                accumulation_steps=self.config.train.accumulation_steps,
-                ema_decay=self.config.train.ema_decay,
+                mix=mix if mixes else None,
+                accumulation_steps=train.accumulation_steps,
+                ema_decay=train.ema_decay,
             )
         )
 

@@ -78,8 +78,6 @@ def predict(classifier: Classifier, paths: Sequence[str]) -> Iterator[dict]:
     def read(path: str) -> np.ndarray | str:
         try:
             image = decode.decode_file(path, background=classifier.background)
-        except OSError as error:
-            return error.strerror or str(error)
         except ValueError as error:
             return str(error)
         return classifier.transform(image)

@@ -75,6 +75,8 @@ def train(config: Config, workdir: str) -> int:
     initial = functools.partial(experiment.initial_state, transformation)
     like = jax.eval_shape(initial)
     step_fn = experiment.train_step(transformation)
+    # Made once more where the run begins; here only for what it refuses.
+    experiment.train_batches(records, 0).close()
     directory = _claim(Path(workdir), config)
     checkpoints = Checkpoints(
         directory / "checkpoints",
@@ -231,6 +233,8 @@ class _Run:
             skipped=skipped,
             metrics=self.directory / "metrics.jsonl",
         )
+        if skipped:
+            print(f"skipped {len(skipped)} files that do not decode whole")
         accuracy = evaluation.metrics["accuracy"].compute()
         print(
             f"done: validate accuracy {accuracy:.4f} at step {step}, the best one\n"

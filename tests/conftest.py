@@ -1,12 +1,20 @@
 """Eight simulated CPU devices for every test, and absl flags as after start-up."""
 
 import os
+import pathlib
+import runpy
+import tempfile
 
 # More threads than devices, or steps of simulated devices wait for each other for ever.
 os.environ.setdefault("NPROC", "16")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# The same step is compiled once for all tests, those in other processes included.
+CACHE = tempfile.TemporaryDirectory(prefix="fpn_jax_tests_")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 import jax
+import pytest
 from absl import flags
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -14,3 +22,42 @@ jax.config.update("jax_num_cpu_devices", 8)
 if not flags.FLAGS.is_parsed():
     # grain reads absl flags when it makes its iterators.
     flags.FLAGS.mark_as_parsed()
+
+
+CONFIG = "configs/fpn.py:smoke"
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def tiny(**changes):
+    """Returns the resolved smoke config, shrunk to a few steps; `a__b` sets `a.b`."""
+    from fpn_jax import experiment
+
+    config = runpy.run_path(str(ROOT / "configs" / "fpn.py"))["get_config"]("smoke")
+    changes = {
+        "data__drawn__train_records": 96,
+        "data__drawn__validate_records": 37,
+        "data__drawn__test_records": 24,
+        "data__global_batch_size": 16,
+        "train__total_steps": 6,
+        "train__evaluate_every_steps": 3,
+    } | changes
+    for key, value in changes.items():
+        *parents, last = key.split("__")
+        place = config
+        for name in parents:
+            place = place[name]
+        place[last] = value
+    overridden = frozenset(key.replace("__", ".") for key in changes)
+    # Only the keys of the chosen source have an effect, and tests choose others.
+    kept = frozenset(key for key in overridden if not key.startswith("data."))
+    return experiment.resolve(config, kept)
+
+
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory):
+    """Returns the workdir of a run that went through to its end."""
+    from fpn_jax import run
+
+    workdir = tmp_path_factory.mktemp("runs") / "first"
+    assert run.train(tiny(), str(workdir)) == 0
+    return workdir

@@ -1,0 +1,206 @@
+"""A user's mistakes: one or two lines that name the thing, and nothing is lost."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from conftest import CONFIG, ROOT, tiny
+
+from fpn_jax import run
+from fpn_jax.errors import InputError
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "fpn_jax.main", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ["--config.optimizer.learnin_rate=1"],
+            "Choose one of clip_norm, learning_rate",
+        ),
+        (
+            ["--config.bakbone.name=vgg11"],
+            "--config key 'bakbone' is unknown; did you mean 'backbone'",
+        ),
+        (
+            ["--config.optimizer.learning_rate=fast"],
+            "could not convert string to float",
+        ),
+        (["--config.train.total_steps=2.5"], "invalid literal for int()"),
+        (["--wrkdir=x"], "Did you mean: workdir"),
+        (["--mode=evalute"], "train|check|evaluate|predict|export"),
+        (["--input=a.jpg"], "--mode=train takes no --input; it is for predict"),
+        (["photos"], "argument 'photos' is not understood"),
+    ],
+)
+def test_a_typo_is_one_line_with_the_choices(arguments, says, tmp_path):
+    workdir = tmp_path / "run"
+    ran = command(f"--config={CONFIG}", f"--workdir={workdir}", *arguments)
+    assert ran.returncode == 2
+    assert says in ran.stderr
+    assert len(ran.stderr.strip().splitlines()) <= 2
+    assert not workdir.exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ("configs/nope.py", "there is no file configs/nope.py"),
+        ("configs/fpn.py:smok", "choose one of smoke, folder, cats_vs_dogs"),
+    ],
+)
+def test_a_config_that_is_not_there(config, says):
+    ran = command(f"--config={config}", "--workdir=x")
+    assert ran.returncode == 2
+    assert says in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_mode_without_what_it_needs():
+    ran = command("--mode=predict", "--workdir=x")
+    assert (ran.returncode, ran.stderr) == (
+        2,
+        "fpn_jax: --mode=predict needs --input\n",
+    )
+
+
+def test_evaluate_without_a_checkpoint(tmp_path):
+    with pytest.raises(InputError, match="holds no checkpoint; train first"):
+        run.load(str(tmp_path), "best")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"data__global_batch_size": 12}, "8 devices do not divide"),
+        ({"data__drawn__train_records": 8}, "8 records, fewer than one batch"),
+        ({"data__image_size": 24}, "24 × 24 is too small for level 5"),
+        ({"backbone__name": "resnet19"}, "did you mean 'resnet18'"),
+        ({"optimizer__name": "adam"}, "did you mean 'adamw'"),
+        ({"optimizer__warmup_steps": 6}, "a run of 6 steps takes 0 to 5"),
+        ({"data__source": "folder"}, "data.root is empty"),
+        ({"data__source": "folder", "data__root": "/no/such"}, "/no/such"),
+        ({"train__ema_decay": 1.0}, "train.ema_decay is 1.0"),
+        ({"train__log_every_steps": 0}, "train.log_every_steps is 0"),
+        ({"mix__probability": 2.0}, "probability is 2.0"),
+        ({"augment__crop_scale": (0.9, 0.1)}, "crop_scale|scale"),
+        ({"data__num_threads": 0}, "data.num_threads is 0"),
+        ({"data__on_bad_file": "warn"}, "choose one of stop, skip"),
+    ],
+)
+def test_a_config_that_cannot_work_touches_nothing(changes, says, tmp_path):
+    with pytest.raises(InputError, match=says):
+        run.train(tiny(**changes), str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_of_another_config(first_run):
+    before = (first_run / "config.json").read_text()
+    with pytest.raises(InputError, match=r"train.seed is 0 there and 7 now"):
+        run.train(tiny(train__seed=7), str(first_run))
+    assert (first_run / "config.json").read_text() == before
+
+
+def test_a_workdir_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written: Not a directory"):
+        run.train(tiny(), str(tmp_path / "file" / "run"))
+
+
+def test_a_checkpoint_of_another_architecture(first_run, tmp_path):
+    """The config of the workdir was edited by hand: the leaves that differ are named."""
+    workdir = tmp_path / "copy"
+    shutil.copytree(first_run, workdir)
+    config = json.loads((workdir / "config.json").read_text())
+    config["neck"]["width"] = 24
+    (workdir / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"another architecture: .*neck/lateral2"):
+        run.train(tiny(neck__width=24), str(workdir))
+
+
+def write_photographs(root, *, classes=("Cat", "Dog"), splits=("Train", "Validate")):
+    rng = np.random.default_rng(0)
+    for split in splits:
+        for name in classes:
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(8):
+                image = rng.integers(0, 256, (40, 50, 3), np.uint8)
+                assert cv2.imwrite(str(folder / f"{number}.jpg"), image)
+    return root
+
+
+def folder_config(root, **changes):
+    return tiny(data__source="folder", data__root=str(root), **changes)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:600])
+
+
+def test_check_names_every_bad_file_and_changes_nothing(tmp_path, capsys):
+    root = write_photographs(tmp_path / "photos")
+    truncate(root / "Train" / "Cat" / "3.jpg")
+    (root / "Validate" / "Dog" / "0.jpg").write_bytes(b"")
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    assert run.check(folder_config(root)) == 1
+    said = capsys.readouterr().out
+    assert str(root / "Train" / "Cat" / "3.jpg") in said
+    assert str(root / "Validate" / "Dog" / "0.jpg") in said
+    assert said.count(".jpg:") == 2
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+
+
+def test_check_of_good_files(tmp_path, capsys):
+    root = write_photographs(tmp_path / "photos")
+    assert run.check(folder_config(root)) == 0
+    assert "all decode whole" in capsys.readouterr().out
+
+
+def test_a_bad_file_stops_the_run_and_is_named(tmp_path):
+    root = write_photographs(tmp_path / "photos")
+    truncate(root / "Train" / "Cat" / "3.jpg")
+    with pytest.raises(InputError, match=r"Cat/3\.jpg"):
+        run.train(folder_config(root), str(tmp_path / "run"))
+
+
+def test_a_bad_file_is_skipped_counted_and_reported(tmp_path, capsys):
+    root = write_photographs(tmp_path / "photos")
+    truncate(root / "Train" / "Cat" / "3.jpg")
+    truncate(root / "Validate" / "Dog" / "5.jpg")
+    config = folder_config(root, data__on_bad_file="skip", train__total_steps=3)
+    assert run.train(config, str(tmp_path / "run")) == 0
+    assert "skipped 2 files" in capsys.readouterr().out
+    page = (tmp_path / "run" / "report.html").read_text().replace("<wbr>", "")
+    assert "Cat/3.jpg" in page
+    assert "Dog/5.jpg" in page
+    trained = run.load(str(tmp_path / "run"), "latest")
+    assert run.evaluate(trained, "validate", None) == 0
+    figures = json.loads((tmp_path / "run" / "evaluation_validate.json").read_text())
+    assert figures["records"] == 15
+    assert len(figures["skipped"]) == 1
+
+
+def test_other_classes_than_the_model_learned(first_run, tmp_path):
+    root = write_photographs(tmp_path / "photos", classes=("cat", "fox"))
+    trained = run.load(str(first_run), "best")
+    with pytest.raises(InputError, match="the run learned drawn data"):
+        run.evaluate(trained, "validate", str(root))
+    workdir = tmp_path / "run"
+    good = write_photographs(tmp_path / "good", classes=("cat", "dog"))
+    assert run.train(folder_config(good, train__total_steps=3), str(workdir)) == 0
+    trained = run.load(str(workdir), "best")
+    with pytest.raises(InputError, match="has classes cat, fox, the model cat, dog"):
+        run.evaluate(trained, "validate", str(root))

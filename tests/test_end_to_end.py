@@ -1,0 +1,162 @@
+"""A run from the config to the report, and everything that its folder is good for."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from conftest import tiny
+
+from fpn_jax import export, predict, run
+from fpn_jax.data.drawn import DrawnSource
+from fpn_jax.errors import InputError
+from fpn_jax.train import writers
+
+
+@pytest.fixture(scope="module")
+def trained(first_run):
+    return run.load(str(first_run), "best")
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    source = DrawnSource("test", 5, 48)
+    folder = tmp_path / "photo's and more"
+    folder.mkdir()
+    for index in range(5):
+        bgr = source[index]["image"][..., ::-1]
+        assert cv2.imwrite(str(folder / f"{index}.png"), bgr)
+    return folder
+
+
+def test_the_workdir_holds_all_that_is_promised(first_run):
+    config = json.loads((first_run / "config.json").read_text())
+    assert config["backbone"] == {"name": "resnet18", "width": 8}
+    rows = writers.read(first_run / "metrics.jsonl")
+    assert [row["step"] for row in rows if "train/loss" in row] == [1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in rows if "validate/accuracy" in row] == [3, 6]
+    assert list(first_run.glob("events.out.tfevents.*"))
+    assert {"3", "6"} <= {path.name for path in (first_run / "checkpoints").iterdir()}
+
+
+def test_the_report_opens_offline_and_shows_every_level(first_run):
+    page = (first_run / "report.html").read_text()
+    assert "<img" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+    for level in (2, 3, 4, 5):
+        assert f"P{level}" in page
+
+
+def test_training_again_says_that_there_is_nothing_left(first_run, capsys):
+    assert run.train(tiny(), str(first_run)) == 0
+    said = capsys.readouterr().out
+    assert "resuming" in said
+    assert "step 6 of 6" in said
+
+
+def test_evaluate_writes_an_exact_count(first_run, trained, capsys):
+    assert run.evaluate(trained, "test", None) == 0
+    figures = json.loads((first_run / "evaluation_test.json").read_text())
+    assert figures["records"] == 24
+    assert np.sum(figures["confusion"]) == 24
+    right = np.trace(figures["confusion"])
+    assert figures["accuracy"] == pytest.approx(right / 24)
+    assert f"accuracy: {right / 24:.4f}" in capsys.readouterr().out
+
+
+def test_predict_agrees_with_evaluate(trained, photographs, tmp_path):
+    output = tmp_path / "out.csv"
+    assert predict.run(trained.classifier(), [str(photographs)], str(output)) == 0
+    rows = list(csv.DictReader(output.read_text().splitlines()))
+    assert list(rows[0]) == [
+        *("path", "class", "probability_cat", "probability_dog", "error")
+    ]
+    assert [row["path"] for row in rows] == [
+        str(photographs / f"{index}.png") for index in range(5)
+    ]
+    crop = trained.experiment.eval_transform
+    images = [crop(DrawnSource("test", 5, 48)[index]["image"]) for index in range(5)]
+    expected = trained.classifier().probabilities(np.stack(images))
+    actual = [[float(r["probability_cat"]), float(r["probability_dog"])] for r in rows]
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+    assert [row["class"] for row in rows] == [
+        ("cat", "dog")[best] for best in np.argmax(expected, axis=1)
+    ]
+
+
+def test_predict_goes_on_past_a_bad_file(trained, photographs, tmp_path, capsys):
+    (photographs / "note.jpg").write_text("this is no picture")
+    output = tmp_path / "out.json"
+    paths = [f"{photographs}/**/*.jpg", "missing.jpg", str(photographs / "0.png")]
+    assert predict.run(trained.classifier(), paths, str(output)) == 1
+    note, missing, good = json.loads(output.read_text())
+    assert note["error"]
+    assert missing["error"] == "the file cannot be read: No such file or directory"
+    assert missing["probability_cat"] == ""
+    assert good["class"] in ("cat", "dog")
+    assert "2 could not be read" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("patterns", "output", "says"),
+    [
+        (["nothing/*.jpg"], "out.csv", "names no image"),
+        (["a.jpg"], "out.xls", "take .csv or .json"),
+        (["a.jpg"], "nowhere/out.csv", "its folder does not exist"),
+    ],
+)
+def test_predict_refuses(trained, patterns, output, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=says):
+        predict.run(trained.classifier(), patterns, output)
+
+
+def test_the_exported_model_runs_without_the_package(trained, tmp_path):
+    output = tmp_path / "model.stablehlo"
+    assert export.run(trained.classifier(), str(output)) == 0
+    images = np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    code = (
+        "import sys, numpy as np; from jax import export; from pathlib import Path;"
+        "model = export.deserialize(bytearray(Path('model.stablehlo').read_bytes()));"
+        "np.save('out.npy', model.call(np.load('images.npy')));"
+        "sys.exit('fpn_jax' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    expected = jax.jit(trained.classifier().probabilities)(images)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-5)
+    described = json.loads((tmp_path / "model.json").read_text())
+    assert described["classes"] == ["cat", "dog"]
+
+
+def test_checkpoints_are_chosen_by_name_or_step(first_run):
+    assert run.load(str(first_run), "latest").step == 6
+    assert run.load(str(first_run), "3").step == 3
+    with pytest.raises(InputError, match="choose one of best, latest, 3, 6"):
+        run.load(str(first_run), "4")
+
+
+def test_a_damaged_checkpoint_is_left_out_and_said(first_run, tmp_path, capsys):
+    workdir = tmp_path / "copy"
+    shutil.copytree(first_run, workdir)
+    data = max(
+        (workdir / "checkpoints" / "6" / "state").rglob("*"),
+        key=lambda path: path.stat().st_size if path.is_file() else 0,
+    )
+    damaged = bytearray(data.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    data.write_bytes(damaged)
+    assert run.train(tiny(), str(workdir)) == 0
+    said = capsys.readouterr()
+    assert "checkpoint left out: step 6" in said.err
+    assert "resuming" in said.out
+    assert "step 3 of 6" in said.out
+    before = run.load(str(first_run), "6").variables
+    after = run.load(str(workdir), "6").variables
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, before, after)))
