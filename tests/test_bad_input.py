@@ -120,7 +120,7 @@ def test_a_workdir_that_cannot_be_written(tmp_path):
 
 
 def test_a_checkpoint_of_another_architecture(first_run, tmp_path):
-    """The config of the workdir was edited by hand: the leaves that differ are named."""
+    """The config of the workdir was edited by hand: what differs is named."""
     workdir = tmp_path / "copy"
     shutil.copytree(first_run, workdir)
     config = json.loads((workdir / "config.json").read_text())
