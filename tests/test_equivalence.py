@@ -113,8 +113,7 @@ def test_two_processes_equal_one(uninterrupted, tmp_path):
     subprocess.run(
         ["bash", "launch/local.sh", "2", "1", "--", *arguments(tmp_path)],
         cwd=ROOT,
-        env=environment()
-        | {"PATH": f"{os.path.dirname(sys.executable)}:/usr/bin:/bin"},
+        env=environment() | {"PATH": f"{bin_folder}:/usr/bin:/bin"},
         check=True,
         capture_output=True,
     )
