@@ -51,7 +51,7 @@ def drawn() -> ConfigDict:
                 "num_threads": 4,
                 "num_workers": 0,
                 "drawn": {
-                    # Each is drawn once: an epoch of new ones beats several of the same.
+                    # Each is drawn once: new ones beat the same ones again.
                     "train_records": 28800,
                     "validate_records": 1000,
                     "test_records": 1000,

@@ -109,6 +109,10 @@ def _claim(directory: Path, config: Config) -> Path:
       InputError: It cannot be written, or holds a run of another config.
     """
     path = directory / "config.json"
+    if ":/" in str(directory):
+        raise InputError(
+            f"--workdir={directory} is an address; take a folder, or mount it as one"
+        )
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if path.exists():

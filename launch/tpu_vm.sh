@@ -25,8 +25,8 @@ launch/tpu_vm.sh COMMAND
   SPOT=1         create a spot VM: cheaper, and may be taken away
   DRY_RUN=1      print the commands
 
-Example: launch/tpu_vm.sh run -- --config=configs/fpn.py --workdir=gs://BUCKET/first
-On several workers WORKDIR and the data are on gs://, where every worker sees them.
+Example: launch/tpu_vm.sh run -- --config=configs/fpn.py --workdir=/mnt/runs/first
+On several workers the workdir and the data lie on a disk that every worker mounts.
 USAGE
 }
 

@@ -119,6 +119,11 @@ def test_a_workdir_that_cannot_be_written(tmp_path):
         run.train(tiny(), str(tmp_path / "file" / "run"))
 
 
+def test_a_workdir_that_is_an_address():
+    with pytest.raises(InputError, match="is an address; take a folder"):
+        run.train(tiny(), "gs://bucket/run")
+
+
 def test_a_checkpoint_of_another_architecture(first_run, tmp_path):
     """The config of the workdir was edited by hand: what differs is named."""
     workdir = tmp_path / "copy"
