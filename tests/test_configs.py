@@ -75,7 +75,7 @@ def test_the_command_line_chooses_the_unit_of_the_length():
     config = resolve(train__total_steps=7)
     assert (config.train.total_steps, config.train.epochs) == (7, None)
     run = experiment.Experiment(resolve(train__epochs=2.0), ("cat", "dog"))
-    assert run.total_steps(65) == 3
+    assert run.total_steps(65) == 5
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_building_the_model_refuses(changes, says):
     [
         ({"data__global_batch_size": 36}, "8 devices do not divide; the nearest .* 32"),
         ({"data__global_batch_size": 0}, "8 devices do not divide; the nearest .* 8"),
-        ({"train__accumulation_steps": 3}, "does not divide the 8 images of a device"),
+        ({"train__accumulation_steps": 3}, "does not divide the 4 images of a device"),
         ({"train__accumulation_steps": 0}, "accumulation_steps is 0"),
     ],
 )
@@ -135,3 +135,34 @@ def test_another_config_is_named_key_by_key():
     with pytest.raises(InputError, match=r"train.seed is 0 there and 1 now\n"):
         configs.refuse_other(stored, now, "runs/first")
     configs.refuse_other(stored, now | {"train": {"seed": 0}}, "runs/first")
+
+
+@pytest.mark.parametrize(
+    ("variant", "changes"),
+    [
+        ("", {}),
+        ("folder", {"train__accumulation_steps": 2}),
+        ("folder", {"head__name": "flatten", "neck__name": "identity"}),
+        ("cats_vs_dogs", {}),
+    ],
+)
+def test_a_step_of_a_shipped_config_keeps_every_shape_and_dtype(variant, changes):
+    config = resolve(variant, **changes)
+    run = experiment.Experiment(config, ("cat", "dog"))
+    transformation, _ = run.optimizer(run.total_steps(20_000))
+    state = jax.eval_shape(lambda: run.initial_state(transformation))
+    per_device, size = config.data.global_batch_size // 8, config.data.image_size
+    batch = {
+        "image": jax.ShapeDtypeStruct((8, per_device, size, size, 3), "uint8"),
+        "label": jax.ShapeDtypeStruct((8, per_device), "int32"),
+        "weight": jax.ShapeDtypeStruct((8, per_device), "float32"),
+        "index": jax.ShapeDtypeStruct((8, per_device), "int32"),
+    }
+    after, metrics = jax.eval_shape(run.train_step(transformation), state, batch)
+
+    def kinds(tree):
+        return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+
+    assert kinds(after) == kinds(state)
+    assert metrics["gradient_norm"].shape == ()
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(state.params)} == {"float32"}
