@@ -79,8 +79,17 @@ def drawn() -> ConfigDict:
             # Of pairs of training images, on the device. Zero switches a part off.
             "mix": {"mixup_alpha": 0.0, "cutmix_alpha": 0.0, "probability": 1.0},
             "backbone": {"name": "resnet18", "width": 24},
-            "neck": {"name": "fpn", "width": 32, "extra_levels": 0},
-            "head": {"name": "pool", "dropout": 0.0},
+            "neck": {
+                "name": "fpn",
+                "width": 32,
+                # Levels above the backbone's coarsest, by max_pool or by conv.
+                "extra_levels": 0,
+                "extra": "max_pool",
+                # none, batch or group, after every convolution.
+                "norm": "none",
+            },
+            # average or max over each level, concatenated; or the head flatten.
+            "head": {"name": "pool", "pool": "average", "dropout": 0.0},
             "model": {
                 # Of all convolutions; parameters and sums stay float32.
                 "dtype": "float32",

@@ -4,7 +4,10 @@ Values are read in `experiment.py` alone; here a config is only a nested dict.
 """
 
 import copy
+import dataclasses
+import inspect
 import json
+import math
 import runpy
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,15 +21,65 @@ from fpn_jax.errors import InputError
 SOURCES = ("drawn", "folder", "tfds")
 """The choices of `data.source`; each has its own dict below `data`."""
 
-MAY_CHANGE = ("data.root", "data.num_threads", "data.num_workers")
-"""Keys in which a resumed run may differ from its beginning: no batch depends on them.
-"""
+MAY_CHANGE = ("data.root", "data.num_threads", "data.num_workers", "data.on_bad_file")
+"""Keys in which a resumed run may differ: no batch of good files depends on them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Keys:
+    """The keys of one dict of a config.
+
+    Attributes:
+      all: Every key that has a meaning.
+      needed: Those without a default.
+    """
+
+    all: frozenset[str]
+    needed: frozenset[str]
+
+    @classmethod
+    def exactly(cls, *names: str) -> "Keys":
+        """Returns keys that are all needed."""
+        return cls(frozenset(names), frozenset(names))
+
+    @classmethod
+    def of(cls, constructor: Callable, *, given: tuple[str, ...] = ()) -> "Keys":
+        """Returns a constructor's arguments, but for those that the code gives."""
+        arguments = {
+            name: argument
+            for name, argument in inspect.signature(constructor).parameters.items()
+            if name not in given
+        }
+        needed = {n for n, a in arguments.items() if a.default is a.empty}
+        return cls(frozenset(arguments), frozenset(needed))
+
+
+def check_keys(config: Mapping[str, Any], keys: Mapping[str, Keys]) -> None:
+    """Refuses a config that has other keys than those with a meaning.
+
+    Args:
+      config: Resolved, nested.
+      keys: Dotted name of a dict → its keys; `""` is the config itself.
+
+    Raises:
+      InputError: A key is unknown, or one is missing; names the choices.
+    """
+    for place, known in keys.items():
+        here = config
+        for name in place.split(".") if place else ():
+            here = here[name]
+        for key in here:
+            if key not in known.all:
+                raise errors.unknown(f"config.{place} key", key, sorted(known.all))
+        for key in sorted(known.needed - here.keys()):
+            raise InputError(f"the config lacks {f'{place}.{key}'.lstrip('.')}")
 
 
 def resolve(
     config: ml_collections.ConfigDict,
     overridden: frozenset[str],
     accepts: Mapping[str, Callable[[str], frozenset[str]]],
+    keys: Mapping[str, Keys],
 ) -> tuple[dict[str, Any], list[str]]:
     """Returns the config of this run, in which every key that is left has an effect.
 
@@ -38,6 +91,7 @@ def resolve(
       config: What the config file and the command line gave.
       overridden: Dotted keys that the command line set.
       accepts: Part of the model, such as `"neck"`, → name → keys that it takes.
+      keys: As of `check_keys`.
 
     Returns:
       The resolved config, and a line for each key that was left out.
@@ -46,6 +100,7 @@ def resolve(
       InputError: A choice is unknown, or a key was set that has no effect.
     """
     resolved, notes = copy.deepcopy(config.to_dict()), []
+    check_keys(resolved, keys)
     data = resolved["data"]
     if data["source"] not in SOURCES:
         raise errors.unknown("data.source", data["source"], SOURCES)
@@ -60,6 +115,23 @@ def resolve(
             f"data.root is {data['root']!r}, but drawn data has no files; "
             f"add --config.data.source=folder or tfds"
         )
+    augment, mix = resolved["augment"], resolved["mix"]
+    for key, without, because in (
+        ("data.on_bad_file", data["source"] == "drawn", "drawn data has no files"),
+        ("data.background", data["source"] == "drawn", "drawn data has no files"),
+        (
+            "augment.randaugment_magnitude",
+            not augment["randaugment_layers"],
+            "augment.randaugment_layers is 0",
+        ),
+        (
+            "mix.probability",
+            not (mix["mixup_alpha"] or mix["cutmix_alpha"]),
+            "mix.mixup_alpha and mix.cutmix_alpha are 0",
+        ),
+    ):
+        if without:
+            _refuse_set(overridden, key, because)
     _resolve_length(resolved["train"], overridden)
     for part, accepted in accepts.items():
         chosen = resolved[part]
@@ -90,6 +162,9 @@ def _resolve_length(train: dict[str, Any], overridden: frozenset[str]) -> None:
     on_command_line = [key for key in given if f"train.{key}" in overridden]
     if len(given) == 2 and len(on_command_line) == 1:
         given = on_command_line
+    epochs = train["epochs"]
+    if given == ["epochs"] and not 0 < epochs < math.inf:
+        raise InputError(f"train.epochs is {epochs}; it is above 0")
     if len(given) != 1:
         raise InputError(
             f"train.total_steps is {train['total_steps']} and train.epochs is "
@@ -101,8 +176,10 @@ def _resolve_length(train: dict[str, Any], overridden: frozenset[str]) -> None:
 
 
 def save(config: Mapping[str, Any], path: Path) -> None:
-    """Writes a config as JSON."""
-    path.write_text(json.dumps(config, indent=2) + "\n")
+    """Writes a config as JSON, at once: nobody reads half of it."""
+    written = path.with_suffix(".tmp")
+    written.write_text(json.dumps(config, indent=2) + "\n")
+    written.replace(path)
 
 
 def load(stored: Mapping[str, Any]) -> ml_collections.FrozenConfigDict:

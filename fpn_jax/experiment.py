@@ -27,6 +27,31 @@ from fpn_jax.train.evaluation import evaluate as evaluate_batches
 Config = ml_collections.FrozenConfigDict
 ROOMS = {"backbone": backbones, "neck": necks, "head": heads}
 DTYPES = ("float32", "bfloat16")
+KEYS = {
+    "": configs.Keys.exactly(
+        *("data", "augment", "mix", "backbone", "neck", "head", "model", "task"),
+        *("optimizer", "train"),
+    ),
+    "data": configs.Keys.exactly(
+        *("source", "root", "image_size", "global_batch_size", "crop_fraction"),
+        *("on_bad_file", "background", "num_threads", "num_workers"),
+        *configs.SOURCES,
+    ),
+    "data.drawn": configs.Keys.exactly(*(f"{s}_records" for s in SPLITS), "seed"),
+    "data.folder": configs.Keys.of(FolderSource, given=("root", "split", "background")),
+    "data.tfds": configs.Keys.of(TfdsSource, given=("split", "data_dir", "background")),
+    "augment": configs.Keys.of(augment.build_train, given=("image_size",)),
+    "mix": configs.Keys.of(mixing.mix, given=("rng", "images")),
+    "model": configs.Keys.exactly("dtype", "mean", "std"),
+    "task": configs.Keys.of(Classification, given=("num_classes",)),
+    "optimizer": configs.Keys.of(optimizer.build, given=("total_steps",)),
+    "train": configs.Keys.exactly(
+        *("total_steps", "epochs", "seed", "evaluate_every_steps", "log_every_steps"),
+        *("accumulation_steps", "ema_decay", "early_stopping_evaluations"),
+        "keep_checkpoints",
+    ),
+}
+"""Dict of a config → its keys, read off the constructors where there is one."""
 
 
 def resolve(config: ml_collections.ConfigDict, overridden: frozenset[str]) -> Config:
@@ -40,7 +65,7 @@ def resolve(config: ml_collections.ConfigDict, overridden: frozenset[str]) -> Co
       InputError: A choice is unknown, or a key was set that has no effect.
     """
     accepts = {part: room.accepts for part, room in ROOMS.items()}
-    resolved, notes = configs.resolve(config, overridden, accepts)
+    resolved, notes = configs.resolve(config, overridden, accepts, KEYS)
     for note in notes:
         print(note)
     return configs.load(resolved)
@@ -110,18 +135,31 @@ def build_model(config: Config, num_classes: int) -> PyramidModel:
     return model
 
 
-def check_batch(config: Config) -> None:
-    """Refuses a global batch that the devices or the accumulation do not divide.
+def check_numbers(config: Config) -> None:
+    """Refuses numbers that no constructor sees.
 
     Raises:
-      InputError: Names the sizes that would do.
+      InputError: Names the number and those that would do.
     """
+    train = config.train
+    if train.keep_checkpoints < 1:
+        raise InputError(
+            f"train.keep_checkpoints is {train.keep_checkpoints}; it is 1 or more"
+        )
+    if not 0 <= train.seed < 2**31:
+        raise InputError(f"train.seed is {train.seed}; it lies in 0 … 2**31 − 1")
     per_device = parallel.batch_size_per_device(config.data.global_batch_size)
     accumulation = config.train.accumulation_steps
     if accumulation < 1 or per_device % accumulation:
         raise InputError(
             f"train.accumulation_steps is {accumulation}, which does not divide the "
             f"{per_device} images of a device"
+        )
+    mixes = config.mix.mixup_alpha or config.mix.cutmix_alpha
+    if mixes and per_device == accumulation:
+        raise InputError(
+            "mix has no effect on one image at a time: take a larger "
+            "data.global_batch_size, or 0 for mix.mixup_alpha and mix.cutmix_alpha"
         )
 
 
@@ -238,8 +276,14 @@ class Experiment:
             with_ema=self.config.train.ema_decay > 0,
         )
 
-    def evaluate(self, variables: Any, records: Source) -> tuple[Evaluation, dict]:
-        """Returns the evaluation of a split, and the bad files it went without."""
+    def evaluate(
+        self, variables: Any, records: Source
+    ) -> tuple[Evaluation, list[tuple[str, str]]]:
+        """Returns the evaluation of a split, and `(id, reason)` of its bad files.
+
+        Raises:
+          InputError: Not one file decodes whole.
+        """
         batches = pipeline.eval_batches(
             records,
             self.eval_transform,
@@ -248,6 +292,10 @@ class Experiment:
             options=read_options(self.config),
         )
         try:
-            return evaluate_batches(self.eval_step, variables, batches), batches.skipped
+            evaluation = evaluate_batches(self.eval_step, variables, batches)
         finally:
             batches.close()
+        if not len(evaluation.rows["index"]):
+            raise InputError("not one file of the split decodes whole")
+        left_out = map(int, evaluation.left_out)
+        return evaluation, [pipeline.why_bad(records, index) for index in left_out]

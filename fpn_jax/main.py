@@ -1,8 +1,8 @@
 """The command line: `python -m fpn_jax.main --config=configs/fpn.py --workdir=DIR`.
 
-The only flags of the project. Exit codes: 0 done, or stopped and resumable; 1 done, but
-something in the data was bad, or the training failed; 2 the command line, the config or
-a path cannot be used.
+Exit codes: 0 done, or stopped and resumable; 1 a file of predict or check is bad, or
+the training failed; 2 the command line, the config, the data or a path cannot be used;
+130 interrupted where there was nothing to save.
 """
 
 import sys
@@ -73,8 +73,23 @@ def _check_flags(argv: list[str]) -> None:
             raise InputError(f"--mode={FLAGS.mode} needs --{name}")
 
 
+def _check_processes() -> None:
+    by_hand = [FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id]
+    if any(value is not None for value in by_hand):
+        if FLAGS.distributed or None in by_hand:
+            raise InputError(
+                "--coordinator, --num_processes and --process_id go together, and "
+                "without --distributed, which finds them"
+            )
+    elif not FLAGS.distributed:
+        return
+    if FLAGS.mode not in ("train", "evaluate"):
+        raise InputError(f"--mode={FLAGS.mode} runs in one process")
+
+
 def _work(argv: list[str], coordinator: str | None) -> int:
     _check_flags(argv)
+    _check_processes()
     runtime.start(coordinator, FLAGS.num_processes, FLAGS.process_id)
     # JAX is imported here, after the environment that it reads is set.
     from fpn_jax import experiment, export, predict, run

@@ -4,20 +4,23 @@ import dataclasses
 import functools
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from fpn_jax import config as configs
 from fpn_jax import run_report
 from fpn_jax.data import check as data_check
-from fpn_jax.data.records import SPLITS, Source
+from fpn_jax.data.records import SPLITS, AbsentSplit, Source
 from fpn_jax.errors import InputError, unknown
-from fpn_jax.experiment import Config, Experiment, check_batch, source
+from fpn_jax.experiment import Config, Experiment, check_numbers, read_options, source
 from fpn_jax.predict import Classifier
+from fpn_jax.tasks.classification import Classification
 from fpn_jax.train import loop, parallel
 from fpn_jax.train.checkpoints import Checkpoints, DamagedCheckpoint
 from fpn_jax.train.progress import ProgressBar
@@ -65,7 +68,7 @@ def train(config: Config, workdir: str) -> int:
     Raises:
       InputError: The config, the data or the workdir cannot be used.
     """
-    check_batch(config)
+    check_numbers(config)
     records, validate = source(config, "train"), source(config, "validate")
     experiment = Experiment(config, tuple(records.classes))
     transformation, schedule = experiment.optimizer(
@@ -75,8 +78,11 @@ def train(config: Config, workdir: str) -> int:
     initial = functools.partial(experiment.initial_state, transformation)
     like = jax.eval_shape(initial)
     step_fn = experiment.train_step(transformation)
-    # Made once more where the run begins; here only for what it refuses.
+    # Made once more where the run begins; here only for what they refuse.
     experiment.train_batches(records, 0).close()
+    if tuple(validate.classes) != experiment.classes:
+        raise InputError(_other_classes(validate.classes, experiment.classes))
+    experiment.eval_transform(np.zeros((8, 8, 3), np.uint8))
     directory = _claim(Path(workdir), config)
     checkpoints = Checkpoints(
         directory / "checkpoints",
@@ -89,6 +95,7 @@ def train(config: Config, workdir: str) -> int:
             if started is None:
                 started = parallel.replicate(_compile_fast(initial)), {}
             run = _Run(experiment, directory, plan, checkpoints, *started)
+            run.refuse_other_data(records)
             return run.train(step_fn, records, validate, stop)
     finally:
         checkpoints.close()
@@ -115,11 +122,14 @@ def _claim(directory: Path, config: Config) -> Path:
         )
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            stored = json.loads(path.read_text())
-            configs.refuse_other(stored, configs.as_json(config), str(directory))
-        if jax.process_index() == 0:
-            configs.save(configs.as_json(config), path)
+        now = configs.as_json(config)
+        stored = json.loads(path.read_text()) if path.exists() else None
+        # Without a checkpoint there is nothing that another config would spoil.
+        if stored is not None and any(directory.glob("checkpoints/[0-9]*")):
+            configs.refuse_other(stored, now, str(directory))
+        parallel.barrier("config read")
+        if jax.process_index() == 0 and stored != now:
+            configs.save(now, path)
     except OSError as error:
         raise InputError(
             f"--workdir={directory} cannot be written: {error.strerror}"
@@ -133,15 +143,22 @@ def _restore_newest(
     checkpoints: Checkpoints, like: TrainState
 ) -> tuple[TrainState, dict[str, Any]] | None:
     """Returns the newest state that reads back whole, and its meta; None at a start."""
-    steps = checkpoints.steps()
-    for step in reversed(steps):
+    damaged = []
+    for step in reversed(checkpoints.steps()):
         try:
-            return checkpoints.restore(step, like), checkpoints.meta(step)
+            restored = checkpoints.restore(step, like), checkpoints.meta(step)
         except DamagedCheckpoint as error:
             print(f"checkpoint left out: {error}", file=sys.stderr)
-            checkpoints.discard(step)
-    if steps:
-        raise InputError("none of the workdir's checkpoints reads back whole")
+            damaged.append(step)
+            continue
+        for later in damaged:
+            print(f"moved to {checkpoints.set_aside(later)}", file=sys.stderr)
+        return restored
+    if damaged:
+        raise InputError(
+            "none of the workdir's checkpoints reads back whole; they are left as they "
+            "are, take another --workdir"
+        )
     return None
 
 
@@ -156,6 +173,25 @@ class _Run:
     state: TrainState
     meta: dict[str, Any]
 
+    def refuse_other_data(self, records: Source) -> None:
+        """Refuses to go on with other data than the run began with.
+
+        Raises:
+          InputError: Names the classes or the sizes that differ.
+        """
+        if not self.meta:
+            return
+        if tuple(self.meta["classes"]) != self.experiment.classes:
+            raise InputError(
+                _other_classes(self.experiment.classes, self.meta["classes"])
+            )
+        if self.meta["records"] != len(records):
+            raise InputError(
+                f"the training split has {len(records)} records, but the run of "
+                f"{self.directory} began with {self.meta['records']}; take another "
+                f"--workdir"
+            )
+
     def train(
         self, step_fn, records: Source, validate: Source, stop: loop.StopRequest
     ) -> int:
@@ -168,11 +204,13 @@ class _Run:
         batches = self.experiment.train_batches(records, start)
         progress = ProgressBar(total, start_step=start, shown=first)
         ranking = loop.Ranking.from_json(self.meta.get("ranking"))
-        skipped: dict[int, str] = {}
+        # Of earlier processes of this run, then of this one.
+        skipped = [tuple(file) for file in self.meta.get("skipped", [])]
 
         def evaluate(state: TrainState) -> dict[str, float]:
             evaluation, bad = self.experiment.evaluate(state.eval_variables, validate)
-            skipped.update(bad)
+            met = [*skipped, *batches.skipped.values(), *bad]
+            skipped[:] = dict.fromkeys(met)
             return evaluation.figures()
 
         try:
@@ -190,6 +228,8 @@ class _Run:
                 meta={
                     "config": configs.as_json(self.experiment.config),
                     "classes": list(self.experiment.classes),
+                    "records": len(records),
+                    "skipped": skipped,
                 },
                 writer=writer,
                 progress=progress,
@@ -209,7 +249,7 @@ class _Run:
                 f"stopped and saved at step {step} of {total}; the same command goes on"
             )
             return 0
-        self._conclude(validate, [*batches.skipped.values(), *skipped.values()])
+        self._conclude(validate, skipped)
         return 0
 
     def _last_good(self) -> str:
@@ -219,7 +259,7 @@ class _Run:
             return "there is no checkpoint yet"
         return f"the last good checkpoint is step {steps[-1]} of {self.directory}"
 
-    def _conclude(self, validate: Source, skipped: list[str]) -> None:
+    def _conclude(self, validate: Source, skipped: list[tuple[str, str]]) -> None:
         """Evaluates the best checkpoint on the validate split and reports on it."""
         step = self.checkpoints.best_step()
         variables = self.checkpoints.restore_eval_variables(step, self.state)
@@ -262,7 +302,9 @@ def load(workdir: str, checkpoint: str) -> Trained:
             f"--workdir={workdir} holds no checkpoint; train first: "
             f"--config=configs/fpn.py --workdir={workdir}"
         )
-    checkpoints = Checkpoints(directory / "checkpoints", monitor="accuracy")
+    checkpoints = Checkpoints(
+        directory / "checkpoints", monitor=Classification.monitor, read_only=True
+    )
     try:
         step = _chosen_step(checkpoints, checkpoint, workdir)
         meta = checkpoints.meta(step)
@@ -304,19 +346,17 @@ def evaluate(trained: Trained, split: str, data_root: str | None) -> int:
         moved = configs.as_json(config)
         moved["data"]["root"] = data_root
         config = configs.load(moved)
+    check_numbers(config)
     records = source(config, split)
     if tuple(records.classes) != trained.experiment.classes:
-        raise InputError(
-            f"the data has classes {', '.join(records.classes)}, the model "
-            f"{', '.join(trained.experiment.classes)}"
-        )
+        raise InputError(_other_classes(records.classes, trained.experiment.classes))
     evaluation, skipped = trained.experiment.evaluate(trained.variables, records)
     computed = {name: m.compute() for name, m in evaluation.metrics.items()}
     figures = {
         "split": split,
         "step": trained.step,
         "records": len(evaluation.rows["index"]),
-        "skipped": sorted(skipped.values()),
+        "skipped": [": ".join(file) for file in skipped],
         "classes": list(trained.experiment.classes),
         **computed,
     }
@@ -330,19 +370,20 @@ def evaluate(trained: Trained, split: str, data_root: str | None) -> int:
     return 0
 
 
+def _other_classes(data: Sequence[str], model: Sequence[str]) -> str:
+    return f"the data has classes {', '.join(data)}, the model {', '.join(model)}"
+
+
 def check(config: Config) -> int:
     """Decodes every record of every split; returns 1 if one is bad, else 0."""
-    bad = 0
+    bad, threads = 0, read_options(config).num_threads
     for split in SPLITS:
         try:
             records = source(config, split)
-        except InputError as error:
-            # A data set may have no test split; the others it must have.
-            if split != "test":
-                raise
+        except AbsentSplit as error:
             print(f"{split}: {error}")
             continue
-        report = data_check.check(records, config.data.num_threads)
+        report = data_check.check(records, threads)
         print("\n".join(f"{split}: {line}" for line in report.text().splitlines()))
         bad += len(report.bad)
     return 1 if bad else 0

@@ -27,7 +27,7 @@ def write(
     variables: Any,
     evaluation: Evaluation,
     records: Source,
-    skipped: Sequence[str],
+    skipped: Sequence[tuple[str, str]],
     metrics: Path,
 ) -> None:
     """Writes `report.html`.
@@ -39,7 +39,7 @@ def write(
       variables: The checkpoint's variables.
       evaluation: Of the validate split.
       records: The validate split.
-      skipped: Bad files, as `id: reason`.
+      skipped: Bad files, as `(id, reason)`.
       metrics: The run's `metrics.jsonl`.
     """
     rows = evaluation.rows
@@ -69,7 +69,7 @@ def write(
                 load_image,
                 probabilities.argmax(axis=1),
             ),
-            skipped=[tuple(line.rsplit(": ", 1)) for line in skipped],
+            skipped=skipped,
             split="validate",
             step=step,
         ),

@@ -35,10 +35,15 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
     # Only now: JAX reads the environment when it is imported.
     import jax
 
-    if coordinator == "auto":
-        jax.distributed.initialize()
-    else:
-        jax.distributed.initialize(coordinator, num_processes, process_id)
+    try:
+        if coordinator == "auto":
+            jax.distributed.initialize()
+        else:
+            jax.distributed.initialize(coordinator, num_processes, process_id)
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"the other processes were not found: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def guard(work: Callable[[], int], *, several_processes: bool) -> int:
@@ -55,8 +60,11 @@ def guard(work: Callable[[], int], *, several_processes: bool) -> int:
         print(f"fpn_jax: {error}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
-        print("fpn_jax: interrupted; nothing was lost", file=sys.stderr)
+        print("fpn_jax: interrupted", file=sys.stderr)
         code = 130
+    except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        print(f"fpn_jax: {error.filename}: {error.strerror}", file=sys.stderr)
+        code = 2
     except Exception:
         if not several_processes:
             raise

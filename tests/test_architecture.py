@@ -30,7 +30,7 @@ ROOMS = {
         "config",
     },
     "run_report": {"experiment", "data", "report", "train"},
-    "run": {"experiment", "config", "data", "predict", "run_report", "train"},
+    "run": {"experiment", "tasks", "config", "data", "predict", "run_report", "train"},
     "runtime": set(),
     "main": {"config", "run", "predict", "export", "experiment", "runtime"},
 }

@@ -43,6 +43,8 @@ def command(*arguments):
         (["--mode=evalute"], "train|check|evaluate|predict|export"),
         (["--input=a.jpg"], "--mode=train takes no --input; it is for predict"),
         (["photos"], "argument 'photos' is not understood"),
+        (["--process_id=1", "--num_processes=2"], "go together"),
+        (["--distributed", "--coordinator=here:1"], "go together"),
     ],
 )
 def test_a_typo_is_one_line_with_the_choices(arguments, says, tmp_path):
@@ -96,6 +98,10 @@ def test_evaluate_without_a_checkpoint(tmp_path):
         ({"train__log_every_steps": 0}, "train.log_every_steps is 0"),
         ({"mix__probability": 2.0}, "probability is 2.0"),
         ({"augment__crop_scale": (0.9, 0.1)}, "crop_scale|scale"),
+        ({"data__crop_fraction": 1.5}, "crop_fraction"),
+        ({"train__keep_checkpoints": 0}, "train.keep_checkpoints is 0"),
+        ({"train__seed": -1}, "train.seed is -1"),
+        ({"data__source": "tfds", "data__tfds__name": "Cats Vs Dogs"}, "cats_vs_dogs"),
         ({"data__num_threads": 0}, "data.num_threads is 0"),
         ({"data__on_bad_file": "warn"}, "choose one of stop, skip"),
     ],
@@ -142,9 +148,12 @@ def write_photographs(root, *, classes=("Cat", "Dog"), splits=("Train", "Validat
             folder = root / split / name
             folder.mkdir(parents=True)
             for number in range(8):
-                image = rng.integers(0, 256, (40, 50, 3), np.uint8)
-                assert cv2.imwrite(str(folder / f"{number}.jpg"), image)
+                assert cv2.imwrite(str(folder / f"{number}.jpg"), rng_image(rng))
     return root
+
+
+def rng_image(rng):
+    return rng.integers(0, 256, (40, 50, 3), np.uint8)
 
 
 def folder_config(root, **changes):
@@ -196,6 +205,28 @@ def test_a_bad_file_is_skipped_counted_and_reported(tmp_path, capsys):
     figures = json.loads((tmp_path / "run" / "evaluation_validate.json").read_text())
     assert figures["records"] == 15
     assert len(figures["skipped"]) == 1
+
+
+def test_a_resumed_run_notices_other_data(tmp_path):
+    root = write_photographs(tmp_path / "photos")
+    config = folder_config(root, train__total_steps=3, train__evaluate_every_steps=1)
+    assert run.train(config, str(tmp_path / "run")) == 0
+    (root / "Train" / "Cat" / "3.jpg").unlink()
+    (root / "Train" / "Cat" / "4.jpg").unlink()
+    more = rng_image(np.random.default_rng(1))
+    for number in range(9, 14):
+        assert cv2.imwrite(str(root / "Train" / "Dog" / f"{number}.jpg"), more)
+    with pytest.raises(InputError, match=r"has 19 records, but the run .* with 16"):
+        run.train(config, str(tmp_path / "run"))
+
+
+def test_a_split_of_which_nothing_decodes(first_run, tmp_path):
+    root = write_photographs(tmp_path / "photos")
+    for path in (root / "Validate").rglob("*.jpg"):
+        truncate(path)
+    config = folder_config(root, data__on_bad_file="skip")
+    with pytest.raises(InputError, match="not one file of the split decodes whole"):
+        run.train(config, str(tmp_path / "run"))
 
 
 def test_other_classes_than_the_model_learned(first_run, tmp_path):

@@ -57,7 +57,8 @@ def test_parts_are_chosen_by_name_alone(neck, head, capsys):
     run = experiment.Experiment(config, ("cat", "dog"))
     assert len(run.model.channels) == (4 if neck == "fpn" else 1)
     said = capsys.readouterr().out
-    assert ("left out" in said) == (neck == "identity")
+    assert ("identity' takes no" in said) == (neck == "identity")
+    assert ("takes no pool" in said) == (head == "flatten")
 
 
 def test_backbones_are_chosen_by_name_alone():
@@ -92,6 +93,10 @@ def test_the_command_line_chooses_the_unit_of_the_length():
         ({"data__root": "photos"}, "drawn data has no files"),
         ({"neck__name": "identity", "neck__width": 8}, "neck.width has no effect"),
         ({"train__total_steps": 5, "train__epochs": 1.0}, "give exactly one of them"),
+        ({"train__epochs": float("nan")}, "train.epochs is nan; it is above 0"),
+        ({"data__background": (0, 0, 0)}, "data.background has no effect"),
+        ({"mix__probability": 0.5}, "mix.probability has no effect"),
+        ({"augment__randaugment_magnitude": 5.0}, "magnitude has no effect"),
     ],
 )
 def test_resolving_refuses(changes, says):
@@ -122,11 +127,17 @@ def test_building_the_model_refuses(changes, says):
         ({"data__global_batch_size": 0}, "8 devices do not divide; the nearest .* 8"),
         ({"train__accumulation_steps": 3}, "does not divide the 4 images of a device"),
         ({"train__accumulation_steps": 0}, "accumulation_steps is 0"),
+        ({"train__keep_checkpoints": 0}, "keep_checkpoints is 0"),
+        ({"train__seed": -1}, "seed is -1"),
+        (
+            {"mix__mixup_alpha": 0.2, "train__accumulation_steps": 4},
+            "mix has no effect on one image at a time",
+        ),
     ],
 )
 def test_a_batch_that_cannot_be_divided_is_refused(changes, says):
     with pytest.raises(InputError, match=says):
-        experiment.check_batch(resolve(**changes))
+        experiment.check_numbers(resolve(**changes))
 
 
 def test_another_config_is_named_key_by_key():
@@ -166,3 +177,36 @@ def test_a_step_of_a_shipped_config_keeps_every_shape_and_dtype(variant, changes
     assert kinds(after) == kinds(state)
     assert metrics["gradient_norm"].shape == ()
     assert {leaf.dtype.name for leaf in jax.tree.leaves(state.params)} == {"float32"}
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("train", "config.train key 'emma_decay' is unknown; did you mean 'ema_decay'"),
+        ("optimizer", "config.optimizer key 'emma_decay' is unknown; did you mean"),
+        ("augment", "config.augment key 'emma_decay' is unknown; choose one of"),
+        ("data.drawn", "config.data.drawn key 'emma_decay' is unknown"),
+    ],
+)
+def test_a_key_of_the_file_that_has_no_meaning_is_refused(place, says):
+    config = get_config()
+    here = config
+    for name in place.split("."):
+        here = here[name]
+    with config.unlocked():
+        here.emma_decay = 0.5
+    with pytest.raises(InputError, match=says):
+        experiment.resolve(config, frozenset())
+
+
+@pytest.mark.parametrize(
+    "missing", ["mix", "train.seed", "augment.flip", "model.dtype"]
+)
+def test_a_key_that_the_file_lacks_is_named(missing):
+    config = get_config()
+    *parents, last = missing.split(".")
+    here = config[parents[0]] if parents else config
+    with config.unlocked():
+        del here[last]
+    with pytest.raises(InputError, match=f"the config lacks {missing}"):
+        experiment.resolve(config, frozenset())

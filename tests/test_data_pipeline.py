@@ -208,7 +208,7 @@ def test_skipped_files_give_way_to_the_next_good_ones(capsys):
         {6: 2, 0: 1}
     )
     assert collections.Counter(first["index"].tolist()) == substitutes
-    assert once == {k: f"number/{k}: the image is truncated" for k in bad}
+    assert once == {k: (f"number/{k}", "the image is truncated") for k in bad}
     assert made.skipped == once
     assert first.keys() == {"image", "label", "weight", "index"}
     np.testing.assert_array_equal(first["weight"], 1)
@@ -295,7 +295,7 @@ def test_a_bad_file_stops_the_evaluation_by_default():
 
 def test_a_skipped_file_weighs_nothing_in_an_evaluation(capsys):
     batches, skipped = evaluate(Numbers(10, frozenset({3, 9})), on_bad_file="skip")
-    assert skipped == {k: f"number/{k}: the image is truncated" for k in (3, 9)}
+    assert skipped == {k: (f"number/{k}", "the image is truncated") for k in (3, 9)}
     assert indices(batches) == [*range(10), *[-1] * 6]
     weight = np.concatenate([batch["weight"] for batch in batches])
     assert np.flatnonzero(weight).tolist() == [0, 1, 2, 4, 5, 6, 7, 8]
@@ -312,5 +312,5 @@ def test_a_file_that_reads_the_second_time_is_said_to(capsys):
 
     tried = []
     _, skipped = evaluate(Flaky(8), on_bad_file="skip")
-    assert skipped == {2: "number/2: unreadable for a moment"}
-    assert "skipped: number/2: unreadable" in capsys.readouterr().err
+    assert skipped == {2: ("number/2", "it could not be read for a moment")}
+    assert "skipped: number/2: it could not" in capsys.readouterr().err

@@ -157,6 +157,7 @@ def test_a_damaged_checkpoint_is_left_out_and_said(first_run, tmp_path, capsys):
     assert "checkpoint left out: step 6" in said.err
     assert "resuming" in said.out
     assert "step 3 of 6" in said.out
+    assert (workdir / "damaged_checkpoint_6").is_dir()
     before = run.load(str(first_run), "6").variables
     after = run.load(str(workdir), "6").variables
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, before, after)))

@@ -227,13 +227,14 @@ def test_a_checksum_that_differs_names_the_part(saved, tmp_path):
 
 
 @pytest.mark.parametrize("gone", ["meta", "state", "state/d", "state/_METADATA"])
-def test_an_incomplete_checkpoint_is_found_and_can_be_discarded(saved, tmp_path, gone):
+def test_an_incomplete_checkpoint_is_found_and_can_be_set_aside(saved, tmp_path, gone):
     path = tmp_path / "checkpoints" / "2" / gone
     path.rename(tmp_path / "gone")
     with pytest.raises(DamagedCheckpoint, match="step 2"):
         saved.restore(2, like())
-    saved.discard(2)
+    assert saved.set_aside(2) == tmp_path / "damaged_checkpoint_2"
     assert saved.steps() == [1]
+    assert (tmp_path / "damaged_checkpoint_2").is_dir()
     saved.save(at_step(2), META, None)
     saved.wait()
     assert_same_bits(saved.restore(2, like()), at_step(2))
@@ -280,12 +281,6 @@ def test_a_checkpoint_without_a_moving_average_has_none_to_give(open_checkpoints
     checkpoints.wait()
     with pytest.raises(InputError, match=r"ema/.*: not in the checkpoint"):
         checkpoints.restore(1, like(with_ema=True))
-
-
-@pytest.mark.parametrize("keep_latest", [0, -1])
-def test_no_checkpoint_at_all_cannot_be_kept(tmp_path, keep_latest):
-    with pytest.raises(InputError, match=f"keep_checkpoints is {keep_latest}"):
-        Checkpoints(tmp_path, monitor="accuracy", keep_latest=keep_latest)
 
 
 def test_the_checksum_depends_on_names_values_and_places():

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from fpn_jax.data import decode
-from fpn_jax.data.records import SPLITS, BadRecord, Record
+from fpn_jax.data.records import SPLITS, AbsentSplit, BadRecord, Record
 from fpn_jax.errors import InputError, unknown
 
 EXTENSIONS = frozenset(
@@ -70,11 +70,17 @@ class FolderSource:
             )
         self._background = background
         folders = _split_folders(Path(root))
-        train = folders["train"]
-        self.classes = _classes(train)
         folder = folders.get(split)
-        if folder is None and split == "test":
+        # Held-out photographs may come without those that a model was trained on.
+        train = folders.get("train", folder)
+        if train is None:
             raise InputError(
+                f"{root} has no folder 'train'; it has {_splits_of(folders)}, but the "
+                "classes are those of 'train'"
+            )
+        self.classes = _classes(train)
+        if folder is None and split == "test":
+            raise AbsentSplit(
                 f"{root} has no folder 'test'; it has {_splits_of(folders)}"
             )
         files = _labelled_files(folder or train, self.classes, strict=folder == train)
@@ -114,11 +120,18 @@ def is_image(name: str | os.PathLike) -> bool:
     return not path.name.startswith(".") and path.suffix.lower() in EXTENSIONS
 
 
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror}") from error
+
+
 def _subfolders(folder: Path) -> list[Path]:
     """Returns the visible folders in a folder, in the order of their names."""
     return sorted(
         path
-        for path in folder.iterdir()
+        for path in _listed(folder)
         if path.is_dir() and not path.name.startswith(".")
     )
 
@@ -141,11 +154,6 @@ def _split_folders(root: Path) -> dict[str, Path]:
             folders[split] = folder
     if not folders:
         return {"train": root}
-    if "train" not in folders:
-        raise InputError(
-            f"{root} has no folder 'train'; it has {_splits_of(folders)}, but the "
-            "classes are those of 'train'"
-        )
     return folders
 
 

@@ -103,11 +103,11 @@ class Batches:
     """An iterator of batches that also says which files it went without.
 
     Attributes:
-      skipped: Record number → reason, of the bad files met so far.
+      skipped: Record number → (id, reason), of the bad files met so far.
     """
 
     def __init__(self, dataset: grain.IterDataset, source: Source):
-        self.skipped: dict[int, str] = {}
+        self.skipped: dict[int, tuple[str, str]] = {}
         self._source = source
         self._iterator = iter(dataset)
 
@@ -128,18 +128,22 @@ class Batches:
         return batch
 
     def _note(self, index: int) -> None:
-        if index in self.skipped:
-            return
-        try:
-            self._source[index]
-            self.skipped[index] = f"{self._source.id(index)}: unreadable for a moment"
-        except BadRecord as error:
-            self.skipped[index] = str(error)
-        print(f"skipped: {self.skipped[index]}", file=sys.stderr, flush=True)
+        if index not in self.skipped:
+            self.skipped[index] = why_bad(self._source, index)
+            print(f"skipped: {': '.join(self.skipped[index])}", file=sys.stderr)
 
     def close(self) -> None:
         """Ends the threads and worker processes."""
         self._iterator.close()
+
+
+def why_bad(source: Source, index: int) -> tuple[str, str]:
+    """Returns the id of a bad record and the reason, by reading it once more."""
+    try:
+        source[index]
+    except BadRecord as error:
+        return error.id, error.reason
+    return source.id(index), "it could not be read for a moment"
 
 
 def _read(dataset: grain.MapDataset, options: Options) -> grain.IterDataset:

@@ -50,6 +50,10 @@ class Source(Protocol):
         """Returns where a record came from: a path, or the source's name for it."""
 
 
+class AbsentSplit(InputError):
+    """The data has no such split; a test split may be absent, the others may not."""
+
+
 class BadRecord(InputError):
     """A record that cannot be decoded whole; names the file and the reason.
 

@@ -7,12 +7,13 @@ import argparse
 import difflib
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Sequence
 
 from fpn_jax.data import decode
 from fpn_jax.data.folder import SPLIT_FOLDERS
-from fpn_jax.data.records import SPLITS, BadRecord, Record
+from fpn_jax.data.records import SPLITS, AbsentSplit, BadRecord, Record
 from fpn_jax.errors import InputError, unknown
 
 LABEL_KEYS = {"oxford_iiit_pet": "species"}
@@ -121,9 +122,14 @@ class TfdsSource:
 def _builder(name: str, data_dir: str | os.PathLike | None):
     import tensorflow_datasets as tfds
 
+    if not re.fullmatch(r"[a-z0-9_]+(/[\w.-]+)?(:[\d.]+)?", name):
+        raise InputError(
+            f"data.tfds.name is {name!r}; TFDS writes names as cats_vs_dogs"
+        )
     try:
         return tfds.builder(name, data_dir=data_dir)
-    except tfds.core.DatasetNotFoundError as error:
+    # AssertionError: the version is none of the data set's.
+    except (tfds.core.DatasetNotFoundError, AssertionError) as error:
         names = tfds.list_builders(with_community_datasets=False)
         close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         raise InputError(
@@ -151,7 +157,7 @@ def _instruction(name: str, sizes: dict[str, int], split: str, fraction: float) 
     cut = [other for other in ("validate", "test") if other not in named]
     parts = ["train"] if cut == ["test"] else ["train", *cut]
     if "train" not in named or split not in parts:
-        raise InputError(
+        raise AbsentSplit(
             f"the data set {name!r} has no split for {split!r}; it has "
             f"{', '.join(sizes)}"
         )

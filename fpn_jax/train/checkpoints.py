@@ -6,6 +6,7 @@ here every part of the state carries a CRC-32 that is compared on the way back.
 """
 
 import json
+import shutil
 import zlib
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,14 @@ def _checksums(state: TrainState, parts: tuple[str, ...] = PARTS) -> dict[str, i
     return {part: checksum(getattr(state, part)) for part in parts}
 
 
+NOT_DAMAGE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)
+"""Errors while reading that say nothing about the bytes on the disk."""
+
+
+def _json_checksum(meta: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
+
+
 class DamagedCheckpoint(Exception):
     """A checkpoint that is incomplete, or whose bytes are not the ones written."""
 
@@ -49,16 +58,21 @@ class Checkpoints:
       directory: Where the step directories are; made when the first is saved.
       monitor: The metric that ranks checkpoints; larger is better.
       keep_latest: How many of the newest to keep, 1 or more.
+      read_only: Touches nothing, not even what a run that is going on has half written.
 
     Raises:
-      InputError: `keep_latest` is below 1, or the metrics of a checkpoint are damaged.
+      InputError: The metrics of a checkpoint are damaged.
     """
 
-    def __init__(self, directory: Path, *, monitor: str, keep_latest: int = 2):
-        if keep_latest < 1:
-            raise InputError(
-                f"train.keep_checkpoints is {keep_latest}; it is 1 or more"
-            )
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        monitor: str,
+        keep_latest: int = 2,
+        read_only: bool = False,
+    ):
+        self._directory = Path(directory).absolute()
         # Not max_to_keep with best_fn: that keeps the best and deletes the newest.
         policy = preservation_policy.AnyPreservationPolicy(
             [
@@ -81,11 +95,12 @@ class Checkpoints:
             preservation_policy=policy,
             # Without it the manager drops the metrics that it is given.
             best_fn=lambda metrics: metrics[monitor],
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
         )
         try:
             self._manager = ocp.CheckpointManager(
-                epath.Path(directory).absolute(),
+                epath.Path(self._directory),
                 options=options,
                 handler_registry=registry,
             )
@@ -124,7 +139,8 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        meta = meta | {"step": step, "checksums": _checksums(state)}
+        meta = meta | {"step": step}
+        meta["checksums"] = _checksums(state) | {"meta": _json_checksum(meta)}
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -142,9 +158,14 @@ class Checkpoints:
         """
         try:
             args = ocp.args.Composite(meta=ocp.args.JsonRestore())
-            return self._manager.restore(step, args=args).meta
+            meta = self._manager.restore(step, args=args).meta
         except (KeyError, OSError, ValueError) as error:
             raise DamagedCheckpoint(f"step {step} has no readable meta") from error
+        # Damaged, it may be JSON still.
+        kept = {key: meta[key] for key in meta if key != "checksums"}
+        if _json_checksum(kept) != meta.get("checksums", {}).get("meta"):
+            raise DamagedCheckpoint(f"step {step}: meta differs from its checksum")
+        return meta
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """Returns the state of one step, on the local devices.
@@ -172,8 +193,7 @@ class Checkpoints:
     def _restore(
         self, step: int, like: TrainState, parts: tuple[str, ...]
     ) -> dict[str, Any]:
-        # A damaged meta may be JSON still, and have other names.
-        checksums = self.meta(step).get("checksums", {})
+        checksums = self.meta(step)["checksums"]
         sharding = parallel.replicated_over_all()
         wanted = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(
@@ -195,6 +215,8 @@ class Checkpoints:
                     )
                 ),
             ).state
+        except NOT_DAMAGE:
+            raise
         # Orbax raises bare Exception for bytes that do not decode.
         except Exception as error:
             raise DamagedCheckpoint(f"step {step} does not read back") from error
@@ -209,6 +231,8 @@ class Checkpoints:
     def _refuse_other_architecture(self, step: int, wanted: dict[str, Any]) -> None:
         try:
             metadata = self._manager.item_metadata(step)["state"].tree
+        except NOT_DAMAGE:
+            raise
         except Exception as error:
             raise DamagedCheckpoint(f"step {step} has no readable index") from error
         stored = {part: metadata.get(part, {}) for part in wanted}
@@ -231,9 +255,15 @@ class Checkpoints:
                 f"{'; '.join(shown)}{more}"
             )
 
-    def discard(self, step: int) -> None:
-        """Deletes a damaged checkpoint, so that its step can be saved again."""
-        self._manager.delete(step)
+    def set_aside(self, step: int) -> Path:
+        """Moves a damaged checkpoint out of the way; returns where it is now."""
+        aside = self._directory.parent / f"damaged_checkpoint_{step}"
+        if jax.process_index() == 0:
+            shutil.rmtree(aside, ignore_errors=True)
+            (self._directory / str(step)).rename(aside)
+        parallel.barrier(f"checkpoint {step} set aside")
+        self._manager.reload()
+        return aside
 
     def reached_preemption(self, step: int) -> bool:
         """Returns whether all processes agree to stop after this step."""

@@ -22,10 +22,12 @@ class Evaluation:
     Attributes:
       metrics: Merged over all batches, devices and processes.
       rows: One row a record that counts, in the order of `index`.
+      left_out: `index` of the records that were there and do not count.
     """
 
     metrics: dict[str, Metric]
     rows: Rows
+    left_out: np.ndarray
 
     def figures(self) -> dict[str, float]:
         """Returns the metrics that are one number."""
@@ -66,6 +68,10 @@ def evaluate(
         raise ValueError("evaluation of no batches")
     rows = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
     rows = parallel.gather(rows)
-    counted = np.flatnonzero(rows.pop("weight"))
-    counted = counted[np.argsort(rows["index"][counted], kind="stable")]
-    return Evaluation(metrics, {key: value[counted] for key, value in rows.items()})
+    weight, index = rows.pop("weight"), rows["index"]
+    counted = np.flatnonzero(weight)
+    counted = counted[np.argsort(index[counted], kind="stable")]
+    # Padding that was no record at all has the index -1.
+    left_out = np.sort(index[(weight == 0) & (index >= 0)])
+    counted_rows = {key: value[counted] for key, value in rows.items()}
+    return Evaluation(metrics, counted_rows, left_out)

@@ -120,11 +120,14 @@ class StopRequest:
 
     With several processes JAX's own SIGTERM handler agrees with the others on the step
     at which all stop, so it stays; Ctrl-C is passed on to it.
+
+    Attributes:
+      asked: Whether this process alone was asked to stop.
     """
 
     def __init__(self, checkpoints: Checkpoints):
         self._checkpoints = checkpoints
-        self._asked = False
+        self.asked = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -143,7 +146,7 @@ class StopRequest:
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _ask(self, number: int, _) -> None:
-        self._asked = True
+        self.asked = True
         print("stopping after this step, and saving …", file=sys.stderr, flush=True)
         # A second one, from somebody who cannot wait, ends the process as usual.
         signal.signal(number, signal.SIG_DFL)
@@ -152,7 +155,7 @@ class StopRequest:
         """Returns whether to stop after this step; all processes say the same."""
         if jax.process_count() > 1:
             return self._checkpoints.reached_preemption(step)
-        return self._asked
+        return self.asked
 
 
 @dataclasses.dataclass
@@ -299,7 +302,16 @@ def train(
         return state, "early"
 
     while step < plan.total_steps:
-        state, metrics = step_fn(state, parallel.shard(next(batches)))
+        try:
+            batch = next(batches)
+        except Exception:
+            # Ctrl-C in a terminal reaches the workers of the data as well.
+            if not stop.asked:
+                raise
+            records.catch_up()
+            save(None)
+            return state, "stopped"
+        state, metrics = step_fn(state, parallel.shard(batch))
         if parallel.must_wait():
             jax.block_until_ready(metrics)
         step += 1

@@ -126,6 +126,12 @@ def gather(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     )
 
 
+def barrier(name: str) -> None:
+    """Returns when every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
 def must_wait() -> bool:
     """Returns whether every step must end before the next is sent off.
 
