@@ -96,7 +96,7 @@ def test_evaluate_without_a_checkpoint(tmp_path):
         ({"data__source": "folder", "data__root": "/no/such"}, "/no/such"),
         ({"train__ema_decay": 1.0}, "train.ema_decay is 1.0"),
         ({"train__log_every_steps": 0}, "train.log_every_steps is 0"),
-        ({"mix__probability": 2.0}, "probability is 2.0"),
+        ({"mix__probability": 2.0, "mix__cutmix_alpha": 1.0}, "probability is 2.0"),
         ({"augment__crop_scale": (0.9, 0.1)}, "crop_scale|scale"),
         ({"data__crop_fraction": 1.5}, "crop_fraction"),
         ({"train__keep_checkpoints": 0}, "train.keep_checkpoints is 0"),
