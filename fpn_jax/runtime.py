@@ -1,5 +1,7 @@
 """The process around a run: the environment that XLA reads, and other processes."""
 
+import importlib.metadata
+import importlib.util
 import os
 import sys
 import traceback
@@ -23,8 +25,10 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
       num_processes: How many processes there are, with a `HOST:PORT`.
       process_id: Which one this is, with a `HOST:PORT`.
     """
-    # The user's flags come last and win.
-    os.environ["XLA_FLAGS"] = f"{XLA_FLAGS} {os.environ.get('XLA_FLAGS', '')}".strip()
+    if not _has_accelerator_plugin():
+        # The user's flags come last and win.
+        given = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{XLA_FLAGS} {given}".strip()
     # With fewer threads, steps of simulated devices wait for each other for ever.
     simulated = int(os.environ.get("JAX_NUM_CPU_DEVICES", "1"))
     if simulated > 1:
@@ -44,6 +48,14 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
         raise InputError(
             f"the other processes were not found: {str(error).splitlines()[0]}"
         ) from error
+
+
+def _has_accelerator_plugin() -> bool:
+    # A TPU's library has its own XLA, which ends the process at a flag it lacks.
+    return bool(
+        importlib.util.find_spec("libtpu")
+        or importlib.metadata.entry_points(group="jax_plugins")
+    )
 
 
 def guard(work: Callable[[], int], *, several_processes: bool) -> int:

@@ -55,7 +55,7 @@ class Checkpoints:
     """The checkpoints of one run: the latest `keep_latest` and the best one.
 
     Args:
-      directory: Where the step directories are; made when the first is saved.
+      directory: Where the step directories are.
       monitor: The metric that ranks checkpoints; larger is better.
       keep_latest: How many of the newest to keep, 1 or more.
       read_only: Touches nothing, not even what a run that is going on has half written.

@@ -73,7 +73,7 @@ class NoWriter:
 def read(path: Path) -> list[dict[str, float | str]]:
     """Returns the records of a `metrics.jsonl`; none where there is no file.
 
-    A last line that a killed process cut short is left out.
+    A line that a killed process cut short is left out.
     """
     if not path.exists():
         return []

@@ -1,0 +1,56 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from fpn_jax import runtime
+from fpn_jax.errors import InputError
+
+
+def fail(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (InputError("x is 1; choose 2"), 2, "fpn_jax: x is 1; choose 2\n"),
+        (KeyboardInterrupt(), 130, "fpn_jax: interrupted\n"),
+        (PermissionError(13, "Permission denied", "a.csv"), 2, "a.csv: Permission"),
+    ],
+)
+def test_a_users_mistake_is_a_sentence_and_a_code(error, code, says, capsys):
+    assert runtime.guard(lambda: fail(error), several_processes=False) == code
+    assert says in capsys.readouterr().err
+
+
+def test_what_is_no_mistake_of_the_user_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        runtime.guard(lambda: 1 // 0, several_processes=False)
+
+
+def test_a_failed_process_of_several_ends_at_once():
+    code = (
+        "import threading, time; from fpn_jax import runtime;"
+        # Would keep the interpreter from ending, as JAX's shutdown barrier does.
+        "threading.Thread(target=time.sleep, args=(60,)).start();"
+        "runtime.guard(lambda: 1 // 0, several_processes=True)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30
+    )
+    assert ran.returncode == 1
+    assert "ZeroDivisionError" in ran.stderr
+
+
+@pytest.mark.parametrize("plugin", [False, True])
+def test_the_users_xla_flags_come_last(monkeypatch, plugin):
+    monkeypatch.setattr(runtime, "_has_accelerator_plugin", lambda: plugin)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_mine=1")
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "12")
+    monkeypatch.delenv("NPROC", raising=False)
+    runtime.start(None, None, None)
+    expected = "--xla_mine=1" if plugin else f"{runtime.XLA_FLAGS} --xla_mine=1"
+    assert os.environ["XLA_FLAGS"] == expected
+    assert os.environ["NPROC"] == "24"
