@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.layers.norm import norm
+from fpn_jax import errors
+from fpn_jax.layers.norm import EPSILON, norm
 
 HE_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 """He et al., arXiv 1502.01852: keeps the gradient's variance through a ReLU."""
@@ -13,28 +14,68 @@ LECUN_UNIFORM = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
 """Keeps the map's variance where no ReLU follows, as between levels of a pyramid."""
 
 
+Padding = str | int
+"""How a map is padded before windows are laid over it.
+
+- `"symmetric"`: half a window, `dilation * (window // 2)` cells, on every side at any
+  stride: what PyTorch's networks do. The result is `ceil(size / stride)` large.
+- `"same"`: TensorFlow's and XLA's "SAME", of which strided windows over even maps pad
+  the lower right only. As large, but shifted by a cell against `"symmetric"`, so it
+  matters to weights that were trained with it.
+- `"valid"`: none.
+- A number: so many cells on every side.
+"""
+
+
+def pad_widths(
+    padding: Padding, kernel_size: tuple[int, int], dilation: int = 1
+) -> str | tuple[tuple[int, int], ...]:
+    """Returns a `Padding` as `jax.lax` understands it, for height and width.
+
+    Args:
+      padding: See `Padding`.
+      kernel_size: Height and width of the window, in cells; odd for "symmetric".
+      dilation: Distance of neighbouring taps, in cells.
+
+    Raises:
+      InputError: The padding is unknown.
+      ValueError: A kernel's size is even, which has no symmetric half.
+    """
+    if isinstance(padding, int):
+        return ((padding, padding),) * 2
+    if padding in ("same", "valid"):
+        return padding.upper()
+    if padding != "symmetric":
+        raise errors.unknown("padding", padding, ("symmetric", "same", "valid"))
+    if any(size % 2 == 0 for size in kernel_size):
+        raise ValueError(
+            f"kernel_size is {kernel_size}; symmetric padding needs odd ones"
+        )
+    return tuple((dilation * (size // 2),) * 2 for size in kernel_size)
+
+
 def conv(
     features: int,
-    kernel_size: int,
+    kernel_size: int | tuple[int, int],
     stride: int = 1,
     *,
     dtype: jnp.dtype,
     name: str,
+    dilation: int = 1,
+    padding: Padding = "symmetric",
     use_bias: bool = False,
     kernel_init: nn.initializers.Initializer = HE_FAN_OUT,
 ) -> nn.Conv:
-    """Makes a square convolution whose output is `ceil(size / stride)` large.
-
-    Padding is `kernel_size // 2` on every side, at any stride: XLA's own "SAME" pads
-    strided convolutions of even maps on one side only, which shifts them by a cell
-    against weights trained elsewhere.
+    """Makes a convolution whose output is, by default, `ceil(size / stride)` large.
 
     Args:
       features: Output channels.
-      kernel_size: Height and width of the kernel, in cells; odd.
+      kernel_size: Height and width of the kernel, in cells; one number for both.
       stride: Step, in cells.
       dtype: Type the convolution computes in; parameters are float32.
       name: The layer's name among its parent's parameters.
+      dilation: Distance of neighbouring taps of the kernel, in cells.
+      padding: See `Padding`.
       use_bias: Whether a bias is added.
       kernel_init: Initial value of the kernel; biases start at 0.
 
@@ -42,15 +83,17 @@ def conv(
       A layer of `[B, H, W, C]` to `[B, ceil(H / stride), ceil(W / stride), features]`.
 
     Raises:
-      ValueError: The kernel's size is even.
+      InputError: The padding is unknown.
+      ValueError: The kernel's size is even and the padding symmetric.
     """
-    if kernel_size % 2 == 0:
-        raise ValueError(f"kernel_size is {kernel_size}; it must be odd")
+    if isinstance(kernel_size, int):
+        kernel_size = (kernel_size, kernel_size)
     return nn.Conv(
         features,
-        (kernel_size, kernel_size),
+        kernel_size,
         strides=stride,
-        padding=kernel_size // 2,
+        kernel_dilation=dilation,
+        padding=pad_widths(padding, kernel_size, dilation),
         use_bias=use_bias,
         dtype=dtype,
         kernel_init=kernel_init,
@@ -63,18 +106,24 @@ class ConvNorm(nn.Module):
 
     Attributes:
       features: Output channels.
-      kernel_size: Height and width of the kernel, in cells; odd.
+      kernel_size: Height and width of the kernel, in cells; one number for both.
       stride: Step, in cells.
+      dilation: Distance of neighbouring taps of the kernel, in cells.
+      padding: See `Padding`.
       norm: Kind of normalization, one of `fpn_jax.layers.norm.NORMS`.
+      epsilon: Added to the variance before its root.
       kernel_init: Initial value of the kernel.
       dtype: Type to compute in; parameters are float32.
       axis_name: Mapped axis over which batch statistics are averaged in training.
     """
 
     features: int
-    kernel_size: int
+    kernel_size: int | tuple[int, int]
     stride: int = 1
+    dilation: int = 1
+    padding: Padding = "symmetric"
     norm: str = "batch"
+    epsilon: float = EPSILON
     kernel_init: nn.initializers.Initializer = HE_FAN_OUT
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
@@ -93,6 +142,8 @@ class ConvNorm(nn.Module):
             self.stride,
             dtype=self.dtype,
             name="conv",
+            dilation=self.dilation,
+            padding=self.padding,
             use_bias=self.norm == "none",
             kernel_init=self.kernel_init,
         )(x)
@@ -102,4 +153,5 @@ class ConvNorm(nn.Module):
             dtype=self.dtype,
             axis_name=self.axis_name,
             name="norm",
+            epsilon=self.epsilon,
         )(x)

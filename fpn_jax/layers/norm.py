@@ -15,6 +15,7 @@ GROUPS = 32
 """Groups of group normalization; the number of channels is a multiple of it."""
 
 EPSILON = 1e-5
+"""Added to the variance before its root, where a paper says nothing else."""
 
 
 def check_norm(kind: str, channels: int) -> None:
@@ -44,6 +45,7 @@ def norm(
     axis_name: str | None,
     name: str,
     zero_init: bool = False,
+    epsilon: float = EPSILON,
 ) -> Callable[[jax.Array], jax.Array]:
     """Makes a normalization layer over the last axis.
 
@@ -58,6 +60,7 @@ def norm(
       axis_name: Mapped axis over which batch statistics are averaged in training.
       name: The layer's name among its parent's parameters.
       zero_init: Whether the scale starts at 0 instead of 1.
+      epsilon: Added to the variance before its root.
 
     Returns:
       A function of a `[..., C]` array to an array of the same shape.
@@ -70,7 +73,7 @@ def norm(
         return nn.BatchNorm(
             use_running_average=not train,
             momentum=0.9,
-            epsilon=EPSILON,
+            epsilon=epsilon,
             dtype=dtype,
             scale_init=scale_init,
             axis_name=axis_name,
@@ -79,7 +82,7 @@ def norm(
     if kind == "group":
         return nn.GroupNorm(
             num_groups=GROUPS,
-            epsilon=EPSILON,
+            epsilon=epsilon,
             dtype=dtype,
             scale_init=scale_init,
             name=name,
