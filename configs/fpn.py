@@ -97,6 +97,28 @@ def drawn() -> ConfigDict:
                 "mean": (0.485, 0.456, 0.406),
                 "std": (0.229, 0.224, 0.225),
             },
+            # What the training begins with instead of random numbers.
+            "pretrained": {
+                # A .safetensors, .npz or .pth file of torchvision or timm, for the
+                # backbone; or the workdir of a run of your own.
+                "path": "",
+                # What the pixels were for the file's network: torchvision, inception,
+                # tensorflow; "" takes the family's usual one. It sets model.mean,
+                # model.std and the backbone's padding.
+                "recipe": "",
+                # Of a run of your own: backbone, neck, head.
+                "parts": ("backbone",),
+            },
+            # Parts are named by their parameters: backbone, backbone/stage1, neck, …
+            "finetune": {
+                # ("backbone/stem", "backbone=200"): the first never trains, the rest
+                # of the backbone from step 200 on.
+                "freeze": (),
+                # ("backbone=0.1",): a tenth of the learning rate.
+                "learning_rate_multipliers": (),
+                # Steps in which the backbone's BatchNorm keeps its statistics; -1: all.
+                "frozen_norm_steps": 0,
+            },
             "task": {"label_smoothing": 0.0, "class_weights": ()},
             "optimizer": {
                 # sgd or adamw.

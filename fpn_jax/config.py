@@ -149,6 +149,60 @@ def resolve(
     return resolved, notes
 
 
+def adopt(
+    resolved: dict[str, Any], given: Mapping[str, Any], overridden: frozenset[str]
+) -> list[str]:
+    """Sets what the weights to begin with decide; the command line wins.
+
+    Args:
+      resolved: The config, changed in place.
+      given: Dotted key → value.
+      overridden: Dotted keys that the command line set.
+
+    Returns:
+      A line for each key that changed.
+
+    Raises:
+      InputError: A key was set that has no effect without weights.
+    """
+    path, notes = resolved["pretrained"]["path"], []
+    for key in ("recipe", "parts"):
+        without = not path or (key == "recipe") == Path(path).is_dir()
+        if without and f"pretrained.{key}" in overridden:
+            wanted = "a file" if key == "recipe" else "the workdir of a run"
+            raise InputError(
+                f"--config.pretrained.{key} has no effect: it is for a "
+                f"pretrained.path that is {wanted}, and pretrained.path is {path!r}"
+            )
+    for key, value in given.items():
+        part, name = key.split(".")
+        before = resolved[part].get(name)
+        # As JSON, in which a list and a tuple are the same.
+        if key in overridden or json.dumps(before) == json.dumps(value):
+            continue
+        resolved[part][name] = value
+        notes.append(f"{key} is {value!r}: it comes with the weights")
+    return notes
+
+
+def of_run(workdir: Path) -> dict[str, Any]:
+    """Returns the stored config of a run.
+
+    Raises:
+      InputError: There is none, or it cannot be read.
+    """
+    path = workdir / "config.json"
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(
+            f"{workdir} is no workdir of a run: {path.name} cannot be read: "
+            f"{error.strerror}"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not JSON: {error}") from error
+
+
 def _refuse_set(overridden: frozenset[str], prefix: str, because: str) -> None:
     for key in sorted(overridden):
         if key.startswith(prefix):

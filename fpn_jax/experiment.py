@@ -3,13 +3,15 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 
-from fpn_jax import backbones, heads, necks
+from fpn_jax import backbones, heads, necks, pretrained
 from fpn_jax import config as configs
 from fpn_jax.data import augment, pipeline
 from fpn_jax.data.drawn import DrawnSource
@@ -20,7 +22,7 @@ from fpn_jax.errors import InputError, unknown
 from fpn_jax.model import PyramidModel, check_image_size
 from fpn_jax.ops import mixing
 from fpn_jax.tasks.classification import Classification
-from fpn_jax.train import loop, optimizer, parallel, state, steps
+from fpn_jax.train import finetune, loop, optimizer, parallel, state, steps
 from fpn_jax.train.evaluation import Evaluation
 from fpn_jax.train.evaluation import evaluate as evaluate_batches
 
@@ -30,7 +32,7 @@ DTYPES = ("float32", "bfloat16")
 KEYS = {
     "": configs.Keys.exactly(
         *("data", "augment", "mix", "backbone", "neck", "head", "model", "task"),
-        *("optimizer", "train"),
+        *("optimizer", "train", "pretrained", "finetune"),
     ),
     "data": configs.Keys.exactly(
         *("source", "root", "image_size", "global_batch_size", "crop_fraction"),
@@ -44,7 +46,11 @@ KEYS = {
     "mix": configs.Keys.of(mixing.mix, given=("rng", "images")),
     "model": configs.Keys.exactly("dtype", "mean", "std"),
     "task": configs.Keys.of(Classification, given=("num_classes",)),
-    "optimizer": configs.Keys.of(optimizer.build, given=("total_steps",)),
+    "optimizer": configs.Keys.of(optimizer.build, given=("total_steps", "multipliers")),
+    "pretrained": configs.Keys.exactly("path", "recipe", "parts"),
+    "finetune": configs.Keys.exactly(
+        "freeze", "learning_rate_multipliers", "frozen_norm_steps"
+    ),
     "train": configs.Keys.exactly(
         *("total_steps", "epochs", "seed", "evaluate_every_steps", "log_every_steps"),
         *("accumulation_steps", "ema_decay", "early_stopping_evaluations"),
@@ -66,9 +72,28 @@ def resolve(config: ml_collections.ConfigDict, overridden: frozenset[str]) -> Co
     """
     accepts = {part: room.accepts for part, room in ROOMS.items()}
     resolved, notes = configs.resolve(config, overridden, accepts, KEYS)
+    notes += configs.adopt(resolved, _fits_the_weights(resolved), overridden)
     for note in notes:
         print(note)
     return configs.load(resolved)
+
+
+def _fits_the_weights(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns dotted key → value, for what the weights to begin with were made for."""
+    path, name = config["pretrained"]["path"], config["backbone"]["name"]
+    if not path:
+        return {}
+    if Path(path).is_dir():
+        run = configs.of_run(Path(path))
+        given = {f"model.{key}": run["model"][key] for key in ("mean", "std")}
+        return given | {f"backbone.{key}": v for key, v in run["backbone"].items()}
+    recipe = pretrained.preprocessing(name, config["pretrained"]["recipe"], path)
+    given = {"model.mean": recipe.mean, "model.std": recipe.std}
+    accepted = backbones.accepts(name)
+    for key in ("padding", "epsilon"):
+        if key in accepted and getattr(recipe, key) is not None:
+            given[f"backbone.{key}"] = getattr(recipe, key)
+    return given
 
 
 def source(config: Config, split: str) -> Source:
@@ -198,15 +223,50 @@ class Experiment:
             steps.make_eval_step(self.model.apply, self.task.metrics)
         )
 
+    @functools.cached_property
+    def multipliers(self) -> dict[str, float]:
+        """Part of the model → factor of its learning rate."""
+        key = "learning_rate_multipliers"
+        return finetune.parse(f"finetune.{key}", self.config.finetune[key], bare=None)
+
+    @functools.cached_property
+    def freeze(self) -> dict[str, float]:
+        """Part of the model → step from which it trains."""
+        return finetune.parse(
+            "finetune.freeze", self.config.finetune.freeze, bare=finetune.NEVER
+        )
+
+    def check_parts(self, params: Any) -> None:
+        """Refuses to freeze or to scale what the model does not have.
+
+        Args:
+          params: Its parameters, or their shapes.
+
+        Raises:
+          InputError: Names the part and the choices.
+        """
+        finetune.check_parts("finetune.freeze", self.freeze, params)
+        finetune.check_parts(
+            "finetune.learning_rate_multipliers", self.multipliers, params
+        )
+
     def optimizer(self, total_steps: int):
         """Returns the gradient transformation and the learning-rate schedule."""
         arguments = dict(self.config.optimizer)
         return optimizer.build(
-            arguments.pop("name"), total_steps=total_steps, **arguments
+            arguments.pop("name"),
+            total_steps=total_steps,
+            multipliers=self.multipliers,
+            **arguments,
         )
 
-    def train_step(self, transformation):
-        """Returns the mapped train step."""
+    def train_step_at(self, transformation) -> Callable[[int], loop.StepFn]:
+        """Returns number of steps taken → the mapped train step that comes next."""
+        phases = finetune.phases(self.freeze, self.config.finetune.frozen_norm_steps)
+        mapped = {phase: self._train_step(transformation, phase) for phase in phases}
+        return lambda step: mapped[finetune.phase_at(phases, step)]
+
+    def _train_step(self, transformation, phase: finetune.Phase) -> loop.StepFn:
         train, mix = self.config.train, functools.partial(mixing.mix, **self.config.mix)
         if not 0 <= train.ema_decay < 1:
             raise InputError(
@@ -215,14 +275,16 @@ class Experiment:
         # Refuses what is out of range now, and not when the first step is compiled.
         jax.eval_shape(mix, jax.random.key(0), jnp.zeros((2, 8, 8, 3)))
         mixes = self.config.mix.mixup_alpha or self.config.mix.cutmix_alpha
+        frozen = functools.partial(finetune.frozen_mask, phase)
         return parallel.map_train_step(
             steps.make_train_step(
-                self.model.apply,
+                self.model.clone(frozen_norm=phase.frozen_norm).apply,
                 self.task.loss,
                 transformation,
                 mix=mix if mixes else None,
                 accumulation_steps=train.accumulation_steps,
                 ema_decay=train.ema_decay,
+                frozen=frozen if self.freeze else None,
             )
         )
 

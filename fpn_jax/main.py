@@ -14,12 +14,24 @@ from fpn_jax import config as configs
 from fpn_jax import runtime
 from fpn_jax.errors import InputError
 
+MODES = {
+    "train": "Trains, or goes on where the run of the workdir stands.",
+    "check": "Names every file of the data that does not decode whole.",
+    "evaluate": "Counts how often a trained model is right on a split.",
+    "predict": "Writes the classes of images to a .csv or .json file.",
+    "export": "Writes a trained model to one file that runs with JAX alone.",
+    "summary": "Shows the blocks of a model: outputs, parameters, FLOPs, memory.",
+    "list": "Shows every name that a config or this command line understands.",
+}
+"""Mode → what it does."""
 TAKES = {
     "train": {"config", "workdir"},
     "check": {"config"},
     "evaluate": {"workdir", "checkpoint", "split", "data_root"},
     "predict": {"workdir", "checkpoint", "input", "output"},
     "export": {"workdir", "checkpoint", "output"},
+    "summary": {"config"},
+    "list": set(),
 }
 """Mode → flags that it takes."""
 NEEDS = {
@@ -28,11 +40,13 @@ NEEDS = {
     "evaluate": {"workdir"},
     "predict": {"workdir", "input"},
     "export": {"workdir", "output"},
+    "summary": {"config"},
+    "list": set(),
 }
 """Mode → flags that it cannot do without."""
 
 config_flags.DEFINE_config_file("config", None, "Config file, as configs/fpn.py:smoke.")
-flags.DEFINE_enum("mode", "train", list(TAKES), "What to do.")
+flags.DEFINE_enum("mode", "train", list(MODES), "What to do.")
 flags.DEFINE_string("workdir", None, "Folder of the run.")
 flags.DEFINE_string("split", "validate", "train, validate or test.")
 flags.DEFINE_string("data_root", None, "Other data than the run was trained on.")
@@ -69,7 +83,7 @@ def _check_flags(argv: list[str]) -> None:
             raise InputError(
                 f"--mode={FLAGS.mode} takes no --{name}; it is for {', '.join(modes)}"
             )
-        if name in NEEDS.get(FLAGS.mode, ()) and not given:
+        if name in NEEDS[FLAGS.mode] and not given:
             raise InputError(f"--mode={FLAGS.mode} needs --{name}")
 
 
@@ -92,20 +106,24 @@ def _work(argv: list[str], coordinator: str | None) -> int:
     _check_processes()
     runtime.start(coordinator, FLAGS.num_processes, FLAGS.process_id)
     # JAX is imported here, after the environment that it reads is set.
-    from fpn_jax import experiment, export, predict, run
+    from fpn_jax import experiment, export, predict, run, summary, trained
 
-    if FLAGS.mode in ("train", "check"):
+    if FLAGS.mode == "list":
+        return summary.print_choices(MODES)
+    if "config" in TAKES[FLAGS.mode]:
         overridden = config_flags.get_override_values(FLAGS["config"])
         config = experiment.resolve(FLAGS.config, frozenset(overridden))
         if FLAGS.mode == "check":
             return run.check(config)
+        if FLAGS.mode == "summary":
+            return summary.run(config)
         return run.train(config, FLAGS.workdir)
-    trained = run.load(FLAGS.workdir, FLAGS.checkpoint)
+    model = trained.load(FLAGS.workdir, FLAGS.checkpoint)
     if FLAGS.mode == "evaluate":
-        return run.evaluate(trained, FLAGS.split, FLAGS.data_root)
+        return run.evaluate(model, FLAGS.split, FLAGS.data_root)
     if FLAGS.mode == "predict":
-        return predict.run(trained.classifier(), FLAGS.input, FLAGS.output)
-    return export.run(trained.classifier(), FLAGS.output)
+        return predict.run(model.classifier(), FLAGS.input, FLAGS.output)
+    return export.run(model.classifier(), FLAGS.output)
 
 
 def main(argv: list[str]) -> int:

@@ -1,31 +1,39 @@
-"""PyramidModel: the one place where backbone, neck and head meet."""
+"""The one place where backbones, necks and heads meet."""
 
 from collections.abc import Iterable
 
 import jax
 from flax import linen as nn
 
+from fpn_jax import backbones, heads
 from fpn_jax.errors import InputError
+from fpn_jax.ops.image_pyramids import gaussian_pyramid
 from fpn_jax.ops.normalization import normalize
 from fpn_jax.pyramid import Pyramid
 
 
-def check_image_size(image_size: tuple[int, int], levels: Iterable[int]) -> None:
-    """Refuses an image that does not fill one cell of its coarsest level.
+def check_image_size(
+    image_size: tuple[int, int], levels: Iterable[int], num_scales: int = 1
+) -> None:
+    """Refuses an image of which a copy does not fill one cell of its coarsest level.
 
     Args:
       image_size: Height and width, in pixels.
-      levels: Levels that are computed from the image.
+      levels: Levels that the backbone computes.
+      num_scales: Number of copies it computes them of, each half the size of the one
+        before; the first is the image.
 
     Raises:
-      InputError: The short side is below `2**max(levels)`.
+      InputError: The short side of the smallest copy is below `2**max(levels)`.
     """
     coarsest = max(levels)
-    least = 2**coarsest
+    # Of the sides that halve, rounded up, to a copy's least side, the smallest.
+    least = (2**coarsest - 1) * 2 ** (num_scales - 1) + 1
     if min(image_size) < least:
+        copies = f" of the smallest of {num_scales} copies" if num_scales > 1 else ""
         raise InputError(
             f"image size {image_size[0]} × {image_size[1]} is too small for level "
-            f"{coarsest}; its short side must be at least {least} pixels"
+            f"{coarsest}{copies}; its short side must be at least {least} pixels"
         )
 
 
@@ -34,11 +42,19 @@ class PyramidModel(nn.Module):
 
     Attributes:
       backbone: Image → pyramid; has `levels` and `channels`.
-      neck: Pyramid → pyramid; has `output_channels`.
+      neck: Pyramid → pyramid; has `output_channels` and `num_scales`. Where that is
+        above 1, the backbone runs over so many copies of the images, each half the size
+        of the one before, with the same parameters; the neck gets a pyramid of each. In
+        training every copy is normalized by its own batch statistics, and the running
+        averages are updated once for each.
       head: Pyramid → predictions.
       mean: Of the pixels the backbone knows, by channel, on the scale 0 to 1;
         ImageNet's by default.
       std: Their standard deviation, by channel, on the scale 0 to 1.
+      frozen_norm: Whether the backbone behaves in training as in evaluation: its batch
+        normalization uses the stored averages and leaves them, and what it drops at
+        random, such as blocks, stays. Its parameters train, as do neck and head, whose
+        own normalization is that of training.
     """
 
     backbone: nn.Module
@@ -46,6 +62,7 @@ class PyramidModel(nn.Module):
     head: nn.Module
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    frozen_norm: bool = False
 
     def __post_init__(self):
         if len(self.mean) != 3:
@@ -89,9 +106,14 @@ class PyramidModel(nn.Module):
             raise ValueError(
                 f"images have shape {tuple(images.shape)}; it must be [B, H, W, 3]"
             )
-        check_image_size(images.shape[1:3], self.backbone.levels)
+        num_scales = self.neck.num_scales
+        check_image_size(images.shape[1:3], self.backbone.levels, num_scales)
         pixels = normalize(images, self.mean, self.std)
-        return self.neck(self.backbone(pixels, train=train), train=train)
+        pyramids = [
+            self.backbone(copy, train=train and not self.frozen_norm)
+            for copy in gaussian_pyramid(pixels, num_scales).values()
+        ]
+        return self.neck(*pyramids, train=train)
 
     def predict(self, pyramid: Pyramid, *, train: bool) -> dict[str, jax.Array]:
         """Returns the head's predictions from its pyramid, the result of `features`.
@@ -101,3 +123,56 @@ class PyramidModel(nn.Module):
           train: Whether dropout is active.
         """
         return self.head(pyramid, train=train)
+
+
+class PaperClassifier(nn.Module):
+    """A backbone's coarsest map, read by a head: a classifier without a pyramid.
+
+    Attributes:
+      backbone: Image → pyramid.
+      head: Pyramid of one level → predictions.
+    """
+
+    backbone: nn.Module
+    head: nn.Module
+
+    def __call__(self, images: jax.Array, *, train: bool) -> dict[str, jax.Array]:
+        """Returns the head's predictions, such as `{"logits": [B, num_classes]}`.
+
+        Args:
+          images: Normalized, `[B, H, W, C]`, of any number of channels.
+          train: Whether batch statistics and dropout are those of training.
+
+        Raises:
+          InputError: They are smaller than the coarsest level needs.
+        """
+        check_image_size(images.shape[1:3], self.backbone.levels)
+        pyramid = self.backbone(images, train=train)
+        coarsest = max(pyramid)
+        return self.head({coarsest: pyramid[coarsest]}, train=train)
+
+
+def paper_classifier(
+    name: str, num_classes: int = 1000, **backbone_arguments: object
+) -> PaperClassifier:
+    """Returns a network as its paper has it: a backbone and the classifier behind it.
+
+    The layout of parameters, `backbone/…` and `head/…`, is that of published weights
+    after they are imported.
+
+    Args:
+      name: One of `fpn_jax.backbones.names()`.
+      num_classes: Number of classes; ImageNet has 1000.
+      **backbone_arguments: As of `fpn_jax.backbones.build`.
+
+    Raises:
+      InputError: The name or an argument is not understood.
+    """
+    backbone = backbones.build(name, **backbone_arguments)
+    arguments = dict(backbone.paper_head)
+    head = arguments.pop("name")
+    if "dtype" in heads.accepts(head):
+        arguments["dtype"] = backbone.dtype
+    return PaperClassifier(
+        backbone, heads.build(head, num_classes=num_classes, **arguments)
+    )

@@ -1,4 +1,4 @@
-"""What the command line does: train, evaluate, check, and load what was trained."""
+"""What the command line does: train, evaluate, check."""
 
 import dataclasses
 import functools
@@ -9,57 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
 from fpn_jax import config as configs
 from fpn_jax import run_report
 from fpn_jax.data import check as data_check
 from fpn_jax.data.records import SPLITS, AbsentSplit, Source
-from fpn_jax.errors import InputError, unknown
+from fpn_jax.errors import InputError
 from fpn_jax.experiment import Config, Experiment, check_numbers, read_options, source
-from fpn_jax.predict import Classifier
-from fpn_jax.tasks.classification import Classification
 from fpn_jax.train import loop, parallel
 from fpn_jax.train.checkpoints import Checkpoints, DamagedCheckpoint
 from fpn_jax.train.progress import ProgressBar
-from fpn_jax.train.state import TrainState
+from fpn_jax.train.state import TrainState, with_variables
 from fpn_jax.train.writers import MetricsWriter, NoWriter
-
-
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """What a workdir holds, ready to use.
-
-    Attributes:
-      workdir: The folder it came from.
-      experiment: The config it was trained with, and its classes.
-      step: Step of the checkpoint.
-      variables: What is evaluated and shipped.
-    """
-
-    workdir: Path
-    experiment: Experiment
-    step: int
-    variables: Any
-
-    def classifier(self) -> Classifier:
-        """Returns the model as a function of images."""
-        experiment, data = self.experiment, self.experiment.config.data
-
-        def probabilities(images):
-            apply = experiment.model.apply
-            predictions = apply(self.variables, images, train=False)
-            return jax.nn.softmax(predictions["logits"].astype(jnp.float32))
-
-        return Classifier(
-            jax.jit(probabilities),
-            experiment.eval_transform,
-            experiment.classes,
-            data.image_size,
-            tuple(data.background),
-        )
+from fpn_jax.trained import Trained, initial_weights
 
 
 def train(config: Config, workdir: str) -> int:
@@ -77,12 +40,14 @@ def train(config: Config, workdir: str) -> int:
     plan = experiment.plan(len(records), schedule)
     initial = functools.partial(experiment.initial_state, transformation)
     like = jax.eval_shape(initial)
-    step_fn = experiment.train_step(transformation)
+    experiment.check_parts(like.params)
+    step_at = experiment.train_step_at(transformation)
     # Made once more where the run begins; here only for what they refuse.
     experiment.train_batches(records, 0).close()
     if tuple(validate.classes) != experiment.classes:
         raise InputError(_other_classes(validate.classes, experiment.classes))
     experiment.eval_transform(np.zeros((8, 8, 3), np.uint8))
+    weights = None if _is_begun(Path(workdir)) else initial_weights(experiment, like)
     directory = _claim(Path(workdir), config)
     checkpoints = Checkpoints(
         directory / "checkpoints",
@@ -93,10 +58,13 @@ def train(config: Config, workdir: str) -> int:
         with loop.StopRequest(checkpoints) as stop:
             started = _restore_newest(checkpoints, like)
             if started is None:
-                started = parallel.replicate(_compile_fast(initial)), {}
+                first = _compile_fast(initial)
+                if weights:
+                    first = with_variables(first, weights)
+                started = parallel.replicate(first), {}
             run = _Run(experiment, directory, plan, checkpoints, *started)
             run.refuse_other_data(records)
-            return run.train(step_fn, records, validate, stop)
+            return run.train(step_at, records, validate, stop)
     finally:
         checkpoints.close()
 
@@ -107,6 +75,10 @@ def _compile_fast(initial):
     options = {"xla_backend_optimization_level": 0}
     cpu = jax.default_backend() == "cpu"
     return jax.jit(initial, compiler_options=options if cpu else None)()
+
+
+def _is_begun(directory: Path) -> bool:
+    return any(directory.glob("checkpoints/[0-9]*"))
 
 
 def _claim(directory: Path, config: Config) -> Path:
@@ -125,7 +97,7 @@ def _claim(directory: Path, config: Config) -> Path:
         now = configs.as_json(config)
         stored = json.loads(path.read_text()) if path.exists() else None
         # Without a checkpoint there is nothing that another config would spoil.
-        if stored is not None and any(directory.glob("checkpoints/[0-9]*")):
+        if stored is not None and _is_begun(directory):
             configs.refuse_other(stored, now, str(directory))
         parallel.barrier("config read")
         if jax.process_index() == 0 and stored != now:
@@ -193,7 +165,7 @@ class _Run:
             )
 
     def train(
-        self, step_fn, records: Source, validate: Source, stop: loop.StopRequest
+        self, step_at, records: Source, validate: Source, stop: loop.StopRequest
     ) -> int:
         """Trains to the end, a stop or a failure; returns the exit code."""
         start, total = int(self.state.step), self.plan.total_steps
@@ -218,7 +190,7 @@ class _Run:
                 progress.say(f"resuming {self.directory} at step {start} of {total}")
             self.state, reason = loop.train(
                 self.state,
-                step_fn=step_fn,
+                step_at=step_at,
                 batches=batches,
                 evaluate=evaluate,
                 plan=self.plan,
@@ -284,53 +256,6 @@ class _Run:
             f"done: validate accuracy {accuracy:.4f} at step {step}, the best one\n"
             f"look at {report}"
         )
-
-
-def load(workdir: str, checkpoint: str) -> Trained:
-    """Returns what a workdir holds.
-
-    Args:
-      workdir: Folder of a run.
-      checkpoint: `"best"`, `"latest"`, or a step.
-
-    Raises:
-      InputError: There is no such checkpoint, or it does not read back whole.
-    """
-    directory = Path(workdir)
-    if not (directory / "checkpoints").is_dir():
-        raise InputError(
-            f"--workdir={workdir} holds no checkpoint; train first: "
-            f"--config=configs/fpn.py --workdir={workdir}"
-        )
-    checkpoints = Checkpoints(
-        directory / "checkpoints", monitor=Classification.monitor, read_only=True
-    )
-    try:
-        step = _chosen_step(checkpoints, checkpoint, workdir)
-        meta = checkpoints.meta(step)
-        config = configs.load(meta["config"])
-        experiment = Experiment(config, tuple(meta["classes"]))
-        # Nothing of an optimizer's state is restored, so none is needed.
-        like = jax.eval_shape(lambda: experiment.initial_state(optax.identity()))
-        variables = checkpoints.restore_eval_variables(step, like)
-    except DamagedCheckpoint as error:
-        raise InputError(f"{error}; choose another with --checkpoint") from error
-    finally:
-        checkpoints.close()
-    return Trained(directory, experiment, step, variables)
-
-
-def _chosen_step(checkpoints: Checkpoints, checkpoint: str, workdir: str) -> int:
-    steps = checkpoints.steps()
-    if not steps:
-        raise InputError(f"--workdir={workdir} holds no checkpoint; train it first")
-    if checkpoint == "best":
-        return checkpoints.best_step()
-    if checkpoint == "latest":
-        return steps[-1]
-    if not checkpoint.isdigit() or int(checkpoint) not in steps:
-        raise unknown("--checkpoint", checkpoint, ["best", "latest", *map(str, steps)])
-    return int(checkpoint)
 
 
 def evaluate(trained: Trained, split: str, data_root: str | None) -> int:

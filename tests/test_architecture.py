@@ -14,13 +14,14 @@ ROOMS = {
     "metrics": set(),
     "ops": {"pyramid"},
     "data": set(),
-    "layers": {"ops", "pyramid"},
+    "layers": {"ops", "pyramid", "registry"},
     "backbones": {"layers", "ops", "pyramid", "registry"},
     "necks": {"layers", "ops", "pyramid", "registry"},
     "heads": {"layers", "ops", "pyramid", "registry"},
     "model": {"backbones", "necks", "heads", "ops", "pyramid"},
     "tasks": {"ops", "metrics"},
     "train": {"metrics"},
+    "pretrained": {"backbones", "heads"},
     "config": set(),
     "predict": {"data", "metrics"},
     "export": {"predict", "data", "metrics"},
@@ -28,11 +29,19 @@ ROOMS = {
     "experiment": {
         *("backbones", "necks", "heads", "model", "ops", "tasks", "train", "data"),
         "config",
+        "pretrained",
     },
     "run_report": {"experiment", "data", "report", "train"},
-    "run": {"experiment", "tasks", "config", "data", "predict", "run_report", "train"},
+    "trained": {"experiment", "tasks", "config", "predict", "pretrained", "train"},
+    "run": {"experiment", "config", "data", "run_report", "train", "trained"},
+    "summary": {
+        *("experiment", "backbones", "necks", "heads", "layers", "train", "config"),
+    },
     "runtime": set(),
-    "main": {"config", "run", "predict", "export", "experiment", "runtime"},
+    "main": {
+        *("config", "run", "trained", "predict", "export", "experiment", "runtime"),
+        "summary",
+    },
 }
 FOREIGN_TO_DATA = {"jax", "flax", "optax", "orbax"}
 

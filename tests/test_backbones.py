@@ -1,6 +1,7 @@
 """Every backbone against its published size, its declared shapes, and its limits."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +15,39 @@ from fpn_jax.errors import InputError
 
 SIZES = [(33, 33), (64, 64), (97, 97), (224, 224), (97, 130)]
 
-VGG_CLASSIFIER = (512 * 7 * 7 * 4096 + 4096) + (4096 * 4096 + 4096) + 4096 * 1000 + 1000
+
+def dense(*widths):
+    return sum(i * o + o for i, o in itertools.pairwise(widths))
+
+
+VGG_CLASSIFIER = dense(512 * 7 * 7, 4096, 4096, 1000)
+ALEXNET = 61_100_840 - dense(256 * 6 * 6, 4096, 4096, 1000)
+# A 1 × 1 and a 5 × 5 convolution with batch normalization, and a dense layer.
+INCEPTION_V3_AUXILIARY = (
+    (768 * 128 + 2 * 128) + (5 * 5 * 128 * 768 + 2 * 768) + dense(768, 1000)
+)
 PUBLISHED_PARAMETERS = {
-    "resnet18": 11_689_512 - (512 * 1000 + 1000),
-    "resnet34": 21_797_672 - (512 * 1000 + 1000),
-    "resnet50": 25_557_032 - (2048 * 1000 + 1000),
-    "resnet101": 44_549_160 - (2048 * 1000 + 1000),
-    "resnet152": 60_192_808 - (2048 * 1000 + 1000),
+    # Here the images have three channels instead of one.
+    "lenet5": 61_706 + 2 * 5 * 5 * 6 - dense(16 * 5 * 5, 120, 84, 10),
+    "alexnet": ALEXNET,
+    "alexnet_lrn": ALEXNET,
+    "googlenet": 6_624_904 - dense(1024, 1000),
+    "inception_v3": 27_161_264 - INCEPTION_V3_AUXILIARY - dense(2048, 1000),
+    "mobilenet_v1": 4_231_976 - dense(1024, 1000),
+    "mobilenet_v2": 3_504_872 - dense(1280, 1000),
+    "efficientnet_b0": 5_288_548 - dense(1280, 1000),
+    "efficientnet_b1": 7_794_184 - dense(1280, 1000),
+    "efficientnet_b2": 9_109_994 - dense(1408, 1000),
+    "efficientnet_b3": 12_233_232 - dense(1536, 1000),
+    "efficientnet_b4": 19_341_616 - dense(1792, 1000),
+    "efficientnet_b5": 30_389_784 - dense(2048, 1000),
+    "efficientnet_b6": 43_040_704 - dense(2304, 1000),
+    "efficientnet_b7": 66_347_960 - dense(2560, 1000),
+    "resnet18": 11_689_512 - dense(512, 1000),
+    "resnet34": 21_797_672 - dense(512, 1000),
+    "resnet50": 25_557_032 - dense(2048, 1000),
+    "resnet101": 44_549_160 - dense(2048, 1000),
+    "resnet152": 60_192_808 - dense(2048, 1000),
     "vgg11": 132_863_336 - VGG_CLASSIFIER,
     "vgg13": 133_047_848 - VGG_CLASSIFIER,
     "vgg16": 138_357_544 - VGG_CLASSIFIER,
@@ -31,14 +58,17 @@ PUBLISHED_PARAMETERS = {
     "vgg19_bn": 143_678_248 - VGG_CLASSIFIER,
 }
 
-
-ALL = (1, 2, 3, 4, 5)
+ALL = {"lenet5": (1, 2), "alexnet": (2, 3, 4, 5), "alexnet_lrn": (2, 3, 4, 5)}
+ALL = {name: ALL.get(name, (1, 2, 3, 4, 5)) for name in PUBLISHED_PARAMETERS}
+# One of every paper, and of every kind of block.
+PAPERS = ("lenet5", "alexnet_lrn", "googlenet", "inception_v3", "mobilenet_v1")
+PAPERS += ("mobilenet_v2", "efficientnet_b0", "resnet18", "resnet50", "vgg11_bn")
 
 
 @functools.cache
 def abstract_variables(name):
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    init = backbones.build(name, levels=ALL).init
+    init = backbones.build(name, levels=ALL[name]).init
     return jax.eval_shape(lambda x: init(jax.random.key(0), x, train=False), images)
 
 
@@ -72,29 +102,37 @@ def test_parameter_count_is_the_published_one(name):
 
 @pytest.mark.parametrize("name", backbones.names())
 def test_maps_are_as_declared(name):
-    backbone = backbones.build(name, levels=ALL)
-    assert tuple(backbone.channels) == ALL
+    backbone = backbones.build(name, levels=ALL[name])
+    assert tuple(backbone.channels) == ALL[name]
     apply = functools.partial(backbone.apply, train=False)
-    # The two deepest differ from resnet50 by repeated blocks alone, and trace slowly.
-    for size in SIZES[-1:] if name in ("resnet101", "resnet152") else SIZES:
+    for size in SIZES if name in PAPERS else SIZES[-1:]:
         images = jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)
         maps = jax.eval_shape(apply, abstract_variables(name), images)
-        assert tuple(maps) == ALL
+        assert tuple(maps) == ALL[name]
         for level, x in maps.items():
             cells = pyramid.level_size(size, level)
             assert x.shape == (2, *cells, backbone.channels[level])
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vgg11"])
-def test_stages_above_the_coarsest_level_are_not_built(name):
-    backbone = backbones.build(name, levels=(3, 1))
+@pytest.mark.parametrize(
+    ("name", "levels", "top"),
+    [
+        ("lenet5", (1,), "stage1"),
+        ("alexnet", (3, 2), "stage1"),
+        ("googlenet", (3, 1), "stage2"),
+        ("inception_v3", (3, 1), "stage2"),
+        ("resnet18", (3, 1), "stage2"),
+        ("vgg11", (3, 1), "stage3"),
+    ],
+)
+def test_stages_above_the_coarsest_level_are_not_built(name, levels, top):
+    backbone = backbones.build(name, levels=levels)
     images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     maps, variables = jax.eval_shape(
         lambda x: backbone.init_with_output(jax.random.key(0), x, train=True), images
     )
-    assert list(maps) == list(backbone.channels) == [1, 3]
-    top = max(key for key in variables["params"] if "stage" in key)
-    assert top == {"resnet18": "stage2", "vgg11": "stage3"}[name]
+    assert tuple(maps) == tuple(backbone.channels) == tuple(sorted(levels))
+    assert max(key for key in variables["params"] if "stage" in key) == top
 
 
 @pytest.mark.parametrize(
@@ -175,6 +213,23 @@ def test_a_bottleneck_strides_in_its_3x3_convolution():
         ("resnet18", {"levels": (2, 6)}, r"levels are \(2, 6\)"),
         ("resnet18", {"levels": ()}, r"levels are \(\)"),
         ("resnet18", {"width": 0}, "width is 0"),
+        ("resnet18", {"padding": "paper"}, "'paper' is unknown; .* symmetric, same"),
+        ("resnet50", {"output_stride": 4}, r"output_stride is 4; .* \(8, 16, 32\)"),
+        (
+            "resnet50",
+            {"output_stride": 16, "levels": (2, 5)},
+            r"levels are \(2, 5\); .* output_stride 16 has .* \(1, 2, 3, 4\)",
+        ),
+        ("lenet5", {"levels": (2, 3)}, r"levels are \(2, 3\); LeNet-5"),
+        ("lenet5", {"padding": "same"}, "'same' is unknown"),
+        ("alexnet", {"levels": (1, 2)}, r"levels are \(1, 2\); AlexNet"),
+        ("alexnet", {"padding": "same"}, "'same' is unknown"),
+        ("alexnet", {"local_response_norm": True}, "'local_response_norm' is unknown"),
+        ("googlenet", {"levels": ()}, r"levels are \(\); GoogLeNet"),
+        ("googlenet", {"padding": "same"}, "'same' is unknown"),
+        ("inception_v3", {"levels": (6,)}, r"levels are \(6,\); Inception v3"),
+        ("inception_v3", {"padding": "same"}, "'same' is unknown"),
+        ("vgg16", {"padding": "same"}, "'same' is unknown; .* symmetric, paper"),
         ("vgg16", {"batch_norm": True}, "'batch_norm' is unknown"),
         ("vgg16", {"levels": (0, 1)}, r"levels are \(0, 1\)"),
         ("vgg16", {"width": 0}, "width is 0"),
@@ -186,10 +241,15 @@ def test_what_cannot_be_built_is_refused(name, arguments, sentence):
 
 
 def test_accepts_names_the_arguments():
-    assert backbones.accepts("vgg16") == {"width", "levels", "dtype", "axis_name"}
-    assert backbones.accepts("resnet18") == {
-        *backbones.accepts("vgg16"),
+    common = {"levels", "dtype", "padding"}
+    assert backbones.accepts("lenet5") == backbones.accepts("alexnet") == common
+    common |= {"axis_name"}
+    assert backbones.accepts("googlenet") == backbones.accepts("inception_v3") == common
+    common |= {"width"}
+    assert backbones.accepts("vgg16") == common
+    assert backbones.accepts("resnet18") - common == {
         "zero_init_residual",
+        "output_stride",
     }
     with pytest.raises(InputError, match="backbone 'vgg' is unknown"):
         backbones.accepts("vgg")

@@ -12,6 +12,7 @@ from conftest import CONFIG, ROOT, tiny
 
 from fpn_jax import run
 from fpn_jax.errors import InputError
+from fpn_jax.trained import load
 
 
 def command(*arguments):
@@ -80,7 +81,7 @@ def test_a_mode_without_what_it_needs():
 
 def test_evaluate_without_a_checkpoint(tmp_path):
     with pytest.raises(InputError, match="holds no checkpoint; train first"):
-        run.load(str(tmp_path), "best")
+        load(str(tmp_path), "best")
 
 
 @pytest.mark.parametrize(
@@ -200,7 +201,7 @@ def test_a_bad_file_is_skipped_counted_and_reported(tmp_path, capsys):
     page = (tmp_path / "run" / "report.html").read_text().replace("<wbr>", "")
     assert "Cat/3.jpg" in page
     assert "Dog/5.jpg" in page
-    trained = run.load(str(tmp_path / "run"), "latest")
+    trained = load(str(tmp_path / "run"), "latest")
     assert run.evaluate(trained, "validate", None) == 0
     figures = json.loads((tmp_path / "run" / "evaluation_validate.json").read_text())
     assert figures["records"] == 15
@@ -231,12 +232,12 @@ def test_a_split_of_which_nothing_decodes(first_run, tmp_path):
 
 def test_other_classes_than_the_model_learned(first_run, tmp_path):
     root = write_photographs(tmp_path / "photos", classes=("cat", "fox"))
-    trained = run.load(str(first_run), "best")
+    trained = load(str(first_run), "best")
     with pytest.raises(InputError, match="the run learned drawn data"):
         run.evaluate(trained, "validate", str(root))
     workdir = tmp_path / "run"
     good = write_photographs(tmp_path / "good", classes=("cat", "dog"))
     assert run.train(folder_config(good, train__total_steps=3), str(workdir)) == 0
-    trained = run.load(str(workdir), "best")
+    trained = load(str(workdir), "best")
     with pytest.raises(InputError, match="has classes cat, fox, the model cat, dog"):
         run.evaluate(trained, "validate", str(root))

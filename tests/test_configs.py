@@ -169,7 +169,7 @@ def test_a_step_of_a_shipped_config_keeps_every_shape_and_dtype(variant, changes
         "weight": jax.ShapeDtypeStruct((8, per_device), "float32"),
         "index": jax.ShapeDtypeStruct((8, per_device), "int32"),
     }
-    after, metrics = jax.eval_shape(run.train_step(transformation), state, batch)
+    after, metrics = jax.eval_shape(run.train_step_at(transformation)(0), state, batch)
 
     def kinds(tree):
         return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)

@@ -16,11 +16,12 @@ from fpn_jax import export, predict, run
 from fpn_jax.data.drawn import DrawnSource
 from fpn_jax.errors import InputError
 from fpn_jax.train import writers
+from fpn_jax.trained import load
 
 
 @pytest.fixture(scope="module")
 def trained(first_run):
-    return run.load(str(first_run), "best")
+    return load(str(first_run), "best")
 
 
 @pytest.fixture
@@ -136,10 +137,10 @@ def test_the_exported_model_runs_without_the_package(trained, tmp_path):
 
 
 def test_checkpoints_are_chosen_by_name_or_step(first_run):
-    assert run.load(str(first_run), "latest").step == 6
-    assert run.load(str(first_run), "3").step == 3
+    assert load(str(first_run), "latest").step == 6
+    assert load(str(first_run), "3").step == 3
     with pytest.raises(InputError, match="choose one of best, latest, 3, 6"):
-        run.load(str(first_run), "4")
+        load(str(first_run), "4")
 
 
 def test_a_damaged_checkpoint_is_left_out_and_said(first_run, tmp_path, capsys):
@@ -158,6 +159,6 @@ def test_a_damaged_checkpoint_is_left_out_and_said(first_run, tmp_path, capsys):
     assert "resuming" in said.out
     assert "step 3 of 6" in said.out
     assert (workdir / "damaged_checkpoint_6").is_dir()
-    before = run.load(str(first_run), "6").variables
-    after = run.load(str(workdir), "6").variables
+    before = load(str(first_run), "6").variables
+    after = load(str(workdir), "6").variables
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, before, after)))

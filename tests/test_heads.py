@@ -1,13 +1,19 @@
 """Classifiers against plain NumPy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
 
 from fpn_jax import heads
 from fpn_jax.errors import InputError
+from fpn_jax.layers import pooling
 
+# Compiles several times faster; what runs is tiny.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 CLASSES = 3
 
 
@@ -34,11 +40,16 @@ def run(head, maps):
         lambda leaf: rng.normal(0, 0.2, leaf.shape).astype(np.float32),
         variables["params"],
     )
-    predictions = head.apply({"params": parameters}, maps, train=False)
+    return evaluate(head, parameters, maps), parameters
+
+
+def evaluate(head, parameters, maps):
+    apply = jit(functools.partial(head.apply, train=False))
+    predictions = apply({"params": parameters}, maps)
     assert list(predictions) == ["logits"]
     assert predictions["logits"].shape == (2, CLASSES)
     assert predictions["logits"].dtype == jnp.float32
-    return predictions["logits"], parameters
+    return predictions["logits"]
 
 
 def test_flatten_and_sum_equals_numpy(maps):
@@ -71,13 +82,125 @@ def test_pool_equals_numpy(maps, pool, reduce):
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("pool", pooling.names())
+def test_pool_takes_every_pooling(maps, pool):
+    head = heads.build("pool", num_classes=CLASSES, pool=pool)
+    logits, parameters = run(head, maps)
+    assert set(parameters) <= {"logits", "pool2", "pool3", "pool4"}
+
+    @jit
+    def vectors(maps):
+        return [
+            pooling.build(pool).apply(
+                {"params": parameters.get(f"pool{level}", {})}, x, train=False
+            )
+            for level, x in maps.items()
+        ]
+
+    expected = dense(np.concatenate(vectors(maps), axis=1), parameters["logits"])
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_pool_reads_the_levels_it_is_told(maps):
+    head = heads.build("pool", num_classes=CLASSES, levels=(4, 2))
+    logits, parameters = run(head, maps)
+    vectors = [maps[level].mean((1, 2)) for level in (2, 4)]
+    expected = dense(np.concatenate(vectors, axis=1), parameters["logits"])
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match=r"levels \(4, 2\), .* only \(2,\)"):
+        head.apply({"params": parameters}, {2: maps[2]}, train=False)
+
+
+def test_the_poolings_own_arguments_reach_it(maps):
+    head = heads.build(
+        "pool", num_classes=CLASSES, pool="k_max", pool_arguments={"k": 2}
+    )
+    # A key of a cache, and of jit's static arguments.
+    assert hash(head) == hash(head.clone())
+    logits, parameters = run(head, maps)
+    vectors = [np.sort(x.reshape(2, -1, 4), 1)[:, -2:].mean(1) for x in maps.values()]
+    expected = dense(np.concatenate(vectors, axis=1), parameters["logits"])
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+    frozen = ml_collections.FrozenConfigDict({"k": 2})
+    assert head == head.clone(pool_arguments=frozen)
+
+
+def numpy_bins(x, bins):
+    height, width = x.shape[1:3]
+    for i in range(bins):
+        rows = slice(i * height // bins, -(-(i + 1) * height // bins))
+        for j in range(bins):
+            columns = slice(j * width // bins, -(-(j + 1) * width // bins))
+            yield x[:, rows, columns]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "levels", "reduce"),
+    [
+        ({}, (4,), np.max),
+        ({"bins": (3, 1), "pool": "average", "levels": (2, 3)}, (2, 3), np.mean),
+    ],
+)
+def test_spp_equals_numpy(maps, arguments, levels, reduce):
+    head = heads.build("spp", num_classes=CLASSES, **arguments)
+    logits, parameters = run(head, maps)
+    vectors = [
+        reduce(part, axis=(1, 2))
+        for level in levels
+        for bins in arguments.get("bins", (4, 2, 1))
+        for part in numpy_bins(maps[level], bins)
+    ]
+    expected = dense(np.concatenate(vectors, axis=1), parameters["logits"])
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_spp_has_as_many_features_whatever_the_size(maps):
+    head = heads.build("spp", num_classes=CLASSES, pool="gem", pool_arguments={"p": 2})
+    _, parameters = run(head, maps)
+    assert parameters["logits"]["kernel"].shape == ((16 + 4 + 1) * 4, CLASSES)
+    assert set(parameters) == {"logits", "pool4"}
+    larger = {level: np.repeat(x, 3, axis=1) for level, x in maps.items()}
+    assert jnp.isfinite(evaluate(head, parameters, larger)).all()
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize(("level", "grid"), [(None, 1), (2, 3)])
+def test_mlp_equals_numpy(maps, activation, level, grid):
+    head = heads.build(
+        "mlp",
+        num_classes=CLASSES,
+        grid=grid,
+        widths=(6, 5),
+        activation=activation,
+        level=level,
+    )
+    logits, parameters = run(head, maps)
+    assert set(parameters) == {"hidden1", "hidden2", "logits"}
+    parts = [part.mean((1, 2)) for part in numpy_bins(maps[level or 4], grid)]
+    x = np.concatenate(parts, axis=1)
+    for name in ("hidden1", "hidden2"):
+        x = dense(x, parameters[name])
+        x = np.maximum(x, 0) if activation == "relu" else np.tanh(x)
+    expected = dense(x, parameters["logits"])
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_mlp_flattens_a_map_of_the_grids_size_as_it_is(maps):
+    square = {2: maps[2][:, :3, :3]}
+    head = heads.build("mlp", num_classes=CLASSES, grid=3, widths=(6,))
+    logits, parameters = run(head, square)
+    hidden = np.maximum(dense(square[2].reshape(2, -1), parameters["hidden1"]), 0)
+    expected = dense(hidden, parameters["logits"])
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_pool_reads_maps_of_any_size(maps):
     head = heads.build("pool", num_classes=CLASSES)
     _, parameters = run(head, maps)
     larger = {level: np.repeat(x, 3, axis=1) for level, x in maps.items()}
     np.testing.assert_allclose(
-        head.apply({"params": parameters}, larger, train=False)["logits"],
-        head.apply({"params": parameters}, maps, train=False)["logits"],
+        evaluate(head, parameters, larger),
+        evaluate(head, parameters, maps),
         atol=1e-5,
     )
 
@@ -87,37 +210,78 @@ def test_the_order_of_levels_in_the_dict_makes_no_difference(maps, name):
     head = heads.build(name, num_classes=CLASSES)
     logits, parameters = run(head, maps)
     backwards = dict(reversed(maps.items()))
-    again = head.apply({"params": parameters}, backwards, train=False)["logits"]
-    np.testing.assert_array_equal(logits, again)
+    np.testing.assert_array_equal(logits, evaluate(head, parameters, backwards))
 
 
-@pytest.mark.parametrize("combine", ["sum", "concat"])
-def test_bfloat16_gives_float32_logits_and_gradients(maps, combine):
-    make = {"num_classes": CLASSES, "combine": combine}
-    expected, parameters = run(heads.build("flatten", **make), maps)
-    head = heads.build("flatten", **make, dtype=jnp.bfloat16)
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("flatten", {"combine": "sum"}),
+        ("flatten", {"combine": "concat"}),
+        ("mlp", {"grid": 2, "widths": (16,)}),
+    ],
+)
+def test_bfloat16_gives_float32_logits_and_gradients(maps, name, arguments):
+    make = {"num_classes": CLASSES, **arguments}
+    expected, parameters = run(heads.build(name, **make), maps)
+    head = heads.build(name, **make, dtype=jnp.bfloat16)
 
     def logits(parameters):
         return head.apply({"params": parameters}, maps, train=True)["logits"]
 
-    actual, pullback = jax.vjp(logits, parameters)
+    @jit
+    def with_gradients(parameters):
+        actual, pullback = jax.vjp(logits, parameters)
+        return actual, pullback(jnp.ones_like(actual))
+
+    actual, gradients = with_gradients(parameters)
     assert actual.dtype == jnp.float32
     assert np.abs(actual - expected).max() < 2e-2 * np.abs(expected).max()
-    (gradients,) = pullback(jnp.ones_like(actual))
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(gradients))
 
 
 @pytest.mark.parametrize(
     ("name", "arguments"),
-    [("flatten", {}), ("flatten", {"combine": "concat"}), ("pool", {})],
+    [
+        ("pool", {"pool": "covariance", "pool_arguments": {"width": 3}}),
+        ("spp", {"pool": "gem", "bins": (2, 1), "levels": (2, 3)}),
+        ("mlp", {"widths": (5,), "activation": "tanh"}),
+    ],
+)
+def test_gradients_are_finite_and_reach_every_parameter(maps, name, arguments):
+    head = heads.build(name, num_classes=CLASSES, **arguments)
+    _, parameters = run(head, maps)
+
+    def loss(parameters, maps):
+        logits = head.apply({"params": parameters}, maps, train=True)["logits"]
+        return jnp.square(logits).sum()
+
+    for_parameters, for_maps = jit(jax.grad(loss, (0, 1)))(parameters, maps)
+    for path, leaf in jax.tree.leaves_with_path(for_parameters):
+        assert jnp.isfinite(leaf).all(), path
+        assert jnp.abs(leaf).max() > 0, path
+    assert all(jnp.isfinite(leaf).all() for leaf in for_maps.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("flatten", {}),
+        ("flatten", {"combine": "concat"}),
+        ("pool", {}),
+        ("spp", {}),
+        ("mlp", {}),
+    ],
 )
 def test_dropout_is_random_in_training_alone(maps, name, arguments):
     head = heads.build(name, num_classes=CLASSES, dropout=0.5, **arguments)
-    variables = head.init(jax.random.key(0), maps, train=False)
+    _, parameters = run(head, maps)
 
+    @functools.partial(jit, static_argnums=1)
     def logits(seed, train):
         rngs = {"dropout": jax.random.key(seed)}
-        return head.apply(variables, maps, train=train, rngs=rngs)["logits"]
+        predictions = head.apply({"params": parameters}, maps, train=train, rngs=rngs)
+        return predictions["logits"]
 
     assert (logits(0, True) == logits(0, True)).all()
     assert (logits(0, True) != logits(1, True)).any()
@@ -133,6 +297,32 @@ def test_dropout_is_random_in_training_alone(maps, name, arguments):
         ("pool", {"num_classes": 2, "pool": "sum"}, "pool 'sum' is unknown"),
         ("pool", {"num_classes": 2, "dropout": 1.0}, r"dropout is 1\.0"),
         ("pool", {"num_classes": 2, "width": 3}, "'width' is unknown"),
+        ("pool", {"num_classes": 2, "levels": ()}, r"levels are \(\)"),
+        (
+            "pool",
+            {"num_classes": 2, "pool": "k_max", "pool_arguments": {"n": 2}},
+            "argument of pool 'k_max' 'n' is unknown; choose one of k",
+        ),
+        (
+            "pool",
+            {"num_classes": 2, "pool_arguments": {"window": 2}},
+            "argument of pool 'average' 'window' is unknown",
+        ),
+        (
+            "pool",
+            {"num_classes": 2, "pool": "lp", "pool_arguments": {"p": -1.0}},
+            r"p is -1\.0",
+        ),
+        ("spp", {"num_classes": 2, "bins": ()}, "bins is empty"),
+        ("spp", {"num_classes": 2, "bins": (2, 0)}, "bins is 0"),
+        ("spp", {"num_classes": 2, "pool": "sum"}, "pool 'sum' is unknown"),
+        ("spp", {"num_classes": 2, "pool": "covariance"}, "pools whole maps only"),
+        ("spp", {"num_classes": 2, "pool_arguments": {"k": 2}}, "'k' is unknown"),
+        ("spp", {"num_classes": 2, "levels": ()}, r"levels are \(\)"),
+        ("mlp", {"num_classes": 2, "grid": 0}, "grid is 0"),
+        ("mlp", {"num_classes": 2, "widths": ()}, r"widths are \(\)"),
+        ("mlp", {"num_classes": 2, "widths": (8, 0)}, r"widths are \(8, 0\)"),
+        ("mlp", {"num_classes": 2, "activation": "elu"}, "activation 'elu' is unknown"),
         ("flatten", {"num_classes": 0}, "num_classes is 0"),
         ("flatten", {"num_classes": 2, "combine": "mean"}, "combine 'mean' is unknown"),
         ("flatten", {"num_classes": 2, "width": 8}, "width is 8, but combine 'sum'"),
@@ -150,7 +340,9 @@ def test_what_cannot_be_built_is_refused(name, arguments, sentence):
 
 
 def test_accepts_names_the_arguments():
-    assert heads.accepts("pool") == {"num_classes", "pool", "dropout"}
+    own = {"num_classes", "pool", "pool_arguments", "levels", "dropout"}
+    assert heads.accepts("pool") == own
+    assert heads.accepts("spp") == own | {"bins"}
     assert "dtype" in heads.accepts("flatten")
     with pytest.raises(InputError, match="head 'box' is unknown"):
         heads.accepts("box")

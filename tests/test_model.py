@@ -12,8 +12,12 @@ from fpn_jax.backbones.resnet import BasicBlock, ResNet
 from fpn_jax.backbones.vgg import VGG
 from fpn_jax.errors import InputError
 from fpn_jax.model import PyramidModel, check_image_size
+from fpn_jax.ops.image_pyramids import gaussian_pyramid
+from fpn_jax.ops.normalization import normalize
 from fpn_jax.pyramid import level_size
 
+# Compiles several times faster; what runs is tiny.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 SIZES = [(33, 33), (64, 64), (97, 97), (224, 224), (97, 130)]
 
 
@@ -65,7 +69,7 @@ def initialized():
 
 @functools.cache
 def evaluate(model):
-    return jax.jit(functools.partial(model.apply, train=False))
+    return jit(functools.partial(model.apply, train=False))
 
 
 def gradients(model, variables, images, labels):
@@ -85,33 +89,55 @@ def gradients(model, variables, images, labels):
 @functools.cache
 def gradients_of_one_batch():
     model, _, variables = initialized()
-    return jax.jit(functools.partial(gradients, model))(variables, *batch())
+    gradient = jit(functools.partial(gradients, model))
+    return gradient(variables, *batch())
+
+
+def assert_shapes(model, size):
+    images = jax.ShapeDtypeStruct((2, *size, 3), jnp.uint8)
+    maps, _ = jax.eval_shape(
+        lambda x: model.init_with_output(
+            jax.random.key(0), x, train=False, method="features"
+        ),
+        images,
+    )
+    assert list(maps) == list(model.channels)
+    for level, x in maps.items():
+        assert x.shape == (2, *level_size(size, level), model.channels[level])
 
 
 @pytest.mark.parametrize("neck", necks.names())
-@pytest.mark.parametrize("backbone", backbones.names())
-def test_every_backbone_and_neck_at_every_size(backbone, neck):
+@pytest.mark.parametrize("backbone", ["resnet18", "vgg11"])
+def test_every_neck_at_every_size(backbone, neck):
     model = PyramidModel(
         backbones.build(backbone), necks.build(neck), heads.build("pool", num_classes=2)
     )
-    for size in SIZES if backbone in ("resnet18", "vgg11") else SIZES[-1:]:
-        images = jax.ShapeDtypeStruct((2, *size, 3), jnp.uint8)
-        maps, _ = jax.eval_shape(
-            lambda x: model.init_with_output(
-                jax.random.key(0), x, train=False, method="features"
-            ),
-            images,
-        )
-        assert list(maps) == list(model.channels)
-        for level, x in maps.items():
-            assert x.shape == (2, *level_size(size, level), model.channels[level])
+    least = 31 * 2 ** (model.neck.num_scales - 1) + 1
+    for size in SIZES:
+        if min(size) >= least:
+            assert_shapes(model, size)
+
+
+def families():
+    """Returns the first name of every backbone's class."""
+    first = {}
+    for name, constructor in backbones.BACKBONES.items():
+        first.setdefault(getattr(constructor, "func", constructor), name)
+    return tuple(first.values())
+
+
+@pytest.mark.parametrize("name", families())
+def test_every_family_of_backbones_with_a_feature_pyramid(name):
+    backbone = backbones.build(name)
+    head = heads.build("pool", num_classes=2)
+    assert_shapes(PyramidModel(backbone, necks.build("fpn"), head), SIZES[-1])
 
 
 def test_predictions_are_the_heads_on_the_features():
     model, images, variables = initialized()
     assert set(variables["params"]) == {"backbone", "neck", "head"}
 
-    @jax.jit
+    @jit
     def in_two_steps(variables, images):
         maps = model.apply(variables, images, train=False, method="features")
         return model.apply(variables, maps, train=False, method="predict")
@@ -165,7 +191,8 @@ def test_gradients_are_finite_and_reach_every_parameter_of_vgg_and_flatten():
     vgg = VGG((1, 1, 1, 1, 1), batch_norm=False, width=4, levels=(2, 3))
     model, (images, labels) = small_model(vgg, "flatten"), batch()
     variables = random_variables(model, images)
-    result = jax.jit(functools.partial(gradients, model))(variables, images, labels)
+    gradient = jit(functools.partial(gradients, model))
+    result = gradient(variables, images, labels)
     assert_finite_and_not_zero(result[0])
 
 
@@ -197,6 +224,96 @@ def test_two_devices_with_synced_batch_norm_equal_one_large_batch():
             assert np.abs(replica - expected).max() <= tolerance, path
 
 
+@functools.cache
+def over_copies(num_scales):
+    neck = necks.build("image_pyramid", num_scales=num_scales)
+    head = heads.build("pool", num_classes=2)
+    model, (images, _) = PyramidModel(small_resnet((3,)), neck, head), batch()
+    return model, images, random_variables(model, images)
+
+
+@pytest.mark.parametrize("num_scales", [1, 2])
+def test_image_pyramid_is_one_backbone_over_every_copy(num_scales):
+    model, images, variables = over_copies(num_scales)
+    assert set(variables["params"]["backbone"]) == {"stem", "stage1", "stage2"}
+
+    @jit
+    def features(variables, images):
+        return model.apply(variables, images, train=False, method="features")
+
+    @jit
+    def alone(variables, images):
+        parts = {key: tree["backbone"] for key, tree in variables.items()}
+        pixels = gaussian_pyramid(normalize(images, model.mean, model.std), num_scales)
+        return [model.backbone.apply(parts, x, train=False)[3] for x in pixels.values()]
+
+    actual, expected = features(variables, images), alone(variables, images)
+    assert list(actual) == list(range(3, 3 + num_scales))
+    for x, y in zip(actual.values(), expected, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4)
+
+
+def test_every_copy_of_an_image_pyramid_updates_the_statistics():
+    model, images, variables = over_copies(2)
+    parameters = {"params": variables["params"]["backbone"]}
+
+    @jit
+    def train(variables, images):
+        updated = model.apply(variables, images, train=True, mutable=["batch_stats"])
+        return updated[1]["batch_stats"]["backbone"]
+
+    @jit
+    def one_after_the_other(statistics, images):
+        pixels = gaussian_pyramid(normalize(images, model.mean, model.std), 2)
+        for x in pixels.values():
+            _, statistics = model.backbone.apply(
+                parameters | statistics, x, train=True, mutable=["batch_stats"]
+            )
+        return statistics["batch_stats"]
+
+    actual = train(variables, images)
+    before = {"batch_stats": variables["batch_stats"]["backbone"]}
+    expected = one_after_the_other(before, images)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
+        actual,
+        expected,
+    )
+
+
+def test_frozen_norm_uses_and_keeps_the_backbones_statistics():
+    model, (images, _) = small_model(), batch()
+    neck = necks.build("fpn", width=8, norm="batch")
+    model = model.clone(neck=neck, frozen_norm=True)
+    variables = random_variables(model, images)
+
+    @jit
+    def train(variables, images):
+        return model.apply(variables, images, train=True, mutable=["batch_stats"])
+
+    @jit
+    def by_parts(variables, images):
+        def part(name):
+            return {key: tree.get(name, {}) for key, tree in variables.items()}
+
+        pixels = normalize(images, model.mean, model.std)
+        maps = model.backbone.apply(part("backbone"), pixels, train=False)
+        maps, _ = neck.apply(part("neck"), maps, train=True, mutable=["batch_stats"])
+        return model.head.apply(part("head"), maps, train=True)
+
+    predictions, updated = train(variables, images)
+    expected = by_parts(variables, images)["logits"]
+    np.testing.assert_allclose(predictions["logits"], expected, rtol=1e-4, atol=1e-4)
+    assert set(updated["batch_stats"]) == {"backbone", "neck"}
+    for part, statistics in updated["batch_stats"].items():
+        moved = jax.tree.map(
+            lambda a, b: np.abs(a - b).max() > 0,
+            statistics,
+            variables["batch_stats"][part],
+        )
+        assert set(jax.tree.leaves(moved)) == {part == "neck"}
+
+
 @pytest.mark.parametrize("shape", [(17, 21, 3), (1, 17, 21, 4), (1, 17, 21, 1)])
 def test_other_shapes_are_refused(shape):
     model, _, variables = initialized()
@@ -208,6 +325,11 @@ def test_an_image_must_fill_a_cell_of_the_coarsest_level():
     check_image_size((32, 33), (2, 3, 4, 5))
     with pytest.raises(InputError, match=r"31 × 64 is too small for level 5.* 32 pix"):
         check_image_size((31, 64), (2, 3, 4, 5))
+    check_image_size((125, 130), (2, 5), num_scales=3)
+    with pytest.raises(
+        InputError, match=r"124 .* level 5 of the smallest of 3 copies; .* 125 pixels"
+    ):
+        check_image_size((124, 130), (2, 5), num_scales=3)
     model, _, variables = initialized()
     with pytest.raises(InputError, match="7 × 9 is too small for level 3"):
         model.apply(variables, np.zeros((1, 7, 9, 3), np.uint8), train=False)

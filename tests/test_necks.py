@@ -1,4 +1,4 @@
-"""The feature pyramid network against plain NumPy."""
+"""Necks against plain NumPy."""
 
 import functools
 
@@ -9,7 +9,11 @@ import pytest
 
 from fpn_jax import necks
 from fpn_jax.errors import InputError
+from fpn_jax.layers.context import ASPP, PPM
+from fpn_jax.layers.upsampling import UPSAMPLINGS
 
+# Compiles several times faster; what runs is tiny.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 CHANNELS = {2: 3, 3: 5, 4: 7, 5: 9}
 SIZES = {2: (25, 17), 3: (13, 9), 4: (7, 5), 5: (4, 3)}
 WIDTH = 4
@@ -57,8 +61,13 @@ def run(neck, maps):
         lambda leaf: rng.normal(0, 0.2, leaf.shape).astype(np.float32),
         variables["params"],
     )
-    apply = jax.jit(functools.partial(neck.apply, train=False))
+    apply = jit(functools.partial(neck.apply, train=False))
     return apply({"params": parameters}, maps), parameters
+
+
+def run_block(block, parameters, x):
+    apply = jit(functools.partial(block.apply, train=False))
+    return np.asarray(apply({"params": parameters}, x))
 
 
 def assert_same(actual, expected):
@@ -113,12 +122,87 @@ def test_normalized_convolutions_have_no_bias(norm):
 
 
 def test_bfloat16_is_computed_throughout(maps):
-    neck = necks.build("fpn", width=8, dtype=jnp.bfloat16, extra_levels=1, extra="conv")
+    neck = necks.build(
+        "fpn",
+        width=8,
+        dtype=jnp.bfloat16,
+        extra_levels=1,
+        extra="conv",
+        upsampling="sub_pixel",
+    )
     result, variables = jax.eval_shape(
         lambda x: neck.init_with_output(jax.random.key(0), x, train=False), maps
     )
     assert {x.dtype for x in jax.tree.leaves(result)} == {np.dtype(jnp.bfloat16)}
     assert {x.dtype for x in jax.tree.leaves(variables)} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
+def test_upsampling_is_that_of_its_layer(maps, upsampling):
+    neck = necks.build("fpn", width=WIDTH, levels=(4, 5), upsampling=upsampling)
+    actual, parameters = run(neck, maps)
+    coarse = conv(maps[5], parameters["lateral5"])
+    resized = jit(UPSAMPLINGS[upsampling]().apply, static_argnums=2)(
+        {"params": parameters.get("upsample4", {})}, jnp.float32(coarse), SIZES[4]
+    )
+    fine = conv(maps[4], parameters["lateral4"]) + np.asarray(resized)
+    expected = {4: conv(fine, parameters["smooth4"])}
+    expected[5] = conv(coarse, parameters["smooth5"])
+    assert_same(actual, expected)
+    learned = {"transposed", "sub_pixel", "resize_convolution"}
+    assert ("upsample4" in parameters) == (upsampling in learned)
+
+
+def test_upsampling_that_doubles_refuses_a_gap_between_levels(maps):
+    neck = necks.build("fpn", width=WIDTH, levels=(3, 5), upsampling="sub_pixel")
+    with pytest.raises(InputError, match=r"size is \(13, 9\); an upsampling by 2"):
+        jax.eval_shape(lambda x: neck.init(jax.random.key(0), x, train=False), maps)
+
+
+@pytest.mark.parametrize("context", ["ppm", "aspp"])
+def test_context_is_of_the_coarsest_map_before_its_lateral(maps, context):
+    neck = necks.build("fpn", width=WIDTH, levels=(4, 5), context=context)
+    actual, parameters = run(neck, maps)
+    block = {
+        "ppm": PPM(norm="none"),
+        "aspp": ASPP(width=WIDTH, norm="none"),
+    }[context]
+    inside = dict(parameters)
+    x = run_block(block, inside.pop(context), maps[5])
+    assert_same(actual, top_down({4: maps[4], 5: x}, inside))
+    assert neck.output_channels(CHANNELS) == {4: WIDTH, 5: WIDTH}
+
+
+@pytest.mark.parametrize(
+    ("name", "block", "arguments"),
+    [
+        ("ppm", PPM, {"width": 3, "bins": (1, 3)}),
+        ("aspp", ASPP, {"width": 3, "rates": (1, 2)}),
+    ],
+)
+def test_context_necks_are_their_blocks_on_the_coarsest_map(
+    maps, name, block, arguments
+):
+    neck = necks.build(name, norm="none", **arguments)
+    actual, parameters = run(neck, maps)
+    assert list(parameters) == [name]
+    block = block(norm="none", **arguments)
+    assert_same(actual, {5: run_block(block, parameters[name], maps[5])})
+    assert neck.output_channels(CHANNELS) == {5: actual[5].shape[-1]}
+
+
+def test_context_necks_of_batch_norm_keep_statistics():
+    maps = {5: jax.ShapeDtypeStruct((2, 4, 3, 8), jnp.bfloat16)}
+    for name in ("ppm", "aspp"):
+        neck = necks.build(name, dtype=jnp.bfloat16)
+        rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+        result, variables = jax.eval_shape(
+            lambda x, neck=neck, rngs=rngs: neck.init_with_output(rngs, x, train=True),
+            maps,
+        )
+        assert result[5].shape == (2, 4, 3, neck.output_channels({5: 8})[5])
+        assert result[5].dtype == jnp.bfloat16
+        assert set(variables) == {"params", "batch_stats"}
 
 
 def test_identity_passes_on_the_coarsest_map(maps):
@@ -127,6 +211,36 @@ def test_identity_passes_on_the_coarsest_map(maps):
     assert list(result) == [5]
     np.testing.assert_array_equal(result[5], maps[5])
     assert neck.output_channels(CHANNELS) == {5: 9}
+
+
+def test_identity_passes_on_the_levels_it_is_told(maps):
+    neck = necks.build("identity", levels=(4, 2))
+    result = neck.apply({}, maps, train=True)
+    assert list(result) == [2, 4]
+    np.testing.assert_array_equal(result[2], maps[2])
+    assert neck.output_channels(CHANNELS) == {2: 3, 4: 7}
+    with pytest.raises(InputError, match=r"levels \(4, 2\), but .* only \(3, 4\)"):
+        neck.output_channels({3: 5, 4: 7})
+
+
+@pytest.mark.parametrize(("level", "taken"), [(None, 5), (3, 3)])
+def test_image_pyramid_takes_one_level_of_every_copy(maps, level, taken):
+    neck = necks.build("image_pyramid", level=level)
+    copies = [{key: x + copy for key, x in maps.items()} for copy in range(3)]
+    result = neck.apply({}, *copies, train=True)
+    assert list(result) == [taken, taken + 1, taken + 2]
+    for copy in range(3):
+        np.testing.assert_array_equal(result[taken + copy], maps[taken] + copy)
+    assert neck.output_channels(CHANNELS) == dict.fromkeys(result, CHANNELS[taken])
+    with pytest.raises(ValueError, match="2 pyramids are given; num_scales is 3"):
+        neck.apply({}, *copies[:2], train=True)
+
+
+def test_only_the_image_pyramid_wants_copies():
+    scales = {name: necks.build(name).num_scales for name in necks.names()}
+    assert scales.pop("image_pyramid") == 3
+    assert set(scales.values()) == {1}
+    assert not any("num_scales" in necks.accepts(name) for name in scales)
 
 
 def test_a_level_that_is_not_given_is_named(maps):
@@ -150,7 +264,13 @@ def test_a_level_that_is_not_given_is_named(maps):
         ("fpn", {"upsampling": "cubic"}, "upsampling 'cubic' is unknown"),
         ("fpn", {"norm": "layer"}, "norm 'layer' is unknown"),
         ("fpn", {"norm": "group", "width": 48}, "48 channels"),
+        ("fpn", {"context": "psp"}, "context 'psp' is unknown"),
+        ("fpn", {"context": "ppm", "norm": "layer"}, "norm 'layer' is unknown"),
         ("identity", {"dtype": jnp.float32}, "'dtype' is unknown"),
+        ("identity", {"levels": ()}, r"levels are \(\)"),
+        ("ppm", {"bins": (0,)}, r"bins are \(0,\)"),
+        ("aspp", {"rates": ()}, r"rates are \(\)"),
+        ("image_pyramid", {"num_scales": 0}, "num_scales is 0"),
     ],
 )
 def test_what_cannot_be_built_is_refused(name, arguments, sentence):
@@ -158,8 +278,21 @@ def test_what_cannot_be_built_is_refused(name, arguments, sentence):
         necks.build(name, **arguments)
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "sentence"),
+    [
+        ("ppm", {}, "3 channels are fewer than the 4 bins"),
+        ("fpn", {"context": "ppm"}, "3 channels are fewer than the 4 bins"),
+        ("image_pyramid", {"level": 4}, r"wants level 4, .* only \(3,\)"),
+    ],
+)
+def test_what_does_not_fit_a_backbone_is_refused(name, arguments, sentence):
+    with pytest.raises(InputError, match=sentence):
+        necks.build(name, **arguments).output_channels({3: 3})
+
+
 def test_accepts_names_the_arguments():
-    assert necks.accepts("identity") == frozenset()
+    assert necks.accepts("identity") == {"levels"}
     assert {"width", "levels", "dtype", "axis_name"} <= necks.accepts("fpn")
     with pytest.raises(InputError, match="neck 'pan' is unknown"):
         necks.accepts("pan")

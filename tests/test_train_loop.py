@@ -93,7 +93,7 @@ class Bench:
             with loop.StopRequest(checkpoints) as stop:
                 end, reason = loop.train(
                     start,
-                    step_fn=step,
+                    step_at=lambda _: step,
                     batches=batches(begun),
                     evaluate=self.evaluate,
                     plan=of_plan,

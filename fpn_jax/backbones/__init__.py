@@ -2,11 +2,34 @@
 
 from functools import partial
 
+from fpn_jax.backbones import efficientnet
+from fpn_jax.backbones.alexnet import AlexNet
+from fpn_jax.backbones.efficientnet import EfficientNet
+from fpn_jax.backbones.googlenet import GoogLeNet
+from fpn_jax.backbones.inception_v3 import InceptionV3
+from fpn_jax.backbones.lenet import LeNet5
+from fpn_jax.backbones.mobilenet_v1 import MobileNetV1
+from fpn_jax.backbones.mobilenet_v2 import MobileNetV2
 from fpn_jax.backbones.resnet import BasicBlock, Bottleneck, ResNet
 from fpn_jax.backbones.vgg import VGG
 from fpn_jax.registry import registry
 
 BACKBONES = {
+    "alexnet": partial(AlexNet, local_response_norm=False),
+    "alexnet_lrn": partial(AlexNet, local_response_norm=True),
+    "googlenet": GoogLeNet,
+    "inception_v3": InceptionV3,
+    "lenet5": LeNet5,
+    "mobilenet_v1": MobileNetV1,
+    "mobilenet_v2": MobileNetV2,
+    "efficientnet_b0": partial(EfficientNet, scaling=efficientnet.B0),
+    "efficientnet_b1": partial(EfficientNet, scaling=efficientnet.B1),
+    "efficientnet_b2": partial(EfficientNet, scaling=efficientnet.B2),
+    "efficientnet_b3": partial(EfficientNet, scaling=efficientnet.B3),
+    "efficientnet_b4": partial(EfficientNet, scaling=efficientnet.B4),
+    "efficientnet_b5": partial(EfficientNet, scaling=efficientnet.B5),
+    "efficientnet_b6": partial(EfficientNet, scaling=efficientnet.B6),
+    "efficientnet_b7": partial(EfficientNet, scaling=efficientnet.B7),
     "resnet18": partial(ResNet, block=BasicBlock, stage_sizes=(2, 2, 2, 2)),
     "resnet34": partial(ResNet, block=BasicBlock, stage_sizes=(3, 4, 6, 3)),
     "resnet50": partial(ResNet, block=Bottleneck, stage_sizes=(3, 4, 6, 3)),

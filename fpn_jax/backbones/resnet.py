@@ -1,16 +1,21 @@
 """ResNet: Deep Residual Learning for Image Recognition, arXiv 1512.03385."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from fpn_jax.backbones.checks import check_levels, check_padding
 from fpn_jax.errors import InputError
 from fpn_jax.layers.conv import ConvNorm, conv
 from fpn_jax.layers.norm import norm
 from fpn_jax.ops.pooling import max_pool
 from fpn_jax.pyramid import Pyramid
 
-LEVELS = (1, 2, 3, 4, 5)
+PADDINGS = ("symmetric", "same")
+COARSEST = {8: 3, 16: 4, 32: 5}
+"""Output stride → the coarsest level."""
 
 
 class _Block(nn.Module):
@@ -18,7 +23,10 @@ class _Block(nn.Module):
 
     Attributes:
       features: Channels inside the block; the output has `expansion` times as many.
-      stride: Step of the block's 3 × 3 convolution, in cells.
+      stride: Step of the block's first 3 × 3 convolution, in cells.
+      first_dilation: Distance of neighbouring taps of that convolution, in cells.
+      dilation: Distance of neighbouring taps of the 3 × 3 convolutions after it.
+      padding: "symmetric" or "same".
       zero_init_residual: Whether the block starts as its shortcut.
       dtype: Type to compute in; parameters are float32.
       axis_name: Mapped axis over which batch statistics are averaged in training.
@@ -26,14 +34,34 @@ class _Block(nn.Module):
 
     features: int
     stride: int
+    first_dilation: int
+    dilation: int
+    padding: str
     zero_init_residual: bool
     dtype: jnp.dtype
     axis_name: str | None
 
-    def _conv_norm(self, x, index, features, kernel_size, stride, train, last=False):
-        x = conv(features, kernel_size, stride, dtype=self.dtype, name=f"conv{index}")(
-            x
-        )
+    def _conv_norm(
+        self,
+        x,
+        index,
+        features,
+        kernel_size,
+        *,
+        train,
+        last=False,
+        stride=1,
+        dilation=1,
+    ):
+        x = conv(
+            features,
+            kernel_size,
+            stride,
+            dilation=dilation,
+            padding=self.padding,
+            dtype=self.dtype,
+            name=f"conv{index}",
+        )(x)
         return norm(
             "batch",
             train=train,
@@ -51,6 +79,7 @@ class _Block(nn.Module):
             features,
             kernel_size=1,
             stride=self.stride,
+            padding=self.padding,
             dtype=self.dtype,
             axis_name=self.axis_name,
             name="downsample",
@@ -65,8 +94,10 @@ class BasicBlock(_Block):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Returns `[B, ceil(H / stride), ceil(W / stride), features]`."""
-        y = self._conv_norm(x, 1, self.features, 3, self.stride, train)
-        y = self._conv_norm(nn.relu(y), 2, self.features, 3, 1, train, last=True)
+        first = {"stride": self.stride, "dilation": self.first_dilation}
+        second = {"dilation": self.dilation, "last": True}
+        y = self._conv_norm(x, 1, self.features, 3, **first, train=train)
+        y = self._conv_norm(nn.relu(y), 2, self.features, 3, **second, train=train)
         return nn.relu(y + self._shortcut(x, train))
 
 
@@ -82,21 +113,28 @@ class Bottleneck(_Block):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Returns `[B, ceil(H / stride), ceil(W / stride), 4 * features]`."""
-        y = self._conv_norm(x, 1, self.features, 1, 1, train)
-        y = self._conv_norm(nn.relu(y), 2, self.features, 3, self.stride, train)
+        first = {"stride": self.stride, "dilation": self.first_dilation}
+        y = self._conv_norm(x, 1, self.features, 1, train=train)
+        y = self._conv_norm(nn.relu(y), 2, self.features, 3, **first, train=train)
         features = self.features * self.expansion
-        y = self._conv_norm(nn.relu(y), 3, features, 1, 1, train, last=True)
+        y = self._conv_norm(nn.relu(y), 3, features, 1, last=True, train=train)
         return nn.relu(y + self._shortcut(x, train))
 
 
 class Stage(nn.Module):
     """Residual blocks of one resolution; the first one has the stride.
 
+    Where dilation replaces the stride, that block's first 3 × 3 convolution still sees
+    the distances from before, and everything after it the doubled ones.
+
     Attributes:
       block: `BasicBlock` or `Bottleneck`.
       num_blocks: Number of blocks.
       features: Channels inside a block.
       stride: Step of the first block, in cells.
+      first_dilation: Distance of neighbouring taps before that step.
+      dilation: Distance of neighbouring taps after it.
+      padding: "symmetric" or "same".
       zero_init_residual: Whether every block starts as its shortcut.
       dtype: Type to compute in; parameters are float32.
       axis_name: Mapped axis over which batch statistics are averaged in training.
@@ -106,6 +144,9 @@ class Stage(nn.Module):
     num_blocks: int
     features: int
     stride: int
+    first_dilation: int
+    dilation: int
+    padding: str
     zero_init_residual: bool
     dtype: jnp.dtype
     axis_name: str | None
@@ -117,6 +158,9 @@ class Stage(nn.Module):
             x = self.block(
                 features=self.features,
                 stride=self.stride if index == 0 else 1,
+                first_dilation=self.first_dilation if index == 0 else self.dilation,
+                dilation=self.dilation,
+                padding=self.padding,
                 zero_init_residual=self.zero_init_residual,
                 dtype=self.dtype,
                 axis_name=self.axis_name,
@@ -131,22 +175,37 @@ class ResNet(nn.Module):
     Level 1 is the map after the stem's convolution, level `l` from 2 on the map after
     stage `l - 1`. Stages that no level asks for are not built.
 
+    An `output_stride` of 8 or 16 replaces the stride of the last two stages, or of the
+    last one, by dilation (Chen et al., arXiv 1706.05587). All these stages belong to
+    the coarsest level, 3 or 4, whose map is the one after stage 4. Weights of the
+    network without dilation fit: with padding "symmetric", every
+    `32 / output_stride`-th cell of that map is a cell of that network's.
+
     Attributes:
       block: `BasicBlock` or `Bottleneck`.
       stage_sizes: Number of blocks of each of the four stages.
       width: Channels of the stem, and inside the blocks of the first stage; every
         further stage doubles them.
-      levels: Levels to return, out of 1 to 5.
+      levels: Levels to return, out of 1 to the coarsest one; None means all from 2 on.
+      output_stride: Stride of the coarsest map, in pixels: 8, 16 or 32.
+      padding: "symmetric", or "same" as weights that TensorFlow trained want it.
       zero_init_residual: Whether the last scale of every block starts at 0, so that
         the block starts as its shortcut (Goyal et al., arXiv 1706.02677).
       dtype: Type to compute in; parameters are float32.
       axis_name: Mapped axis over which batch statistics are averaged in training.
     """
 
+    native_size: ClassVar[int] = 224
+    """Height and width of the paper's images, in pixels."""
+    paper_head: ClassVar[dict] = {"name": "pool", "pool": "average", "dropout": 0.0}
+    """The head that the paper's classifier is."""
+
     block: type[_Block]
     stage_sizes: tuple[int, int, int, int]
     width: int = 64
-    levels: tuple[int, ...] = (2, 3, 4, 5)
+    levels: tuple[int, ...] | None = None
+    output_stride: int = 32
+    padding: str = "symmetric"
     zero_init_residual: bool = True
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
@@ -154,21 +213,37 @@ class ResNet(nn.Module):
     def __post_init__(self):
         if self.width < 1:
             raise InputError(f"width is {self.width}; ResNet needs at least 1 channel")
-        if not self.levels or not set(self.levels) <= set(LEVELS):
+        if self.output_stride not in COARSEST:
             raise InputError(
-                f"levels are {tuple(self.levels)}; ResNet has one or more of {LEVELS}"
+                f"output_stride is {self.output_stride}; ResNet has one of "
+                f"{tuple(COARSEST)}"
             )
+        coarsest = COARSEST[self.output_stride]
+        if self.levels is None:
+            self.levels = tuple(range(2, coarsest + 1))
+        network = f"ResNet with output_stride {self.output_stride}"
+        check_levels(network, self.levels, tuple(range(1, coarsest + 1)))
+        check_padding(self.padding, PADDINGS)
         super().__post_init__()
+
+    def _last_stage(self, level):
+        return 4 if level == COARSEST[self.output_stride] else level - 1
+
+    def _steps(self, stage):
+        before, after = 2 ** max(stage, 2), 2 ** (stage + 1)
+        kept_before, kept_after = (min(s, self.output_stride) for s in (before, after))
+        return {
+            "stride": kept_after // kept_before,
+            "first_dilation": before // kept_before,
+            "dilation": after // kept_after,
+        }
 
     @property
     def channels(self) -> dict[int, int]:
         """Level → number of channels, for the levels that are returned."""
-        return {
-            level: self.width * 2 ** (level - 2) * self.block.expansion
-            if level > 1
-            else self.width
-            for level in sorted(self.levels)
-        }
+        widths = [2**stage * self.width * self.block.expansion for stage in range(4)]
+        widths = [self.width, *widths]
+        return {level: widths[self._last_stage(level)] for level in sorted(self.levels)}
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> Pyramid:
@@ -178,27 +253,27 @@ class ResNet(nn.Module):
           x: Normalized images, `[B, H, W, 3]`.
           train: Whether batch statistics are used and the running averages updated.
         """
-        x = ConvNorm(
-            self.width,
-            kernel_size=7,
-            stride=2,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            name="stem",
-        )(x, train=train)
-        pyramid = {1: nn.relu(x)}
-        for level in range(2, max(self.levels) + 1):
-            x = pyramid[level - 1]
-            if level == 2:
-                x = max_pool(x, window=3, stride=2, padding=1)
-            pyramid[level] = Stage(
-                block=self.block,
-                num_blocks=self.stage_sizes[level - 2],
-                features=self.width * 2 ** (level - 2),
-                stride=1 if level == 2 else 2,
-                zero_init_residual=self.zero_init_residual,
-                dtype=self.dtype,
-                axis_name=self.axis_name,
-                name=f"stage{level - 1}",
-            )(x, train=train)
-        return {level: pyramid[level] for level in sorted(self.levels)}
+        kind = {
+            "padding": self.padding,
+            "dtype": self.dtype,
+            "axis_name": self.axis_name,
+        }
+        x = ConvNorm(self.width, 7, stride=2, **kind, name="stem")(x, train=train)
+        maps = [nn.relu(x)]
+        for stage in range(1, self._last_stage(max(self.levels)) + 1):
+            x = maps[-1]
+            if stage == 1:
+                half_window = "SAME" if self.padding == "same" else 1
+                x = max_pool(x, window=3, stride=2, padding=half_window)
+            maps.append(
+                Stage(
+                    block=self.block,
+                    num_blocks=self.stage_sizes[stage - 1],
+                    features=self.width * 2 ** (stage - 1),
+                    zero_init_residual=self.zero_init_residual,
+                    **self._steps(stage),
+                    **kind,
+                    name=f"stage{stage}",
+                )(x, train=train)
+            )
+        return {level: maps[self._last_stage(level)] for level in sorted(self.levels)}

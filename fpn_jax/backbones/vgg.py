@@ -1,9 +1,12 @@
 """VGG: Very Deep Convolutional Networks for Image Recognition, arXiv 1409.1556."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from fpn_jax.backbones.checks import check_levels, check_padding, check_unpadded
 from fpn_jax.errors import InputError
 from fpn_jax.layers.conv import conv
 from fpn_jax.layers.norm import norm
@@ -11,6 +14,7 @@ from fpn_jax.ops.pooling import max_pool
 from fpn_jax.pyramid import Pyramid
 
 LEVELS = (1, 2, 3, 4, 5)
+PADDINGS = ("symmetric", "paper")
 WIDENING = (1, 2, 4, 8, 8)
 
 
@@ -21,6 +25,7 @@ class Stage(nn.Module):
       num_convs: Number of convolutions.
       features: Channels of each.
       batch_norm: Whether each is batch-normalized.
+      padding: "symmetric", or "paper".
       dtype: Type to compute in; parameters are float32.
       axis_name: Mapped axis over which batch statistics are averaged in training.
     """
@@ -28,12 +33,13 @@ class Stage(nn.Module):
     num_convs: int
     features: int
     batch_norm: bool
+    padding: str
     dtype: jnp.dtype
     axis_name: str | None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Returns `[B, ceil(H / 2), ceil(W / 2), features]`."""
+        """Returns `[B, H / 2, W / 2, features]`, rounded as `padding` says."""
         for index in range(1, self.num_convs + 1):
             x = conv(
                 self.features, 3, dtype=self.dtype, name=f"conv{index}", use_bias=True
@@ -46,40 +52,52 @@ class Stage(nn.Module):
                 name=f"norm{index}",
             )(x)
             x = nn.relu(x)
-        return max_pool(x, window=2, stride=2, padding="SAME")
+        rounding = "VALID" if self.padding == "paper" else "SAME"
+        return max_pool(x, window=2, stride=2, padding=rounding)
 
 
 class VGG(nn.Module):
     """A VGG network without its classifier (Simonyan & Zisserman, arXiv 1409.1556).
 
     Level `l` is the map after the `l`-th max-pool. Stages that no level asks for are
-    not built. Differs from the paper: an odd map's last cell is pooled alone, so that
-    sizes are `ceil(H / 2**l)`; flooring implementations drop it, and agree at sizes
-    that are multiples of the coarsest stride.
+    not built. An odd map's last cell is pooled alone, so that sizes are
+    `ceil(H / 2**l)`; with "paper" it is dropped, and sizes are `floor(H / 2**l)`. At
+    224 px both give 112, 56, 28, 14 and 7 cells.
 
     Attributes:
       stage_sizes: Number of convolutions of each of the five stages.
       batch_norm: Whether every convolution is batch-normalized; it keeps its bias.
       width: Channels of the first stage; the others have 2, 4, 8 and 8 times as many.
       levels: Levels to return, out of 1 to 5.
+      padding: "symmetric", or "paper" for pools that drop what fills no window.
       dtype: Type to compute in; parameters are float32.
       axis_name: Mapped axis over which batch statistics are averaged in training.
     """
+
+    native_size: ClassVar[int] = 224
+    """Height and width of the paper's images, in pixels."""
+    paper_head: ClassVar[dict] = {
+        "name": "mlp",
+        "grid": 7,
+        "widths": (4096, 4096),
+        "activation": "relu",
+        "dropout": 0.5,
+    }
+    """The head that the paper's classifier is."""
 
     stage_sizes: tuple[int, int, int, int, int]
     batch_norm: bool
     width: int = 64
     levels: tuple[int, ...] = (2, 3, 4, 5)
+    padding: str = "symmetric"
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
 
     def __post_init__(self):
         if self.width < 1:
             raise InputError(f"width is {self.width}; VGG needs at least 1 channel")
-        if not self.levels or not set(self.levels) <= set(LEVELS):
-            raise InputError(
-                f"levels are {tuple(self.levels)}; VGG has one or more of {LEVELS}"
-            )
+        check_levels("VGG", self.levels, LEVELS)
+        check_padding(self.padding, PADDINGS)
         super().__post_init__()
 
     @property
@@ -96,13 +114,20 @@ class VGG(nn.Module):
         Args:
           x: Normalized images, `[B, H, W, 3]`.
           train: Whether batch statistics are used and the running averages updated.
+
+        Raises:
+          InputError: With padding "paper" the images are too small.
         """
+        coarsest = max(self.levels)
+        if self.padding == "paper":
+            check_unpadded("VGG", x, coarsest, 2**coarsest)
         pyramid = {}
-        for level in range(1, max(self.levels) + 1):
+        for level in range(1, coarsest + 1):
             x = pyramid[level] = Stage(
                 num_convs=self.stage_sizes[level - 1],
                 features=self.width * WIDENING[level - 1],
                 batch_norm=self.batch_norm,
+                padding=self.padding,
                 dtype=self.dtype,
                 axis_name=self.axis_name,
                 name=f"stage{level}",

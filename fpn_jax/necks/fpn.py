@@ -5,14 +5,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fpn_jax import errors
+from fpn_jax.layers.context import ASPP, PPM
 from fpn_jax.layers.conv import LECUN_UNIFORM, ConvNorm
 from fpn_jax.layers.norm import check_norm
+from fpn_jax.layers.upsampling import UPSAMPLINGS, accepts
 from fpn_jax.ops.pooling import max_pool
-from fpn_jax.ops.upsampling import resize_nearest
 from fpn_jax.pyramid import Pyramid, select_levels
 
 EXTRAS = ("max_pool", "conv")
-UPSAMPLINGS = {"nearest": resize_nearest}
+CONTEXTS = {"ppm": PPM, "aspp": ASPP}
 
 
 class FPN(nn.Module):
@@ -30,9 +31,14 @@ class FPN(nn.Module):
         cell (the paper's P6), "conv" is a 3 × 3 convolution of stride 2, with a ReLU
         between two of them (P6 and P7 of RetinaNet, Lin et al., arXiv 1708.02002;
         differs from the paper: from P5 instead of C5).
-      upsampling: How a coarser map is resized: "nearest".
-      norm: Normalization after every convolution: "batch", "group" or "none".
-        Convolutions have a bias only where it is "none".
+      upsampling: How a coarser map is resized, one of
+        `fpn_jax.layers.upsampling.names()`; "nearest" is the paper's. "transposed" and
+        "sub_pixel" double the map, so they are for levels without a gap.
+      context: What the coarsest map goes through before its lateral: "none", "ppm", the
+        pyramid pooling module, as in UPerNet (Xiao et al., arXiv 1807.10221), or
+        "aspp", of `width` channels; see `fpn_jax.layers.context`.
+      norm: Normalization after every convolution, the context's included: "batch",
+        "group" or "none". Convolutions have a bias only where it is "none".
       dtype: Type to compute in; parameters are float32.
       axis_name: Mapped axis over which batch statistics are averaged in training.
     """
@@ -42,9 +48,11 @@ class FPN(nn.Module):
     extra_levels: int = 0
     extra: str = "max_pool"
     upsampling: str = "nearest"
+    context: str = "none"
     norm: str = "none"
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+    num_scales = 1
 
     def __post_init__(self):
         if self.width < 1:
@@ -65,6 +73,8 @@ class FPN(nn.Module):
             )
         if self.upsampling not in UPSAMPLINGS:
             raise errors.unknown("upsampling", self.upsampling, UPSAMPLINGS)
+        if self.context not in ("none", *CONTEXTS):
+            raise errors.unknown("context", self.context, ("none", *CONTEXTS))
         check_norm(self.norm, self.width)
         super().__post_init__()
 
@@ -75,7 +85,8 @@ class FPN(nn.Module):
           channels: Level → channels of the pyramid that is given.
 
         Raises:
-          InputError: A level of `levels` is not given.
+          InputError: A level of `levels` is not given, or the coarsest leaves no
+            channels for its context.
         """
         levels = self.levels or tuple(channels)
         missing = sorted(set(levels) - set(channels))
@@ -85,6 +96,8 @@ class FPN(nn.Module):
                 f"{tuple(sorted(channels))}"
             )
         top = max(levels)
+        if self.context == "ppm":
+            self._context(parent=None).output_channels(channels[top])
         extra = range(top + 1, top + 1 + self.extra_levels)
         return {level: self.width for level in (*sorted(levels), *extra)}
 
@@ -94,18 +107,21 @@ class FPN(nn.Module):
 
         Args:
           pyramid: Maps of any widths.
-          train: Whether batch statistics are used and the running averages updated.
+          train: Whether batch statistics and dropout are those of training.
 
         Raises:
           ValueError: A level of `levels` is missing.
         """
         pyramid = select_levels(pyramid, self.levels or tuple(pyramid), "FPN")
-        upsample = UPSAMPLINGS[self.upsampling]
+        if self.context != "none":
+            coarsest = max(pyramid)
+            pyramid[coarsest] = self._context()(pyramid[coarsest], train=train)
         merged = None
         result = {}
         for level, x in reversed(pyramid.items()):
             lateral = self._conv(f"lateral{level}", 1)(x, train=train)
             if merged is not None:
+                upsample = self._upsampling(f"upsample{level}")
                 lateral += upsample(merged, lateral.shape[1:3])
             merged = lateral
             result[level] = self._conv(f"smooth{level}", 3)(merged, train=train)
@@ -123,6 +139,20 @@ class FPN(nn.Module):
                 x = self._conv(f"extra{level}", 3, stride=2)(x, train=train)
             pyramid[level] = x
         return pyramid
+
+    def _context(self, **fields) -> PPM | ASPP:
+        fields |= {"width": self.width} if self.context == "aspp" else {}
+        return CONTEXTS[self.context](
+            norm=self.norm,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+            name=self.context,
+            **fields,
+        )
+
+    def _upsampling(self, name: str) -> nn.Module:
+        fields = {"dtype": self.dtype} if "dtype" in accepts(self.upsampling) else {}
+        return UPSAMPLINGS[self.upsampling](**fields, name=name)
 
     def _conv(self, name: str, kernel_size: int, stride: int = 1) -> ConvNorm:
         return ConvNorm(

@@ -2,25 +2,52 @@
 
 from flax import linen as nn
 
-from fpn_jax.pyramid import Pyramid
+from fpn_jax.errors import InputError
+from fpn_jax.pyramid import Pyramid, select_levels
 
 
 class Identity(nn.Module):
-    """Passes on the coarsest map alone, as a classifier without a pyramid reads it."""
+    """Passes on maps as they are, by default the coarsest alone.
+
+    That is what a classifier without a pyramid reads.
+
+    Attributes:
+      levels: Levels to pass on; None passes on the coarsest that is given.
+    """
+
+    levels: tuple[int, ...] | None = None
+    num_scales = 1
+
+    def __post_init__(self):
+        if self.levels is not None and not self.levels:
+            raise InputError("levels are (); the neck needs at least one, or None")
+        super().__post_init__()
 
     def output_channels(self, channels: dict[int, int]) -> dict[int, int]:
         """Returns level → channels of the result.
 
         Args:
           channels: Level → channels of the pyramid that is given.
+
+        Raises:
+          InputError: A level of `levels` is not given.
         """
-        return {max(channels): channels[max(channels)]}
+        levels = self.levels or (max(channels),)
+        if not set(levels) <= set(channels):
+            raise InputError(
+                f"the neck passes on levels {tuple(levels)}, but the backbone gives "
+                f"only {tuple(sorted(channels))}"
+            )
+        return {level: channels[level] for level in sorted(levels)}
 
     def __call__(self, pyramid: Pyramid, *, train: bool) -> Pyramid:
-        """Returns a pyramid of one level.
+        """Returns the maps of `levels`.
 
         Args:
           pyramid: Any pyramid.
           train: Makes no difference here.
+
+        Raises:
+          ValueError: A level of `levels` is missing.
         """
-        return {max(pyramid): pyramid[max(pyramid)]}
+        return select_levels(pyramid, self.levels or (max(pyramid),), "the neck")

@@ -26,3 +26,45 @@ def normalize(
     """
     mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
     return (images.astype(jnp.float32) / 255 - mean) / std
+
+
+def local_response_norm(
+    x: jax.Array,
+    size: int = 5,
+    k: float = 2.0,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+) -> jax.Array:
+    """Returns `x / (k + alpha / size * Σ x²)^beta`, the sum over neighbouring channels.
+
+    Krizhevsky et al., ImageNet Classification with Deep Convolutional Neural Networks,
+    2012, whose constants are the defaults. As in PyTorch `alpha` is divided by the
+    window; the paper prints its formula without, which `alpha = 5e-4` gives.
+
+    Args:
+      x: `[..., C]`, floating.
+      size: Channels in a window, 1 or more. Channels beyond the ends count as zeros; of
+        an even window the lower half is the longer one.
+      k: Added to the mean square, above 0.
+      alpha: Weight of the mean square, 0 or more.
+      beta: Exponent.
+
+    Returns:
+      `[..., C]`, of the input's type; sums are float32.
+
+    Example:
+      >>> x = jnp.array([1.0, 1.0, 0.0])
+      >>> local_response_norm(x, size=3, k=2.0, alpha=3.0, beta=1.0).tolist()
+      [0.25, 0.25, 0.0]
+    """
+    squares = jnp.square(x.astype(jnp.float32))
+    ones = (1,) * (x.ndim - 1)
+    sums = jax.lax.reduce_window(
+        squares,
+        0.0,
+        jax.lax.add,
+        (*ones, size),
+        (*ones, 1),
+        (*((0, 0),) * (x.ndim - 1), (size // 2, (size - 1) // 2)),
+    )
+    return (x / (k + alpha / size * sums) ** beta).astype(x.dtype)

@@ -1,107 +1,333 @@
-"""Pooling over windows and over whole maps, as functions of arrays."""
+"""Poolings: every window of a map, or the whole map, reduced to one value a channel.
 
-from collections.abc import Sequence
+All take `(x, window, stride, padding)` as `fpn_jax.ops.windows` defines them: maps
+`[B, H, W, C]`, floating, give `[B, H', W', C]`, and without a window, over the whole
+map, `[B, C]`. They compute in float32, return the input's type, never count padding,
+and raise `InputError` where the windows do not fit the map.
+"""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-Padding = str | int | Sequence[tuple[int, int]]
-"""`"SAME"`, `"VALID"`, cells on every side, or `(before, after)` for height and width.
+from fpn_jax import errors
+from fpn_jax.ops.windows import (
+    Bins,
+    Padding,
+    Size,
+    Window,
+    window_counts,
+    window_extremes,
+    window_means,
+    windows,
+)
 
-With "SAME" the result is `ceil(size / stride)` large, with "VALID" and with cells `p`
-on every side it is `(size + 2 * p - window) // stride + 1` large.
-"""
+_TINY = np.finfo(np.float32).tiny
 
 
 def max_pool(
-    x: jax.Array, window: int, stride: int, padding: Padding = "VALID"
+    x: jax.Array,
+    window: Window = None,
+    stride: Size | None = None,
+    padding: Padding = "VALID",
 ) -> jax.Array:
-    """Returns the largest value of every window; padding never wins.
+    """Returns the largest value of every window.
+
+    At ties the gradient goes to the first cell of a window, and is shared equally by
+    the cells of the whole map or of a bin.
 
     Args:
-      x: Maps, `[B, H, W, C]`, floating.
-      window: Height and width of a window, in cells.
-      stride: Step from one window to the next, in cells.
+      x: Maps, `[B, H, W, C]`.
+      window: See `Window`; None is the whole map.
+      stride: Step, in cells; None is the window's size.
       padding: See `Padding`.
 
     Returns:
-      Maps, `[B, H', W', C]`, of the input's type.
+      `[B, H', W', C]`; `[B, C]` over the whole map.
 
     Example:
       >>> x = jnp.arange(9.0).reshape(1, 3, 3, 1)
       >>> max_pool(x, window=2, stride=2, padding="SAME")[0, :, :, 0].tolist()
       [[4.0, 5.0], [7.0, 8.0]]
     """
-    return _reduce(x, -jnp.inf, jax.lax.max, window, stride, padding)
+    y = window_extremes(x, True, window, stride, padding)
+    return finish(y, x, window)
+
+
+def min_pool(
+    x: jax.Array,
+    window: Window = None,
+    stride: Size | None = None,
+    padding: Padding = "VALID",
+) -> jax.Array:
+    """Returns the smallest value of every window; gradients as of `max_pool`.
+
+    Arguments and result are those of `max_pool`.
+
+    Example:
+      >>> min_pool(jnp.arange(9.0).reshape(1, 3, 3, 1)).tolist()
+      [[0.0]]
+    """
+    y = window_extremes(x, False, window, stride, padding)
+    return finish(y, x, window)
 
 
 def average_pool(
-    x: jax.Array, window: int, stride: int, padding: Padding = "VALID"
+    x: jax.Array,
+    window: Window = None,
+    stride: Size | None = None,
+    padding: Padding = "VALID",
 ) -> jax.Array:
     """Returns the mean of every window, over the cells inside the map only.
 
-    Args:
-      x: Maps, `[B, H, W, C]`, floating.
-      window: Height and width of a window, in cells.
-      stride: Step from one window to the next, in cells.
-      padding: See `Padding`.
-
-    Returns:
-      Maps, `[B, H', W', C]`, of the input's type.
+    Arguments and result are those of `max_pool`.
 
     Example:
       >>> x = jnp.arange(9.0).reshape(1, 3, 3, 1)
       >>> average_pool(x, window=2, stride=2, padding="SAME")[0, :, :, 0].tolist()
       [[2.0, 3.5], [6.5, 8.0]]
     """
-    total = _reduce(x.astype(jnp.float32), 0.0, jax.lax.add, window, stride, padding)
-    inside = jnp.ones((1, *x.shape[1:3], 1), jnp.float32)
-    count = _reduce(inside, 0.0, jax.lax.add, window, stride, padding)
-    return (total / count).astype(x.dtype)
+    return finish(window_means(x, window, stride, padding), x, window)
 
 
 def global_average_pool(x: jax.Array) -> jax.Array:
-    """Returns the mean of every channel over the whole map, summed in float32.
-
-    Args:
-      x: Maps, `[B, H, W, C]`.
-
-    Returns:
-      `[B, C]`, of the input's type.
+    """Returns the mean of every channel over the whole map, `[B, C]`.
 
     Example:
       >>> global_average_pool(jnp.arange(4.0).reshape(1, 2, 2, 1)).tolist()
       [[1.5]]
     """
-    return x.mean(axis=(1, 2), dtype=jnp.float32).astype(x.dtype)
+    return average_pool(x)
 
 
 def global_max_pool(x: jax.Array) -> jax.Array:
-    """Returns the largest value of every channel over the whole map.
-
-    Args:
-      x: Maps, `[B, H, W, C]`.
-
-    Returns:
-      `[B, C]`, of the input's type.
+    """Returns the largest value of every channel over the whole map, `[B, C]`.
 
     Example:
       >>> global_max_pool(jnp.arange(4.0).reshape(1, 2, 2, 1)).tolist()
       [[3.0]]
     """
-    return x.max(axis=(1, 2))
+    return max_pool(x)
 
 
-def _reduce(x, initial, operation, window, stride, padding):
-    if isinstance(padding, int):
-        padding = ((padding, padding), (padding, padding))
-    if not isinstance(padding, str):
-        padding = ((0, 0), *padding, (0, 0))
-    return jax.lax.reduce_window(
-        x,
-        initial,
-        operation,
-        (1, window, window, 1),
-        (1, stride, stride, 1),
-        padding,
+def median_pool(
+    x: jax.Array,
+    window: Window = None,
+    stride: Size | None = None,
+    padding: Padding = "VALID",
+) -> jax.Array:
+    """Returns the median of every window; of an even number, the middle two's mean.
+
+    The gradient goes to the one or two cells that a stable sort puts in the middle: of
+    equal cells, those in the middle of the window's row-by-row order.
+
+    Arguments and result are those of `max_pool`.
+
+    Example:
+      >>> median_pool(jnp.array([5.0, 1.0, 9.0, 2.0]).reshape(1, 2, 2, 1)).tolist()
+      [[3.5]]
+    """
+    values, inside = windows(x.astype(jnp.float32), window, stride, padding)
+    count = inside.sum(-1, keepdims=True)
+    rank = np.arange(inside.shape[-1])
+    shares = (rank == (count - 1) // 2) * 0.5 + (rank == count // 2) * 0.5
+    return finish(_ranked_mean(values, inside, shares), x, window)
+
+
+def k_max_pool(
+    x: jax.Array,
+    window: Window = None,
+    stride: Size | None = None,
+    padding: Padding = "VALID",
+    *,
+    k: int,
+) -> jax.Array:
+    """Returns the mean of the `k` largest values of every window.
+
+    A window cut off by the map's edge, or a bin, that holds fewer cells averages all of
+    them. The gradient is `1 / k` for each of the cells; of equal ones the first in the
+    window's row-by-row order are taken.
+
+    Args:
+      x: Maps, `[B, H, W, C]`.
+      window: See `Window`; None is the whole map.
+      stride: Step, in cells; None is the window's size.
+      padding: See `Padding`.
+      k: From 1, the maximum, to the window's number of cells, the average.
+
+    Returns:
+      `[B, H', W', C]`; `[B, C]` over the whole map.
+
+    Raises:
+      InputError: `k` is below 1 or more than a window or the whole map has cells.
+
+    Example:
+      >>> x = jnp.array([5.0, 1.0, 9.0, 2.0]).reshape(1, 2, 2, 1)
+      >>> k_max_pool(x, k=2).tolist()
+      [[7.0]]
+    """
+    values, inside = windows(x.astype(jnp.float32), window, stride, padding)
+    cells = inside.shape[-1]
+    if k < 1 or (k > cells and not isinstance(window, Bins)):
+        raise errors.InputError(
+            f"k is {k}; it must be from 1 to {cells}, the number of cells of the "
+            f"{'whole map' if window is None else f'window {window}'}"
+        )
+    taken = np.minimum(k, inside.sum(-1, keepdims=True))
+    shares = (np.arange(cells) < taken) / taken
+    return finish(-_ranked_mean(-values, inside, shares), x, window)
+
+
+def l2_pool(
+    x: jax.Array,
+    window: Window = None,
+    stride: Size | None = None,
+    padding: Padding = "VALID",
+) -> jax.Array:
+    """Returns `sqrt(Σ r²) / n` of every window of `n` cells `r`.
+
+    The gradient of a window of zeros is zero.
+
+    Arguments and result are those of `max_pool`.
+
+    Example:
+      >>> l2_pool(jnp.array([3.0, 4.0]).reshape(1, 1, 2, 1)).tolist()
+      [[2.5]]
+    """
+    # sqrt(Σ r²) / n = sqrt(mean / n), and the root's slope at zero is infinite.
+    mean = window_means(jnp.square(x.astype(jnp.float32)), window, stride, padding)
+    ratio = mean / window_counts(x.shape[1:3], window, stride, padding)
+    some = ratio > 0
+    y = jnp.where(some, jnp.sqrt(jnp.where(some, ratio, 1)), 0)
+    return finish(y, x, window)
+
+
+def lp_pool(
+    x: jax.Array,
+    window: Window = None,
+    stride: Size | None = None,
+    padding: Padding = "VALID",
+    *,
+    p: float | jax.Array,
+) -> jax.Array:
+    """Returns the generalized mean `((Σ |r|^p) / n)^(1 / p)` of every window.
+
+    `p = 1` is the average of `|r|`, `p → ∞` its maximum; a learned `p` over the whole
+    map is GeM (Radenović et al., arXiv 1711.02512). The signs are dropped, so that
+    every `p` is defined on every input. A window is divided by its largest `|r|` first,
+    so that no power over- or underflows. The gradient of a cell that is zero, or less
+    than `2^-126` times the largest, is zero, and so is that of a window of zeros.
+
+    Args:
+      x: Maps, `[B, H, W, C]`.
+      window: See `Window`; None is the whole map.
+      stride: Step, in cells; None is the window's size.
+      padding: See `Padding`.
+      p: Positive and finite; one number, or `[C]` for one a channel.
+
+    Returns:
+      `[B, H', W', C]`; `[B, C]` over the whole map.
+
+    Raises:
+      InputError: `p` is a number and not positive and finite.
+
+    Example:
+      >>> lp_pool(jnp.array([1.0, -7.0]).reshape(1, 1, 2, 1), p=2).tolist()
+      [[5.0]]
+    """
+    if isinstance(p, int | float):
+        check_p(p)
+    values, inside = windows(jnp.abs(x.astype(jnp.float32)), window, stride, padding)
+    inside = inside[..., None]
+    largest = jax.lax.stop_gradient(
+        jnp.max(jnp.where(inside, values, 0), axis=3, keepdims=True)
     )
+    some = largest >= _TINY
+    ratio = values / jnp.where(some, largest, 1)
+    counted = inside & (ratio >= _TINY)
+    powers = jnp.where(counted, jnp.where(counted, ratio, 1) ** p, 0)
+    mean = powers.sum(axis=3) / inside.sum(axis=2)
+    some, largest = some[:, :, :, 0], largest[:, :, :, 0]
+    y = jnp.where(some, largest * jnp.where(some, mean, 1) ** (1 / p), 0)
+    return finish(y, x, window)
+
+
+def mixed_pool(
+    x: jax.Array,
+    window: Window = None,
+    stride: Size | None = None,
+    padding: Padding = "VALID",
+    *,
+    max_share: float | jax.Array,
+) -> jax.Array:
+    """Returns `λ · max + (1 - λ) · average` of every window.
+
+    Lee et al., "Generalizing pooling functions", arXiv 1509.08985.
+
+    Args:
+      x: Maps, `[B, H, W, C]`.
+      window: See `Window`; None is the whole map.
+      stride: Step, in cells; None is the window's size.
+      padding: See `Padding`.
+      max_share: `λ`, in [0, 1]; one number, or `[C]` for one a channel.
+
+    Returns:
+      `[B, H', W', C]`; `[B, C]` over the whole map.
+
+    Raises:
+      InputError: `max_share` is a number outside [0, 1].
+
+    Example:
+      >>> x = jnp.arange(4.0).reshape(1, 2, 2, 1)
+      >>> mixed_pool(x, max_share=0.5).tolist()
+      [[2.25]]
+    """
+    if isinstance(max_share, int | float):
+        check_max_share(max_share)
+    largest = window_extremes(x.astype(jnp.float32), True, window, stride, padding)
+    average = window_means(x, window, stride, padding)
+    return finish(max_share * largest + (1 - max_share) * average, x, window)
+
+
+def finish(y: jax.Array, x: jax.Array, window: Window) -> jax.Array:
+    """Returns what a pooling returns: the input's type, and `[B, C]` of a whole map.
+
+    Args:
+      y: One value a window, `[B, H', W', C]`.
+      x: The maps that were pooled.
+      window: The window they were pooled with.
+    """
+    y = y.astype(x.dtype)
+    return y[:, 0, 0] if window is None else y
+
+
+def check_p(p: float) -> None:
+    """Refuses an exponent of `lp_pool` that is not positive and finite.
+
+    Raises:
+      InputError: It is not.
+    """
+    if not 0 < p < np.inf:
+        raise errors.InputError(
+            f"p is {p}; it must be positive and finite; its limit is the pool 'max'"
+        )
+
+
+def check_max_share(max_share: float) -> None:
+    """Refuses a share `λ` of `mixed_pool` outside [0, 1].
+
+    Raises:
+      InputError: It is outside.
+    """
+    if not 0 <= max_share <= 1:
+        raise errors.InputError(f"max_share is {max_share}; it must be in [0, 1]")
+
+
+def _ranked_mean(
+    values: jax.Array, inside: np.ndarray, shares: np.ndarray
+) -> jax.Array:
+    """Returns the sum of ascending values, each with its rank's share."""
+    ranked = jnp.sort(jnp.where(inside[..., None], values, jnp.inf), axis=3)
+    shares = shares.astype(np.float32)[..., None]
+    # Ranks of no share may be the infinities that stand outside the map.
+    return jnp.sum(jnp.where(shares > 0, ranked, 0) * shares, axis=3)

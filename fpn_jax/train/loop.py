@@ -158,6 +158,10 @@ class StopRequest:
         return self.asked
 
 
+StepFn = Callable[[TrainState, Any], tuple[TrainState, dict[str, Any]]]
+"""State and batch → the next state, and the step's figures."""
+
+
 @dataclasses.dataclass
 class _Sums:
     """What a record that is not complete yet has gathered."""
@@ -249,7 +253,7 @@ class _Records:
 def train(
     state: TrainState,
     *,
-    step_fn: Callable[[TrainState, Any], tuple[TrainState, dict[str, Any]]],
+    step_at: Callable[[int], StepFn],
     batches: Iterator[dict[str, np.ndarray]],
     evaluate: Callable[[TrainState], dict[str, float]],
     plan: Plan,
@@ -265,7 +269,8 @@ def train(
 
     Args:
       state: Replicated; its buffers are used up.
-      step_fn: A mapped train step.
+      step_at: Number of steps taken → the mapped train step that comes next; what
+        trains may change on the way.
       batches: Begin at the state's step.
       evaluate: State → figures of the validate split, with `plan.monitor` among them.
       plan: When what happens.
@@ -311,7 +316,7 @@ def train(
             records.catch_up()
             save(None)
             return state, "stopped"
-        state, metrics = step_fn(state, parallel.shard(batch))
+        state, metrics = step_at(step)(state, parallel.shard(batch))
         if parallel.must_wait():
             jax.block_until_ready(metrics)
         step += 1

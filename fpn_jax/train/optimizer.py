@@ -1,9 +1,12 @@
 """Optimizers and the learning-rate schedule."""
 
+from collections.abc import Mapping
+
 import jax
 import optax
 
 from fpn_jax.errors import InputError, unknown
+from fpn_jax.train import finetune
 
 OPTIMIZERS = ("sgd", "adamw")
 
@@ -48,6 +51,7 @@ def build(
     momentum: float = 0.9,
     nesterov: bool = False,
     clip_norm: float = 0.0,
+    multipliers: Mapping[str, float] | None = None,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """Returns an optimizer and its learning-rate schedule.
 
@@ -61,6 +65,7 @@ def build(
       momentum: Heavy-ball factor of SGD, β₁ of AdamW; in `[0, 1)`.
       nesterov: Whether the momentum looks ahead.
       clip_norm: Largest global norm of the gradient; 0 does not clip.
+      multipliers: Part of the model → factor of its learning rate.
 
     Raises:
       InputError: An unknown name, or a value out of its range.
@@ -90,4 +95,5 @@ def build(
                 nesterov=nesterov,
             )
         ]
-    return optax.chain(*clip, *update), schedule
+    scale = [finetune.scale_parts(multipliers)] if multipliers else []
+    return optax.chain(*clip, *update, *scale), schedule

@@ -70,3 +70,31 @@ def create(
         ema=jax.tree.map(jnp.copy, kept) if with_ema else None,
         rng=rng,
     )
+
+
+def with_variables(state: TrainState, loaded: Variables) -> TrainState:
+    """Returns the state with some of its variables replaced, moving average included.
+
+    Args:
+      state: Before the first step.
+      loaded: `{"params": …, "batch_stats": …}` of whole parts of the model, as
+        `{"params": {"backbone": …}}`.
+
+    Raises:
+      ValueError: A part has another structure or shape than the state's.
+    """
+    kept = dict(state.variables)
+    for collection, parts in loaded.items():
+        for part, new in parts.items():
+            old = kept[collection][part]
+            shapes = jax.tree.map(jnp.shape, (old, new))
+            if shapes[0] != shapes[1]:
+                raise ValueError(f"{collection} of {part} are of another model")
+        kept[collection] = {**kept[collection], **parts}
+    # Copies: the same buffer twice in one donated state would be donated twice.
+    kept = jax.tree.map(jnp.array, kept)
+    return state.replace(
+        params=kept["params"],
+        batch_stats=kept["batch_stats"],
+        ema=None if state.ema is None else jax.tree.map(jnp.copy, kept),
+    )

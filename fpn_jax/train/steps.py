@@ -34,6 +34,7 @@ def make_train_step(
     mix: Mix | None = None,
     accumulation_steps: int = 1,
     ema_decay: float = 0.0,
+    frozen: Callable[[Any], Any] | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]:
     """Returns `step(state, batch) -> (state, metrics)` for one replica.
 
@@ -46,8 +47,22 @@ def make_train_step(
         after the other, 1 or more; it divides the replica's batch. The gradient is the
         same but for BatchNorm, which sees one slice at a time.
       ema_decay: Decay of the moving average of the variables, in `[0, 1)`; 0 is off.
+      frozen: Parameters → True for every leaf that stays as it is, and whose gradient
+        is neither computed nor counted; None for no leaf.
     """
-    gradient_of = jax.value_and_grad(_loss_sum(apply, loss, mix), has_aux=True)
+
+    def select(leaves, frozen_leaf):
+        """Returns the leaves with `frozen_leaf` applied to those that are frozen."""
+        if frozen is None:
+            return leaves
+        mask = frozen(leaves)
+        return jax.tree.map(lambda x, off: frozen_leaf(x) if off else x, leaves, mask)
+
+    sum_of = _loss_sum(apply, loss, mix)
+    gradient_of = jax.value_and_grad(
+        lambda params, *rest: sum_of(select(params, jax.lax.stop_gradient), *rest),
+        has_aux=True,
+    )
     if accumulation_steps > 1:
         gradient_of = _accumulated(gradient_of, accumulation_steps)
 
@@ -61,7 +76,10 @@ def make_train_step(
             (Mean(total=total, weight=jnp.sum(batch["weight"])), gradient), AXIS
         )
         gradient = jax.tree.map(lambda leaf: leaf / mean.weight, gradient)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        # Weight decay looks at the parameters; of zeros it leaves nothing.
+        decaying = select(state.params, jnp.zeros_like)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, decaying)
+        updates = select(updates, jnp.zeros_like)
         state = state.replace(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),

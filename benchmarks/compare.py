@@ -1,0 +1,219 @@
+"""Trains the rows of a table under one budget, and prints accuracy, cost and size.
+
+    python -m benchmarks.compare pyramid --root=DIR --workdir=runs/pyramid
+    python -m benchmarks.compare pyramid_finetuned --root=DIR --weights=FILE --workdir=…
+    python -m benchmarks.compare pooling --root=DIR --weights=FILE --workdir=…
+
+Every row is a run of `python -m fpn_jax.main`, once for each seed, in a workdir of its
+own: a command that was stopped goes on where it stood, and one that is through only
+prints. Accuracy is that of the last step on the validate split, never of the best one.
+`--speed` measures the train step of all rows instead, in turns.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from configs.pooling import POOLINGS
+
+PYRAMIDS = (
+    *("identity", "image_pyramid", "fpn_flatten", "fpn", "spp", "fpn_ppm", "ppm"),
+    *("aspp", "covariance"),
+)
+
+
+class Row(NamedTuple):
+    """A line of a table: one training, but for its seed."""
+
+    name: str
+    arguments: tuple[str, ...]
+
+
+def rows(suite: str, root: str, weights: str | None) -> list[Row]:
+    """Returns the lines of a table."""
+    of_all = (f"--config.data.root={root}", "--config.train.evaluate_every_steps=0")
+    small = (
+        *of_all,
+        "--config.data.image_size=64",
+        "--config.backbone.width=32",
+        "--config.mix.cutmix_alpha=0.0",
+        "--config.optimizer.warmup_steps=60",
+        "--config.train.ema_decay=0.99",
+        "--config.train.epochs=12",
+    )
+    tuned = (
+        *of_all,
+        f"--config.pretrained.path={weights}",
+        "--config.pretrained.recipe=tensorflow",
+        "--config.data.image_size=96",
+        "--config.train.epochs=5",
+    )
+    if suite == "pyramid":
+        return [
+            Row(name, (f"--config=configs/{name}.py:folder", *small))
+            for name in PYRAMIDS
+        ]
+    if suite == "pyramid_finetuned":
+        return [
+            Row(name, (f"--config=configs/finetune.py:{name}", *tuned))
+            for name in PYRAMIDS
+        ]
+    return [
+        Row(name, (f"--config=configs/pooling.py:{name}", *tuned)) for name in POOLINGS
+    ]
+
+
+def train(row: Row, seed: int, directory: Path) -> dict[str, float]:
+    """Trains one row, or reads what it gave; returns its figures."""
+    result = directory / "result.json"
+    if not result.exists():
+        command = [sys.executable, "-m", "fpn_jax.main", *row.arguments]
+        command += [f"--workdir={directory}", f"--config.train.seed={seed}"]
+        directory.mkdir(parents=True, exist_ok=True)
+        began = time.monotonic()
+        with (directory / "log.txt").open("a") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+            _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            tail = (directory / "log.txt").read_text().splitlines()[-2:]
+            sys.exit(f"{row.name}, seed {seed}: {' '.join(tail)}")
+        figures = _figures(directory)
+        figures["peak_memory_mib"] = usage.ru_maxrss / 1024
+        figures["seconds"] = time.monotonic() - began
+        result.write_text(json.dumps(figures) + "\n")
+    return json.loads(result.read_text())
+
+
+def _figures(directory: Path) -> dict[str, float]:
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    evaluated = [record for record in map(json.loads, lines) if _is_evaluation(record)]
+    return {
+        "accuracy": evaluated[-1]["validate/accuracy"],
+        "best_accuracy": max(record["validate/accuracy"] for record in evaluated),
+    }
+
+
+def _is_evaluation(record: dict) -> bool:
+    return "validate/accuracy" in record
+
+
+def experiment_of(row: Row):
+    """Returns what a row trains, built in this process."""
+    from absl import flags
+    from ml_collections import config_flags
+
+    from fpn_jax import experiment
+
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    values(["compare", *row.arguments])
+    overridden = config_flags.get_override_values(values["config"])
+    config = experiment.resolve(values.config, frozenset(overridden))
+    return experiment.Experiment(config, ("cat", "dog"))
+
+
+class Stepping:
+    """A row's train step on a batch of noise, all of it training."""
+
+    def __init__(self, row: Row):
+        import jax
+        import numpy as np
+
+        from fpn_jax.train import parallel
+
+        planned = experiment_of(row)
+        transformation, _ = planned.optimizer(1_000)
+        initial = jax.jit(lambda: planned.initial_state(transformation))
+        self.state = parallel.replicate(initial())
+        self.parameters = sum(x.size for x in jax.tree.leaves(self.state.params))
+        self._step = planned.train_step_at(transformation)(10**6)
+        size, batch = planned.config.data.image_size, 32
+        noise = np.random.default_rng(0)
+        self._batch = parallel.shard(
+            {
+                "image": noise.integers(0, 256, (batch, size, size, 3), np.uint8),
+                "label": np.arange(batch, dtype=np.int32) % 2,
+                "weight": np.ones(batch, np.float32),
+                "index": np.arange(batch, dtype=np.int32),
+            }
+        )
+        self.images = batch
+
+    def seconds(self, steps: int) -> float:
+        """Returns the seconds of one step, the mean of some."""
+        import jax
+
+        began = time.perf_counter()
+        for _ in range(steps):
+            self.state, metrics = self._step(self.state, self._batch)
+        jax.block_until_ready(metrics)
+        return (time.perf_counter() - began) / steps
+
+
+def speed(table: Sequence[Row], repeats: int) -> dict[str, dict[str, float]]:
+    """Returns row → images a second of the train step and parameters; in turns."""
+    steppings = {row.name: Stepping(row) for row in table}
+    for stepping in steppings.values():
+        stepping.seconds(1)
+    taken: dict[str, list[float]] = {name: [] for name in steppings}
+    for _ in range(repeats):
+        for name, stepping in steppings.items():
+            taken[name].append(stepping.images / stepping.seconds(2))
+    return {
+        name: {
+            "images_per_second": statistics.median(taken[name]),
+            "slowest": min(taken[name]),
+            "fastest": max(taken[name]),
+            "parameters": stepping.parameters,
+        }
+        for name, stepping in steppings.items()
+    }
+
+
+def main() -> None:
+    """Prints the table that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    suites = ("pyramid", "pyramid_finetuned", "pooling")
+    parser.add_argument("suite", choices=suites)
+    parser.add_argument("--root", required=True, help="Train/Validate × Cat/Dog")
+    parser.add_argument("--weights", help="of mobilenet_v2, where it is fine-tuned")
+    parser.add_argument("--workdir", type=Path, help="of the runs")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--speed", action="store_true")
+    parser.add_argument("--repeats", type=int, default=7, help="of --speed")
+    given = parser.parse_args()
+    if given.suite != "pyramid" and not given.weights:
+        parser.error(f"{given.suite} needs --weights")
+    table = rows(given.suite, given.root, given.weights)
+    if given.speed:
+        for name, figures in speed(table, given.repeats).items():
+            print(json.dumps({"suite": given.suite, "row": name, **figures}))
+        return
+    if given.workdir is None:
+        parser.error("give --workdir, or --speed")
+    for row in table:
+        runs = [
+            train(row, seed, given.workdir / f"{row.name}_{seed}")
+            for seed in range(given.seeds)
+        ]
+        accuracies = [figures["accuracy"] for figures in runs]
+        summed = {
+            "accuracy": statistics.mean(accuracies),
+            "lowest": min(accuracies),
+            "highest": max(accuracies),
+            "peak_memory_mib": max(figures["peak_memory_mib"] for figures in runs),
+            "seconds": statistics.median(figures["seconds"] for figures in runs),
+        }
+        shown = {"suite": given.suite, "row": row.name, "seeds": len(runs), **summed}
+        print(json.dumps(shown), flush=True)
+
+
+if __name__ == "__main__":
+    main()

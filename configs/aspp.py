@@ -1,0 +1,15 @@
+"""Atrous spatial pyramid pooling on the coarsest map.
+
+Variants as of `configs/fpn.py`: smoke, folder, cats_vs_dogs.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import fpn
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the config of a variant."""
+    config = fpn.get_config(variant)
+    config.neck = ConfigDict({"name": "aspp", "width": config.neck.width})
+    return config

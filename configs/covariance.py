@@ -1,0 +1,18 @@
+"""Covariance pooling of the coarsest map: second-order statistics.
+
+Variants as of `configs/fpn.py`: smoke, folder, cats_vs_dogs.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import fpn
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the config of a variant."""
+    config = fpn.get_config(variant)
+    config.neck = ConfigDict({"name": "identity", "levels": (5,)})
+    config.head = ConfigDict(
+        {"name": "pool", "pool": "covariance", "pool_arguments": {"width": 32}}
+    )
+    return config

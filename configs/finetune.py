@@ -1,0 +1,67 @@
+"""Fine-tunes an ImageNet backbone on a folder of photographs.
+
+    python -m fpn_jax.main --config=configs/finetune.py \
+        --config.data.root=DIR --config.pretrained.path=FILE --workdir=runs/finetuned
+
+`DIR` holds Train/Validate/Test × Cat/Dog, `FILE` a .safetensors, .npz or .pth file of
+torchvision's or timm's mobilenet_v2; for another network also give
+`--config.backbone.name`. `--config=configs/finetune.py:NECK` takes the neck and head of
+another file: identity, image_pyramid, fpn_flatten, fpn_ppm, aspp, ppm, spp, covariance.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import (
+    aspp,
+    covariance,
+    fpn,
+    fpn_flatten,
+    fpn_ppm,
+    identity,
+    image_pyramid,
+    ppm,
+    spp,
+)
+
+READERS = {
+    "fpn": fpn,
+    "identity": identity,
+    "image_pyramid": image_pyramid,
+    "fpn_flatten": fpn_flatten,
+    "fpn_ppm": fpn_ppm,
+    "aspp": aspp,
+    "ppm": ppm,
+    "spp": spp,
+    "covariance": covariance,
+}
+"""Variant → the file whose neck and head read the backbone."""
+
+
+def get_config(variant: str = "fpn") -> ConfigDict:
+    """Returns the config, with the neck and head of the file named by the variant."""
+    if variant not in READERS:
+        choices = ", ".join(READERS)
+        raise ValueError(f"variant {variant!r} is unknown; choose one of {choices}")
+    config = fpn.get_config("folder")
+    other = READERS[variant].get_config("folder")
+    config.neck, config.head = other.neck, other.head
+    config.data.image_size = 192
+    config.data.crop_fraction = 0.9
+    config.augment.crop_scale = (0.5, 1.0)
+    config.mix.mixup_alpha = 0.0
+    config.mix.cutmix_alpha = 0.0
+    config.backbone = ConfigDict({"name": "mobilenet_v2"})
+    # The backbone knows photographs already: it learns slowly, and late.
+    config.finetune.freeze = ("backbone=120",)
+    config.finetune.learning_rate_multipliers = ("backbone=0.1",)
+    config.finetune.frozen_norm_steps = -1
+    config.optimizer.name = "adamw"
+    config.optimizer.nesterov = False
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.weight_decay = 0.01
+    config.optimizer.clip_norm = 1.0
+    config.optimizer.warmup_steps = 20
+    config.train.epochs = 10.0
+    config.train.evaluate_every_steps = 0
+    config.train.ema_decay = 0.99
+    return config

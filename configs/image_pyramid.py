@@ -1,0 +1,15 @@
+"""The baseline of old: one backbone over Gaussian-scaled copies of the image.
+
+Variants as of `configs/fpn.py`: smoke, folder, cats_vs_dogs.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import fpn
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the config of a variant."""
+    config = fpn.get_config(variant)
+    config.neck = ConfigDict({"name": "image_pyramid", "num_scales": 2})
+    return config

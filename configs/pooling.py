@@ -1,0 +1,42 @@
+"""Fine-tunes as `configs/finetune.py`, with any pooling of the pyramid's levels.
+
+`--config=configs/pooling.py:POOL`; the choices are the keys of `POOLINGS`.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import finetune
+
+POOLINGS = {
+    "average": {},
+    "max": {},
+    "min": {},
+    "median": {},
+    "k_max": {"k": 4},
+    "l2": {},
+    "lp": {"p": 3.0},
+    "gem": {},
+    "mixed": {},
+    "soft": {},
+    "stochastic": {},
+    "lip": {},
+    "covariance": {"width": 32},
+}
+"""Pool → its arguments, where it needs some."""
+
+
+def get_config(variant: str = "average") -> ConfigDict:
+    """Returns the config with the pool that the variant names."""
+    if variant not in POOLINGS:
+        choices = ", ".join(POOLINGS)
+        raise ValueError(f"variant {variant!r} is unknown; choose one of {choices}")
+    config = finetune.get_config()
+    config.head = ConfigDict(
+        {
+            "name": "pool",
+            "pool": variant,
+            "pool_arguments": POOLINGS[variant],
+            "dropout": config.head.dropout,
+        }
+    )
+    return config

@@ -1,0 +1,16 @@
+"""Spatial pyramid pooling of the coarsest map: 4 × 4, 2 × 2 and 1 × 1 bins.
+
+Variants as of `configs/fpn.py`: smoke, folder, cats_vs_dogs.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import fpn
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the config of a variant."""
+    config = fpn.get_config(variant)
+    config.neck = ConfigDict({"name": "identity", "levels": (5,)})
+    config.head = ConfigDict({"name": "spp", "bins": (4, 2, 1), "pool": "max"})
+    return config

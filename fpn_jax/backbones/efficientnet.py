@@ -1,0 +1,168 @@
+"""EfficientNet: Rethinking Model Scaling for Convolutional Networks, arXiv 1905.11946."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fpn_jax.backbones.mobilenet_v1 import check_arguments, round_channels
+from fpn_jax.backbones.mobilenet_v2 import InvertedResidual, Stage, StageSize, scale
+from fpn_jax.errors import InputError
+from fpn_jax.layers.conv import ConvNorm
+from fpn_jax.pyramid import Pyramid
+
+STEM = 32
+TOP = 1280
+SQUEEZE_RATIO = 4
+STAGES = (
+    StageSize(1, 16, 1, 1, 3),
+    StageSize(6, 24, 2, 2, 3),
+    StageSize(6, 40, 2, 2, 5),
+    StageSize(6, 80, 3, 2, 3),
+    StageSize(6, 112, 3, 1, 5),
+    StageSize(6, 192, 4, 2, 5),
+    StageSize(6, 320, 1, 1, 3),
+)
+"""Stages 2 to 8 of table 1, which are B0's."""
+
+
+class Scaling(NamedTuple):
+    """What a member of the family has of its own, equation 3.
+
+    Attributes:
+      width: Factor of every layer's channels.
+      depth: Factor of every stage's number of blocks.
+      native_size: Height and width of the images, in pixels.
+      dropout: Share of the classifier's inputs that training drops.
+      epsilon: Added to the variance in batch normalization, as the weights of
+        torchvision want it.
+    """
+
+    width: float
+    depth: float
+    native_size: int
+    dropout: float
+    epsilon: float = 1e-5
+
+
+B0 = Scaling(1.0, 1.0, 224, 0.2)
+B1 = Scaling(1.0, 1.1, 240, 0.2)
+B2 = Scaling(1.1, 1.2, 260, 0.3)
+B3 = Scaling(1.2, 1.4, 300, 0.3)
+B4 = Scaling(1.4, 1.8, 380, 0.4)
+B5 = Scaling(1.6, 2.2, 456, 0.4, 1e-3)
+B6 = Scaling(1.8, 2.6, 528, 0.5, 1e-3)
+B7 = Scaling(2.0, 3.1, 600, 0.5, 1e-3)
+
+
+class EfficientNet(nn.Module):
+    """An EfficientNet without its classifier (Tan & Le, arXiv 1905.11946).
+
+    Level `l` is the last map of stride `2**l`: behind stages 1, 2, 3, 5 and 7, and for
+    level 5 behind the last 1 × 1 convolution, the module `top`. Stages that no level
+    asks for are not built. Differs from the paper: running averages have momentum 0.9,
+    not 0.99.
+
+    Attributes:
+      scaling: The member of the family, `B0` to `B7`.
+      levels: Levels to return, out of 1 to 5.
+      head_conv: Whether level 5 is the map behind the last 1 × 1 convolution or the
+        one that it reads, a quarter of its channels.
+      stochastic_depth: Share of the examples that skip a block in training, in [0, 1);
+        it grows linearly from 0 at the first block. Needs the rng "dropout".
+      padding: "symmetric", or "same" as weights that TensorFlow trained want it.
+      epsilon: Added to the variance in batch normalization; None is torchvision's of
+        the same member, TensorFlow's networks have 0.001.
+      dtype: Type to compute in; parameters are float32.
+      axis_name: Mapped axis over which batch statistics are averaged in training.
+    """
+
+    scaling: Scaling
+    levels: tuple[int, ...] = (2, 3, 4, 5)
+    head_conv: bool = True
+    stochastic_depth: float = 0.2
+    padding: str = "symmetric"
+    epsilon: float | None = None
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    def __post_init__(self):
+        check_arguments("EfficientNet", self.levels, self.padding, self.scaling.width)
+        if not 0 <= self.stochastic_depth < 1:
+            raise InputError(
+                f"stochastic_depth is {self.stochastic_depth}; it must be in [0, 1)"
+            )
+        super().__post_init__()
+
+    @property
+    def native_size(self) -> int:
+        """Height and width of the paper's images, in pixels."""
+        return self.scaling.native_size
+
+    @property
+    def paper_head(self) -> dict[str, object]:
+        """The head that the paper's classifier is."""
+        return {"name": "pool", "pool": "average", "dropout": self.scaling.dropout}
+
+    @property
+    def channels(self) -> dict[int, int]:
+        """Level → number of channels, for the levels that are returned."""
+        stages = scale(STAGES, self.scaling.width, self.scaling.depth)
+        channels = {level: size.features for level, size in stages}
+        if self.head_conv:
+            channels[5] = round_channels(TOP * self.scaling.width)
+        return {level: channels[level] for level in sorted(self.levels)}
+
+    def _drop_rates(self, num_blocks):
+        """Returns for every stage the rates of its blocks, which grow linearly."""
+        total, first, rates = sum(num_blocks), 0, []
+        for number in num_blocks:
+            blocks = range(first, first + number)
+            rates.append(tuple(self.stochastic_depth * i / total for i in blocks))
+            first += number
+        return rates
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> Pyramid:
+        """Returns the maps of `levels`.
+
+        Args:
+          x: Normalized images, `[B, H, W, 3]`.
+          train: Whether blocks are skipped, batch statistics used and the running
+            averages updated.
+        """
+        norm = {
+            "epsilon": self.scaling.epsilon if self.epsilon is None else self.epsilon,
+            "dtype": self.dtype,
+            "axis_name": self.axis_name,
+        }
+        stem = ConvNorm(
+            round_channels(STEM * self.scaling.width),
+            kernel_size=3,
+            stride=2,
+            padding=self.padding,
+            **norm,
+            name="stem",
+        )
+        x = nn.silu(stem(x, train=train))
+        block = partial(
+            InvertedResidual,
+            squeeze_ratio=SQUEEZE_RATIO,
+            activation=nn.silu,
+            padding=self.padding,
+            **norm,
+        )
+        stages = scale(STAGES, self.scaling.width, self.scaling.depth)
+        drop_rates = self._drop_rates([size.num_blocks for _, size in stages])
+        pyramid = {}
+        for number, (level, size) in enumerate(stages, 1):
+            if level > max(self.levels):
+                break
+            stage = Stage(block, size, drop_rates[number - 1], name=f"stage{number}")
+            x = pyramid[level] = stage(x, train=train)
+        if self.head_conv and 5 in self.levels:
+            top = ConvNorm(self.channels[5], kernel_size=1, **norm, name="top")
+            pyramid[5] = nn.silu(top(x, train=train))
+        return {level: pyramid[level] for level in sorted(self.levels)}

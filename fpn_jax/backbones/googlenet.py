@@ -1,0 +1,131 @@
+"""GoogLeNet, the first Inception: Going Deeper with Convolutions, arXiv 1409.4842."""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fpn_jax.backbones.checks import check_levels, check_padding, check_unpadded
+from fpn_jax.backbones.inception import EPSILON, Branch, Chain, Layer, Stage
+from fpn_jax.layers.conv import ConvNorm
+from fpn_jax.ops.pooling import max_pool
+from fpn_jax.pyramid import Pyramid
+
+LEVELS = (1, 2, 3, 4, 5)
+PADDINGS = ("symmetric", "paper")
+LEAST = {1: 1, 2: 3, 3: 7, 4: 15, 5: 15}
+"""Level → height and width of the smallest image with padding "paper", in pixels."""
+CHANNELS = {1: 64, 2: 192, 3: 480, 4: 832, 5: 1024}
+
+
+def block(
+    one: int, reduced2: int, full2: int, reduced3: int, full3: int, behind_pool: int
+) -> tuple[Branch, ...]:
+    """Returns the branches of an inception block, figure 2 (b).
+
+    Args:
+      one: Channels of the 1 × 1 branch.
+      reduced2: Channels of the second branch between its convolutions.
+      full2: Channels of the second branch.
+      reduced3: Channels of the third branch between its convolutions.
+      full3: Channels of the third branch.
+      behind_pool: Channels of the branch behind the pool.
+    """
+    return (
+        Branch((Layer(one, 1),)),
+        Branch((Layer(reduced2, 1), Layer(full2, 3))),
+        Branch((Layer(reduced3, 1), Layer(full3, 3))),
+        Branch((Layer(behind_pool, 1),), pool="max"),
+    )
+
+
+STAGE1 = (Layer(64, 1), Layer(192, 3))
+STAGES = {
+    2: (block(64, 96, 128, 16, 32, 32), block(128, 128, 192, 32, 96, 64)),
+    3: (
+        block(192, 96, 208, 16, 48, 64),
+        block(160, 112, 224, 24, 64, 64),
+        block(128, 128, 256, 24, 64, 64),
+        block(112, 144, 288, 32, 64, 64),
+        block(256, 160, 320, 32, 128, 128),
+    ),
+    4: (block(256, 160, 320, 32, 128, 128), block(384, 192, 384, 48, 128, 128)),
+}
+"""Stage → its blocks, the rows of table 1."""
+
+
+class GoogLeNet(nn.Module):
+    """GoogLeNet without its classifiers (Szegedy et al., arXiv 1409.4842).
+
+    Level 1 is the map after the stem's convolution, level `l` from 2 on the map after
+    stage `l - 1`, before the pool that follows. Stages that no level asks for are not
+    built. With "paper" a pool's first window begins at the map's corner and its last
+    one may end beyond the map: 224 px give 112, 56, 28, 14 and 7 cells as with
+    "symmetric", but 225 px give 113, 56, 28, 14 and 7.
+
+    Differs from the paper: every convolution is batch-normalized, without local
+    response normalization; the third branch has 3 × 3 kernels instead of 5 × 5 and the
+    last pool a 2 × 2 window instead of 3 × 3, all of it as in torchvision, whose
+    weights fit; the auxiliary classifiers are left out.
+
+    Attributes:
+      levels: Levels to return, out of 1 to 5.
+      padding: "symmetric", or "paper" for the reference network's pools.
+      dtype: Type to compute in; parameters are float32.
+      axis_name: Mapped axis over which batch statistics are averaged in training.
+    """
+
+    native_size: ClassVar[int] = 224
+    """Height and width of the paper's images, in pixels."""
+    paper_head: ClassVar[dict] = {"name": "pool", "pool": "average", "dropout": 0.4}
+    """The head that the paper's classifier is."""
+
+    levels: tuple[int, ...] = (2, 3, 4, 5)
+    padding: str = "symmetric"
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    def __post_init__(self):
+        check_levels("GoogLeNet", self.levels, LEVELS)
+        check_padding(self.padding, PADDINGS)
+        super().__post_init__()
+
+    @property
+    def channels(self) -> dict[int, int]:
+        """Level → number of channels, for the levels that are returned."""
+        return {level: CHANNELS[level] for level in sorted(self.levels)}
+
+    def _pool(self, x, window):
+        if self.padding == "paper":
+            beyond = [(0, (window - size) % 2) for size in x.shape[1:3]]
+            return max_pool(x, window, stride=2, padding=beyond)
+        return max_pool(x, window, stride=2, padding=1 if window == 3 else "SAME")
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> Pyramid:
+        """Returns the maps of `levels`.
+
+        Args:
+          x: Normalized images, `[B, H, W, 3]`.
+          train: Whether batch statistics are used and the running averages updated.
+
+        Raises:
+          InputError: With padding "paper" the images are too small.
+        """
+        paper = self.padding == "paper"
+        coarsest = max(self.levels)
+        if paper:
+            check_unpadded("GoogLeNet", x, coarsest, LEAST[coarsest])
+        kind = {"dtype": self.dtype, "axis_name": self.axis_name}
+        stem = ConvNorm(64, 7, stride=2, epsilon=EPSILON, **kind, name="stem")
+        pyramid = {1: nn.relu(stem(x, train=train))}
+        kind["paper"] = paper
+        for level in range(2, coarsest + 1):
+            x = self._pool(pyramid[level - 1], window=2 if level == 5 else 3)
+            if level == 2:
+                stage = Chain(STAGE1, **kind, name="stage1")
+            else:
+                stage = Stage(STAGES[level - 1], **kind, name=f"stage{level - 1}")
+            pyramid[level] = stage(x, train=train)
+        return {level: pyramid[level] for level in sorted(self.levels)}

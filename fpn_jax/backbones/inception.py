@@ -1,0 +1,154 @@
+"""What the Inception networks are made of: branches side by side, joined."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fpn_jax.layers.conv import ConvNorm
+from fpn_jax.ops.pooling import average_pool, max_pool
+
+EPSILON = 1e-3
+"""Added to the variance in batch normalization."""
+
+
+class Layer(NamedTuple):
+    """One convolution.
+
+    Attributes:
+      features: Output channels.
+      kernel_size: Height and width of the kernel, in cells; one number for both.
+      stride: Step, in cells.
+      trimmed: Whether the paper lays it over the unpadded map.
+    """
+
+    features: int
+    kernel_size: int | tuple[int, int]
+    stride: int = 1
+    trimmed: bool = False
+
+
+class Branch(NamedTuple):
+    """One way through an inception block.
+
+    Attributes:
+      layers: Convolutions behind each other.
+      pool: What comes before them, a key of `POOLS`, or None.
+      forks: Convolutions side by side behind them, whose maps are joined.
+    """
+
+    layers: tuple[Layer, ...] = ()
+    pool: str | None = None
+    forks: tuple[Layer, ...] = ()
+
+
+def _average(x: jax.Array, paper: bool) -> jax.Array:
+    # The cells beyond the edge count as zeros, which published weights rely on.
+    around = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return average_pool(around, window=3, stride=1)
+
+
+def _max(x: jax.Array, paper: bool) -> jax.Array:
+    return max_pool(x, window=3, stride=1, padding=1)
+
+
+def _halve(x: jax.Array, paper: bool) -> jax.Array:
+    return max_pool(x, window=3, stride=2, padding=0 if paper else 1)
+
+
+POOLS = {"average": _average, "max": _max, "halve": _halve}
+"""The 3 × 3 pools of a branch: two that keep the map's size, and one that halves it."""
+
+
+class Chain(nn.Module):
+    """Convolutions behind each other, each batch-normalized and with its ReLU.
+
+    Attributes:
+      layers: The convolutions.
+      paper: Whether maps are padded as in the paper.
+      dtype: Type to compute in; parameters are float32.
+      axis_name: Mapped axis over which batch statistics are averaged in training.
+    """
+
+    layers: tuple[Layer, ...]
+    paper: bool
+    dtype: jnp.dtype
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Returns the map after the last convolution."""
+        for index, layer in enumerate(self.layers, start=1):
+            x = ConvNorm(
+                layer.features,
+                layer.kernel_size,
+                stride=layer.stride,
+                padding="valid" if self.paper and layer.trimmed else "symmetric",
+                epsilon=EPSILON,
+                dtype=self.dtype,
+                axis_name=self.axis_name,
+                name=f"conv{index}",
+            )(x, train=train)
+            x = nn.relu(x)
+        return x
+
+
+class Mixed(nn.Module):
+    """Branches side by side, joined along their channels.
+
+    Attributes:
+      branches: The branches.
+      paper: Whether maps are padded as in the paper.
+      dtype: Type to compute in; parameters are float32.
+      axis_name: Mapped axis over which batch statistics are averaged in training.
+    """
+
+    branches: tuple[Branch, ...]
+    paper: bool
+    dtype: jnp.dtype
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Returns `[B, H, W, C]`, `C` the sum of the branches' channels."""
+
+        def chain(x, layers, name):
+            made = Chain(layers, self.paper, self.dtype, self.axis_name, name=name)
+            return made(x, train=train)
+
+        maps = []
+        for index, branch in enumerate(self.branches, start=1):
+            y = POOLS[branch.pool](x, self.paper) if branch.pool else x
+            y = chain(y, branch.layers, f"branch{index}")
+            forks = [
+                chain(y, (layer,), f"branch{index}_fork{side}")
+                for side, layer in enumerate(branch.forks, start=1)
+            ]
+            maps += forks or [y]
+        return jnp.concatenate(maps, axis=-1)
+
+
+class Stage(nn.Module):
+    """Inception blocks behind each other.
+
+    Attributes:
+      blocks: Branches of every block.
+      paper: Whether maps are padded as in the paper.
+      dtype: Type to compute in; parameters are float32.
+      axis_name: Mapped axis over which batch statistics are averaged in training.
+    """
+
+    blocks: tuple[tuple[Branch, ...], ...]
+    paper: bool
+    dtype: jnp.dtype
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Returns the map after the last block."""
+        for index, branches in enumerate(self.blocks):
+            x = Mixed(
+                branches, self.paper, self.dtype, self.axis_name, name=f"block{index}"
+            )(x, train=train)
+        return x

@@ -1,0 +1,217 @@
+"""MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications.
+
+arXiv 1704.04861.
+"""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fpn_jax import errors
+from fpn_jax.layers.conv import ConvNorm
+from fpn_jax.layers.depthwise import DepthwiseConvNorm
+from fpn_jax.layers.norm import EPSILON
+from fpn_jax.pyramid import Pyramid
+
+LEVELS = (1, 2, 3, 4, 5)
+PADDINGS = ("symmetric", "same")
+STEM = 32
+STAGES = ((64, 1), (128, 2), (256, 2), (512, 6), (1024, 2))
+"""Channels and number of blocks of every stage, table 1."""
+
+
+def round_channels(channels: float) -> int:
+    """Returns the nearest multiple of 8, at least 8, that loses at most a tenth.
+
+    What the authors' code does with the product of channels and width multiplier.
+
+    Args:
+      channels: Channels, above 0.
+
+    Example:
+      >>> [round_channels(c) for c in (3, 16, 16.8, 20, 33.6, 12)]
+      [8, 16, 16, 24, 32, 16]
+    """
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * channels else rounded + 8
+
+
+def check_arguments(
+    network: str, levels: tuple[int, ...], padding: str, width_multiplier: float
+) -> None:
+    """Refuses what no mobile network has.
+
+    Args:
+      network: Who asks, for the error's sentence.
+      levels: Levels to return.
+      padding: One of `PADDINGS`.
+      width_multiplier: Factor of every layer's channels.
+
+    Raises:
+      InputError: A level or the padding does not exist, or the factor is not positive.
+    """
+    if not levels or not set(levels) <= set(LEVELS):
+        raise errors.InputError(
+            f"levels are {tuple(levels)}; {network} has one or more of {LEVELS}"
+        )
+    if padding not in PADDINGS:
+        raise errors.unknown("padding", padding, PADDINGS)
+    if width_multiplier <= 0:
+        raise errors.InputError(
+            f"width_multiplier is {width_multiplier}; it must be above 0"
+        )
+
+
+class SeparableConv(nn.Module):
+    """A depthwise 3 × 3 and a 1 × 1 convolution, each normalized; figure 3, right.
+
+    Attributes:
+      features: Output channels.
+      stride: Step of the depthwise convolution, in cells.
+      padding: "symmetric" or "same".
+      epsilon: Added to the variance in batch normalization.
+      dtype: Type to compute in; parameters are float32.
+      axis_name: Mapped axis over which batch statistics are averaged in training.
+    """
+
+    features: int
+    stride: int
+    padding: str
+    epsilon: float
+    dtype: jnp.dtype
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Returns `[B, ceil(H / stride), ceil(W / stride), features]`."""
+        norm = {
+            "epsilon": self.epsilon,
+            "dtype": self.dtype,
+            "axis_name": self.axis_name,
+        }
+        depthwise = DepthwiseConvNorm(
+            kernel_size=3,
+            stride=self.stride,
+            padding=self.padding,
+            **norm,
+            name="depthwise",
+        )
+        x = nn.relu6(depthwise(x, train=train))
+        pointwise = ConvNorm(self.features, kernel_size=1, **norm, name="pointwise")
+        return nn.relu6(pointwise(x, train=train))
+
+
+class Stage(nn.Module):
+    """Separable convolutions of one width; the first one has the stride.
+
+    Attributes:
+      features: Output channels.
+      num_blocks: Number of separable convolutions.
+      stride: Step of the first one, in cells.
+      padding: "symmetric" or "same".
+      epsilon: Added to the variance in batch normalization.
+      dtype: Type to compute in; parameters are float32.
+      axis_name: Mapped axis over which batch statistics are averaged in training.
+    """
+
+    features: int
+    num_blocks: int
+    stride: int
+    padding: str
+    epsilon: float
+    dtype: jnp.dtype
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Returns the map after the last block."""
+        for index in range(self.num_blocks):
+            x = SeparableConv(
+                self.features,
+                self.stride if index == 0 else 1,
+                self.padding,
+                self.epsilon,
+                self.dtype,
+                self.axis_name,
+                name=f"block{index}",
+            )(x, train=train)
+        return x
+
+
+class MobileNetV1(nn.Module):
+    """MobileNet without its classifier (Howard et al., arXiv 1704.04861).
+
+    Level `l` is the last map of stride `2**l`, behind stage `l`. Stages that no level
+    asks for are not built. Differs from the paper: the ReLU is cut off at 6, as in the
+    authors' code and its weights.
+
+    Attributes:
+      width_multiplier: Factor `α` of every layer's channels, which are rounded to
+        multiples of 8.
+      levels: Levels to return, out of 1 to 5.
+      padding: "symmetric", or "same" as weights that TensorFlow trained want it.
+      epsilon: Added to the variance in batch normalization; TensorFlow's networks have
+        0.001.
+      dtype: Type to compute in; parameters are float32.
+      axis_name: Mapped axis over which batch statistics are averaged in training.
+    """
+
+    native_size: ClassVar[int] = 224
+    """Height and width of the paper's images, in pixels."""
+    paper_head: ClassVar[dict] = {"name": "pool", "pool": "average", "dropout": 0.001}
+    """The head that the paper's classifier is, dropout that of the authors' code."""
+
+    width_multiplier: float = 1.0
+    levels: tuple[int, ...] = (2, 3, 4, 5)
+    padding: str = "symmetric"
+    epsilon: float = EPSILON
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    def __post_init__(self):
+        check_arguments("MobileNetV1", self.levels, self.padding, self.width_multiplier)
+        super().__post_init__()
+
+    @property
+    def channels(self) -> dict[int, int]:
+        """Level → number of channels, for the levels that are returned."""
+        return {level: self._width(level) for level in sorted(self.levels)}
+
+    def _width(self, level):
+        return round_channels(STAGES[level - 1][0] * self.width_multiplier)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> Pyramid:
+        """Returns the maps of `levels`.
+
+        Args:
+          x: Normalized images, `[B, H, W, 3]`.
+          train: Whether batch statistics are used and the running averages updated.
+        """
+        norm = {
+            "epsilon": self.epsilon,
+            "dtype": self.dtype,
+            "axis_name": self.axis_name,
+        }
+        x = ConvNorm(
+            round_channels(STEM * self.width_multiplier),
+            kernel_size=3,
+            stride=2,
+            padding=self.padding,
+            **norm,
+            name="stem",
+        )(x, train=train)
+        x = nn.relu6(x)
+        pyramid = {}
+        for level in range(1, max(self.levels) + 1):
+            x = pyramid[level] = Stage(
+                self._width(level),
+                num_blocks=STAGES[level - 1][1],
+                stride=1 if level == 1 else 2,
+                padding=self.padding,
+                **norm,
+                name=f"stage{level}",
+            )(x, train=train)
+        return {level: pyramid[level] for level in sorted(self.levels)}

@@ -1,0 +1,256 @@
+"""MobileNetV2: Inverted Residuals and Linear Bottlenecks, arXiv 1801.04381."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fpn_jax.backbones.mobilenet_v1 import check_arguments, round_channels
+from fpn_jax.layers.conv import ConvNorm
+from fpn_jax.layers.depthwise import DepthwiseConvNorm
+from fpn_jax.layers.norm import EPSILON
+from fpn_jax.layers.squeeze_excite import SqueezeExcite
+from fpn_jax.layers.stochastic_depth import StochasticDepth
+from fpn_jax.pyramid import Pyramid
+
+STEM = 32
+TOP = 1280
+
+
+class StageSize(NamedTuple):
+    """A row of the table of stages.
+
+    Attributes:
+      expansion: Channels inside a block per input channel.
+      features: Output channels.
+      num_blocks: Number of blocks.
+      stride: Step of the first block, in cells.
+      kernel_size: Height and width of the depthwise kernels, in cells.
+    """
+
+    expansion: int
+    features: int
+    num_blocks: int
+    stride: int
+    kernel_size: int = 3
+
+
+STAGES = (
+    StageSize(1, 16, 1, 1),
+    StageSize(6, 24, 2, 2),
+    StageSize(6, 32, 3, 2),
+    StageSize(6, 64, 4, 2),
+    StageSize(6, 96, 3, 1),
+    StageSize(6, 160, 3, 2),
+    StageSize(6, 320, 1, 1),
+)
+"""Table 2."""
+
+
+def scale(
+    stages: tuple[StageSize, ...], width: float, depth: float = 1.0
+) -> list[tuple[int, StageSize]]:
+    """Returns the level and the size of every stage of a wider or deeper network.
+
+    Args:
+      stages: The stages behind a stem of stride 2.
+      width: Factor of the channels, which are rounded to multiples of 8.
+      depth: Factor of the numbers of blocks, which are rounded up.
+    """
+    scaled, level = [], 1
+    for size in stages:
+        level += size.stride // 2
+        size = size._replace(
+            features=round_channels(size.features * width),
+            num_blocks=math.ceil(size.num_blocks * depth),
+        )
+        scaled.append((level, size))
+    return scaled
+
+
+class InvertedResidual(nn.Module):
+    """A 1 × 1 expansion, a depthwise convolution, a linear 1 × 1 projection.
+
+    The shortcut joins the narrow ends, where stride and channels allow it; figure 3b.
+
+    Attributes:
+      features: Output channels.
+      expansion: Channels inside the block per input channel; with 1 there is no
+        expansion layer.
+      stride: Step of the depthwise convolution, in cells.
+      kernel_size: Height and width of the depthwise kernel, in cells.
+      squeeze_ratio: Input channels per channel inside squeeze and excitation, behind
+        the depthwise convolution; None for a block without.
+      drop_rate: Share of the examples that keep only the shortcut in training.
+      activation: Behind expansion, depthwise convolution and squeeze.
+      padding: "symmetric" or "same".
+      epsilon: Added to the variance in batch normalization.
+      dtype: Type to compute in; parameters are float32.
+      axis_name: Mapped axis over which batch statistics are averaged in training.
+    """
+
+    features: int
+    expansion: int
+    stride: int
+    kernel_size: int = 3
+    squeeze_ratio: int | None = None
+    drop_rate: float = 0.0
+    activation: Callable[[jax.Array], jax.Array] = nn.relu6
+    padding: str = "symmetric"
+    epsilon: float = EPSILON
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Returns `[B, ceil(H / stride), ceil(W / stride), features]`."""
+        y, channels = x, x.shape[-1]
+        if self.expansion != 1:
+            y = self._pointwise(channels * self.expansion, "expand")(y, train=train)
+            y = self.activation(y)
+        y = DepthwiseConvNorm(
+            self.kernel_size,
+            self.stride,
+            padding=self.padding,
+            epsilon=self.epsilon,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+            name="depthwise",
+        )(y, train=train)
+        y = self.activation(y)
+        if self.squeeze_ratio is not None:
+            y = SqueezeExcite(
+                max(1, channels // self.squeeze_ratio),
+                self.activation,
+                self.dtype,
+                name="squeeze_excite",
+            )(y)
+        y = self._pointwise(self.features, "project")(y, train=train)
+        if self.stride > 1 or channels != self.features:
+            return y
+        return x + StochasticDepth(self.drop_rate)(y, train=train)
+
+    def _pointwise(self, features, name):
+        return ConvNorm(
+            features,
+            kernel_size=1,
+            epsilon=self.epsilon,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+            name=name,
+        )
+
+
+class Stage(nn.Module):
+    """Inverted residuals of one width; the first one has the stride.
+
+    Attributes:
+      block: Makes a block from its output channels, expansion and stride.
+      size: What the blocks have in common, their number, and the first one's stride.
+      drop_rates: Stochastic depth of every block, None for none.
+    """
+
+    block: Callable[..., InvertedResidual]
+    size: StageSize
+    drop_rates: tuple[float, ...] | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Returns the map after the last block."""
+        drop_rates = self.drop_rates or (0.0,) * self.size.num_blocks
+        for index, drop_rate in enumerate(drop_rates):
+            x = self.block(
+                self.size.features,
+                self.size.expansion,
+                self.size.stride if index == 0 else 1,
+                self.size.kernel_size,
+                drop_rate=drop_rate,
+                name=f"block{index}",
+            )(x, train=train)
+        return x
+
+
+class MobileNetV2(nn.Module):
+    """MobileNetV2 without its classifier (Sandler et al., arXiv 1801.04381).
+
+    Level `l` is the last map of stride `2**l`: behind stages 1, 2, 3, 5 and 7, and for
+    level 5 behind the last 1 × 1 convolution, the module `top`. Stages that no level
+    asks for are not built.
+
+    Attributes:
+      width_multiplier: Factor of every layer's channels, which are rounded to
+        multiples of 8; of the last convolution's only above 1.
+      levels: Levels to return, out of 1 to 5.
+      head_conv: Whether level 5 is the map behind the last 1 × 1 convolution, 1280
+        channels, or the 320 channels that it reads.
+      padding: "symmetric", or "same" as weights that TensorFlow trained want it.
+      epsilon: Added to the variance in batch normalization; TensorFlow's networks have
+        0.001.
+      dtype: Type to compute in; parameters are float32.
+      axis_name: Mapped axis over which batch statistics are averaged in training.
+    """
+
+    native_size: ClassVar[int] = 224
+    """Height and width of the paper's images, in pixels."""
+    paper_head: ClassVar[dict] = {"name": "pool", "pool": "average", "dropout": 0.2}
+    """The head that the paper's classifier is."""
+
+    width_multiplier: float = 1.0
+    levels: tuple[int, ...] = (2, 3, 4, 5)
+    head_conv: bool = True
+    padding: str = "symmetric"
+    epsilon: float = EPSILON
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    def __post_init__(self):
+        check_arguments("MobileNetV2", self.levels, self.padding, self.width_multiplier)
+        super().__post_init__()
+
+    @property
+    def channels(self) -> dict[int, int]:
+        """Level → number of channels, for the levels that are returned."""
+        stages = scale(STAGES, self.width_multiplier)
+        channels = {level: size.features for level, size in stages}
+        if self.head_conv:
+            channels[5] = round_channels(TOP * max(1.0, self.width_multiplier))
+        return {level: channels[level] for level in sorted(self.levels)}
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> Pyramid:
+        """Returns the maps of `levels`.
+
+        Args:
+          x: Normalized images, `[B, H, W, 3]`.
+          train: Whether batch statistics are used and the running averages updated.
+        """
+        norm = {
+            "epsilon": self.epsilon,
+            "dtype": self.dtype,
+            "axis_name": self.axis_name,
+        }
+        x = ConvNorm(
+            round_channels(STEM * self.width_multiplier),
+            kernel_size=3,
+            stride=2,
+            padding=self.padding,
+            **norm,
+            name="stem",
+        )(x, train=train)
+        x = nn.relu6(x)
+        pyramid = {}
+        block = partial(InvertedResidual, padding=self.padding, **norm)
+        stages = scale(STAGES, self.width_multiplier)
+        for number, (level, size) in enumerate(stages, 1):
+            if level > max(self.levels):
+                break
+            stage = Stage(block, size, name=f"stage{number}")
+            x = pyramid[level] = stage(x, train=train)
+        if self.head_conv and 5 in self.levels:
+            top = ConvNorm(self.channels[5], kernel_size=1, **norm, name="top")
+            pyramid[5] = nn.relu6(top(x, train=train))
+        return {level: pyramid[level] for level in sorted(self.levels)}

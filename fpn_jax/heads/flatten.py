@@ -1,0 +1,73 @@
+"""The original design's classifier: every level into a layer of its own."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fpn_jax import errors
+from fpn_jax.heads.classifier import check_classifier, logits_layer
+from fpn_jax.pyramid import Pyramid
+
+COMBINES = ("sum", "concat")
+CONCAT_WIDTH = 256
+
+
+class FlattenClassifier(nn.Module):
+    """Every level flattened into a fully connected layer of its own.
+
+    The parameters depend on the maps' sizes, so the image size is fixed.
+
+    Attributes:
+      num_classes: Number of classes, 2 or more.
+      combine: "sum" adds the logits that every level's layer gives; "concat" joins
+        `width` features of every level after a ReLU and reads the logits from them.
+      width: Features of every level with "concat", where None means 256.
+      dropout: Share of the final layer's inputs that training drops, in [0, 1).
+      dtype: Type to compute in; parameters and logits are float32.
+    """
+
+    num_classes: int
+    combine: str = "sum"
+    width: int | None = None
+    dropout: float = 0.0
+    dtype: jnp.dtype = jnp.float32
+
+    def __post_init__(self):
+        check_classifier(self.num_classes, self.dropout)
+        if self.combine not in COMBINES:
+            raise errors.unknown("combine", self.combine, COMBINES)
+        if self.combine == "sum" and self.width is not None:
+            raise errors.InputError(
+                f"width is {self.width}, but combine 'sum' has no features; give None, "
+                "or combine 'concat'"
+            )
+        if self.width is not None and self.width < 1:
+            raise errors.InputError(f"width is {self.width}; it must be at least 1")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, pyramid: Pyramid, *, train: bool) -> dict[str, jax.Array]:
+        """Returns `{"logits": [B, num_classes] float32}`.
+
+        Args:
+          pyramid: Maps of the image size the parameters were made for.
+          train: Whether dropout is active.
+        """
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        flat = {level: x.reshape(len(x), -1) for level, x in sorted(pyramid.items())}
+        if self.combine == "sum":
+            logits = [
+                logits_layer(self.num_classes, self.dtype, f"level{level}")(drop(x))
+                for level, x in flat.items()
+            ]
+            return {"logits": sum(logits)}
+        features = [
+            nn.relu(
+                nn.Dense(
+                    self.width or CONCAT_WIDTH, dtype=self.dtype, name=f"level{level}"
+                )(x)
+            )
+            for level, x in flat.items()
+        ]
+        x = drop(jnp.concatenate(features, axis=-1))
+        return {"logits": logits_layer(self.num_classes, self.dtype)(x)}

@@ -1,0 +1,70 @@
+"""The classifier of LeNet, AlexNet and VGG: fully connected layers on one map."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fpn_jax import errors
+from fpn_jax.heads.classifier import check_classifier, logits_layer
+from fpn_jax.ops.spatial_pyramid import adaptive_average_pool
+from fpn_jax.pyramid import Pyramid, select_levels
+
+ACTIVATIONS = {"relu": nn.relu, "tanh": jnp.tanh}
+
+
+class MlpClassifier(nn.Module):
+    """One map averaged to a grid, flattened, and read by fully connected layers.
+
+    The grid makes the image size free: at a paper's own size it is the map itself. The
+    order of the flattened values is ours, `(H, W, C)`.
+
+    Attributes:
+      num_classes: Number of classes, 2 or more.
+      grid: Cells a side that the map is averaged to.
+      widths: Features of every hidden layer.
+      activation: What follows each of them: "relu" or "tanh".
+      dropout: Share of every hidden layer's activations that training drops, in [0, 1).
+      level: Level to read; None reads the coarsest that is given.
+      dtype: Type to compute in; parameters and logits are float32.
+    """
+
+    num_classes: int
+    grid: int = 1
+    widths: tuple[int, ...] = (1024,)
+    activation: str = "relu"
+    dropout: float = 0.0
+    level: int | None = None
+    dtype: jnp.dtype = jnp.float32
+
+    def __post_init__(self):
+        check_classifier(self.num_classes, self.dropout)
+        if self.grid < 1:
+            raise errors.InputError(f"grid is {self.grid}; it must be at least 1")
+        if min(self.widths, default=0) < 1:
+            raise errors.InputError(
+                f"widths are {tuple(self.widths)}; they are one or more, each ≥ 1"
+            )
+        if self.activation not in ACTIVATIONS:
+            raise errors.unknown("activation", self.activation, ACTIVATIONS)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, pyramid: Pyramid, *, train: bool) -> dict[str, jax.Array]:
+        """Returns `{"logits": [B, num_classes] float32}`.
+
+        Args:
+          pyramid: Maps of any size.
+          train: Whether dropout is active.
+
+        Raises:
+          ValueError: `level` is missing.
+        """
+        level = max(pyramid) if self.level is None else self.level
+        x = select_levels(pyramid, (level,), "the classifier")[level]
+        x = adaptive_average_pool(x, self.grid)
+        x = x.reshape(len(x), -1)
+        for index, width in enumerate(self.widths, start=1):
+            x = nn.Dense(width, dtype=self.dtype, name=f"hidden{index}")(x)
+            x = ACTIVATIONS[self.activation](x)
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return {"logits": logits_layer(self.num_classes, self.dtype)(x)}

@@ -1,0 +1,70 @@
+"""The classifier of SPP-net: maps divided into bins of a fixed number."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.core import FrozenDict
+
+from fpn_jax.heads.classifier import check_classifier, check_levels, logits_layer
+from fpn_jax.layers.pooling import SpatialPyramid
+from fpn_jax.pyramid import Pyramid, select_levels
+
+
+class SpatialPyramidClassifier(nn.Module):
+    """Maps divided into bins, each pooled, and read by a fully connected layer.
+
+    Spatial pyramid pooling (He et al., arXiv 1406.4729): `Σ bins² · C` values a map,
+    whatever the image size, which unlike one vector a map keep where things are.
+    Computes in float32.
+
+    Attributes:
+      num_classes: Number of classes, 2 or more.
+      bins: Bins a side of every division.
+      pool: One of `fpn_jax.layers.pooling.names()` that pools windows. Each level has
+        parameters of its own, if any, which its divisions share.
+      pool_arguments: The pooling's own arguments, by name.
+      levels: Levels to read; None reads the coarsest that is given.
+      dropout: Share of the layer's inputs that training drops, in [0, 1).
+    """
+
+    num_classes: int
+    bins: tuple[int, ...] = (4, 2, 1)
+    pool: str = "max"
+    pool_arguments: Mapping[str, Any] = FrozenDict()
+    levels: tuple[int, ...] | None = None
+    dropout: float = 0.0
+
+    def __post_init__(self):
+        check_classifier(self.num_classes, self.dropout)
+        check_levels(self.levels)
+        self.pool_arguments = FrozenDict(self.pool_arguments)
+        # Raises where the layer refuses an attribute.
+        self._layer(parent=None)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, pyramid: Pyramid, *, train: bool) -> dict[str, jax.Array]:
+        """Returns `{"logits": [B, num_classes] float32}`.
+
+        Args:
+          pyramid: Maps of any size.
+          train: Whether dropout, and randomness of the pooling, are active.
+
+        Raises:
+          ValueError: A level of `levels` is missing.
+        """
+        levels = self.levels or (max(pyramid),)
+        maps = select_levels(pyramid, levels, "the classifier")
+        vectors = [
+            self._layer(name=f"pool{level}")(x.astype(jnp.float32), train=train)
+            for level, x in maps.items()
+        ]
+        x = jnp.concatenate(vectors, axis=-1)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return {"logits": logits_layer(self.num_classes, jnp.float32)(x)}
+
+    def _layer(self, **fields) -> SpatialPyramid:
+        return SpatialPyramid(self.bins, self.pool, self.pool_arguments, **fields)

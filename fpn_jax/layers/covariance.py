@@ -1,0 +1,100 @@
+"""Global covariance pooling, as a layer."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fpn_jax import errors
+from fpn_jax.layers.conv import conv
+from fpn_jax.ops import covariance
+
+METHODS = ("power", "log", "newton_schulz")
+
+
+class CovariancePool(nn.Module):
+    """A whole map as the upper triangle of its channels' transformed covariance.
+
+    MPN-COV (Li et al., arXiv 1703.08050) with "power", the log-Euclidean map of DeepO2P
+    (Ionescu et al., arXiv 1509.07838) with "log", iSQRT-COV (Li et al., arXiv
+    1712.01034), which needs no eigenvalues, with "newton_schulz". Computes in float32.
+    Differs from MPN-COV and iSQRT-COV: neither normalization nor ReLU follows the
+    convolution that reduces the channels.
+
+    Attributes:
+      width: Channels `C` to which a 1 × 1 convolution without bias reduces the map;
+        None takes the map as it is.
+      method: "power", "log" or "newton_schulz".
+      power: Exponent of the eigenvalues, above 0; of "power" only.
+      iterations: Steps, 1 to 20; of "newton_schulz" only.
+      epsilon: Above 0; None is the method's own. The eigenvalue below which "power" is
+        a straight line (1e-5), what "log" adds to every eigenvalue (1e-3), what
+        "newton_schulz" adds to the trace (1e-6).
+      truncation: Eigenvalues up to this share of the largest count as 0, in [0, 1); of
+        "power" and "log".
+      centre: Whether every channel's mean is taken off first.
+    """
+
+    width: int | None = None
+    method: str = "power"
+    power: float = 0.5
+    iterations: int = 5
+    epsilon: float | None = None
+    truncation: float = 0.0
+    centre: bool = True
+
+    def __post_init__(self):
+        if self.width is not None and self.width < 1:
+            raise errors.InputError(
+                f"width is {self.width}; covariance pooling needs at least 1 channel, "
+                "or None"
+            )
+        if self.method not in METHODS:
+            raise errors.unknown("method", self.method, METHODS)
+        unused = {
+            "power": ("iterations",),
+            "log": ("power", "iterations"),
+            "newton_schulz": ("power", "truncation"),
+        }
+        for name in unused[self.method]:
+            default = getattr(type(self), name)
+            if getattr(self, name) != default:
+                raise errors.InputError(
+                    f"{name} is {getattr(self, name)}, but method {self.method!r} has "
+                    f"none; leave it at {default}, or choose another method"
+                )
+        epsilon = 1.0 if self.epsilon is None else self.epsilon
+        covariance.check_spectrum(
+            power=self.power, epsilon=epsilon, truncation=self.truncation
+        )
+        covariance.check_iterations(self.iterations)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Returns `[B, C (C + 1) / 2]`, of the input's type.
+
+        Args:
+          x: Map, `[B, H, W, C']`.
+          train: Without effect; nothing here differs in training.
+        """
+        dtype, x = x.dtype, x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        if self.width is not None:
+            x = conv(self.width, 1, dtype=x.dtype, name="reduce")(x)
+        x = covariance.covariance_pool(x, self._transform(), self.centre)
+        return x.astype(dtype)
+
+    def _transform(self) -> Callable[[jax.Array], jax.Array]:
+        epsilon = {} if self.epsilon is None else {"epsilon": self.epsilon}
+        if self.method == "newton_schulz":
+            return functools.partial(
+                covariance.matrix_sqrt_newton_schulz,
+                iterations=self.iterations,
+                **epsilon,
+            )
+        epsilon["truncation"] = self.truncation
+        if self.method == "log":
+            return functools.partial(covariance.matrix_log, **epsilon)
+        return functools.partial(covariance.matrix_power, power=self.power, **epsilon)

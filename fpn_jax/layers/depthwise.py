@@ -1,0 +1,102 @@
+"""Depthwise convolutions with their parameters."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fpn_jax.layers.conv import Padding, pad_widths
+from fpn_jax.layers.norm import EPSILON, norm
+from fpn_jax.ops.depthwise import depthwise_conv
+
+HE_DEPTHWISE = nn.initializers.variance_scaling(
+    2.0, "fan_out", "normal", in_axis=-2, out_axis=-2, batch_axis=-1
+)
+"""He et al., arXiv 1502.01852, where an input feeds one channel: variance `2 / k²`."""
+
+
+class DepthwiseConv(nn.Module):
+    """A convolution of every channel by itself, without a bias.
+
+    Attributes:
+      kernel_size: Height and width of the kernel, in cells.
+      stride: Step, in cells.
+      dilation: Distance of neighbouring taps of the kernel, in cells.
+      padding: See `fpn_jax.layers.conv.Padding`.
+      kernel_init: Initial value of the kernel, `[k, k, 1, C]`.
+      dtype: Type to compute in; parameters are float32.
+    """
+
+    kernel_size: int
+    stride: int = 1
+    dilation: int = 1
+    padding: Padding = "symmetric"
+    kernel_init: nn.initializers.Initializer = HE_DEPTHWISE
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns `[B, ceil(H / stride), ceil(W / stride), C]`.
+
+        Args:
+          x: Map, `[B, H, W, C]`.
+
+        Raises:
+          InputError: The padding is unknown.
+          ValueError: The kernel's size is even and the padding symmetric.
+        """
+        size = (self.kernel_size, self.kernel_size)
+        kernel = self.param("kernel", self.kernel_init, (*size, 1, x.shape[-1]))
+        return depthwise_conv(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            self.stride,
+            pad_widths(self.padding, size, self.dilation),
+            self.dilation,
+        )
+
+
+class DepthwiseConvNorm(nn.Module):
+    """A depthwise convolution and its batch normalization.
+
+    Attributes:
+      kernel_size: Height and width of the kernel, in cells.
+      stride: Step, in cells.
+      dilation: Distance of neighbouring taps of the kernel, in cells.
+      padding: See `fpn_jax.layers.conv.Padding`.
+      epsilon: Added to the variance before its root.
+      dtype: Type to compute in; parameters are float32.
+      axis_name: Mapped axis over which batch statistics are averaged in training.
+    """
+
+    kernel_size: int
+    stride: int = 1
+    dilation: int = 1
+    padding: Padding = "symmetric"
+    epsilon: float = EPSILON
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Returns `[B, ceil(H / stride), ceil(W / stride), C]`.
+
+        Args:
+          x: Map, `[B, H, W, C]`.
+          train: Whether batch statistics are used and the running averages updated.
+        """
+        x = DepthwiseConv(
+            self.kernel_size,
+            self.stride,
+            self.dilation,
+            self.padding,
+            dtype=self.dtype,
+            name="conv",
+        )(x)
+        return norm(
+            "batch",
+            train=train,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+            name="norm",
+            epsilon=self.epsilon,
+        )(x)

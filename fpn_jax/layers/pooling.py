@@ -1,0 +1,305 @@
+"""Poolings by name, those with learned parameters or randomness included.
+
+A module pools `[B, H, W, C]` to `[B, H', W', C]` of windows, or without a window to
+`[B, C]` of the whole map. It computes in float32 and returns the input's type.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fpn_jax import errors
+from fpn_jax.layers.conv import LECUN_UNIFORM, conv
+from fpn_jax.layers.covariance import CovariancePool
+from fpn_jax.ops import pooling, weighted_pooling
+from fpn_jax.ops.spatial_pyramid import spatial_pyramid_pool
+from fpn_jax.ops.windows import Padding, Size, Window, check_size, check_window
+from fpn_jax.registry import registry
+
+LOGIT_LIMIT = 12.0
+"""Largest logit of `LIP`, whose least is 0: a cell weighs up to e¹² times another."""
+
+
+class Pool(nn.Module):
+    """What every pooling over windows takes; a subclass says how it pools.
+
+    Attributes:
+      window: Height and width of a window, in cells; None pools the whole map.
+      stride: Step from one window to the next, in cells; None is the window's size.
+      padding: See `fpn_jax.ops.windows.Padding`.
+    """
+
+    window: Window = None
+    stride: Size | None = None
+    padding: Padding = "VALID"
+
+    def __post_init__(self):
+        check_window(self.window, self.stride, self.padding)
+        super().__post_init__()
+
+    def function(self, x: jax.Array, *, train: bool) -> Callable[..., jax.Array]:
+        """Returns a function of `(x, window, stride, padding)`, as of `ops.pooling`.
+
+        The windows may differ from one use of it to the next; parameters are shared.
+
+        Args:
+          x: The map that will be pooled, `[B, H, W, C]`.
+          train: Whether randomness is active.
+        """
+        raise NotImplementedError
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Returns `[B, H', W', C]`; `[B, C]` of the whole map.
+
+        Args:
+          x: Map, `[B, H, W, C]`.
+          train: Whether randomness is active.
+        """
+        pool = self.function(x, train=train)
+        return pool(x, self.window, self.stride, self.padding)
+
+
+class PlainPool(Pool, kw_only=True):
+    """A pooling without arguments of its own.
+
+    Attributes:
+      pool: Function of `(x, window, stride, padding)`.
+    """
+
+    pool: Callable[..., jax.Array]
+
+    def function(self, x: jax.Array, *, train: bool) -> Callable[..., jax.Array]:
+        """Returns `pool`."""
+        return self.pool
+
+
+class KMaxPool(Pool):
+    """The mean of the `k` largest cells: `fpn_jax.ops.pooling.k_max_pool`.
+
+    Attributes:
+      k: From 1 to the window's number of cells.
+    """
+
+    k: int = 2
+
+    def __post_init__(self):
+        if self.k < 1:
+            raise errors.InputError(f"k is {self.k}; it must be at least 1")
+        super().__post_init__()
+
+    def function(self, x: jax.Array, *, train: bool) -> Callable[..., jax.Array]:
+        """Returns `k_max_pool` with `k`."""
+        return functools.partial(pooling.k_max_pool, k=self.k)
+
+
+class LpPool(Pool):
+    """The generalized mean of a fixed exponent: `fpn_jax.ops.pooling.lp_pool`.
+
+    Attributes:
+      p: Exponent, positive and finite.
+    """
+
+    p: float = 2.0
+
+    def __post_init__(self):
+        pooling.check_p(self.p)
+        super().__post_init__()
+
+    def function(self, x: jax.Array, *, train: bool) -> Callable[..., jax.Array]:
+        """Returns `lp_pool` with `p`."""
+        return functools.partial(pooling.lp_pool, p=self.p)
+
+
+class GeMPool(Pool):
+    """The generalized mean of a learned exponent (arXiv 1711.02512).
+
+    The parameter `log_p` is the exponent's logarithm, so that the exponent stays
+    positive; weight decay draws it to the average of `|r|`.
+
+    Attributes:
+      p: Exponent before training, positive and finite.
+      per_channel: Whether every channel has an exponent of its own.
+    """
+
+    p: float = 3.0
+    per_channel: bool = False
+
+    def __post_init__(self):
+        pooling.check_p(self.p)
+        super().__post_init__()
+
+    @nn.compact
+    def function(self, x: jax.Array, *, train: bool) -> Callable[..., jax.Array]:
+        """Returns `lp_pool` with the learned exponent."""
+        shape = x.shape[-1:] if self.per_channel else ()
+        initial = nn.initializers.constant(math.log(self.p))
+        log_p = self.param("log_p", initial, shape, jnp.float32)
+        return functools.partial(pooling.lp_pool, p=jnp.exp(log_p))
+
+
+class MixedPool(Pool):
+    """Maximum and average in a fixed or learned ratio (arXiv 1509.08985).
+
+    Attributes:
+      max_share: The maximum's share `λ`, in [0, 1]; where learned, in (0, 1) and its
+        value before training.
+      learned: Whether the share is learned, as `λ = σ(max_share_logit)`.
+    """
+
+    max_share: float = 0.5
+    learned: bool = True
+
+    def __post_init__(self):
+        pooling.check_max_share(self.max_share)
+        if self.learned and self.max_share in (0, 1):
+            raise errors.InputError(
+                f"max_share is {self.max_share}, from which a learned share cannot "
+                "move; start inside (0, 1), or set learned to False"
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def function(self, x: jax.Array, *, train: bool) -> Callable[..., jax.Array]:
+        """Returns `mixed_pool` with the share."""
+        share = self.max_share
+        if self.learned:
+            initial = nn.initializers.constant(math.log(share / (1 - share)))
+            share = nn.sigmoid(self.param("max_share_logit", initial, (), jnp.float32))
+        return functools.partial(pooling.mixed_pool, max_share=share)
+
+
+class StochasticPool(Pool):
+    """A cell drawn at random in training, the draw's expectation otherwise.
+
+    `fpn_jax.ops.weighted_pooling.stochastic_pool`; keys come from "dropout".
+
+    Attributes:
+      probabilities: "softmax", or "proportional" for maps without negative cells.
+    """
+
+    probabilities: str = "softmax"
+
+    def __post_init__(self):
+        weighted_pooling.check_probabilities(self.probabilities)
+        super().__post_init__()
+
+    def function(self, x: jax.Array, *, train: bool) -> Callable[..., jax.Array]:
+        """Returns `stochastic_pool`, in training with a new key at every use."""
+
+        def pool(*args):
+            return weighted_pooling.stochastic_pool(
+                *args,
+                key=self.make_rng("dropout") if train else None,
+                probabilities=self.probabilities,
+            )
+
+        return pool
+
+
+class LIPPool(Pool):
+    """Local importance pooling (Gao et al., arXiv 1908.04156).
+
+    The weights are `exp(G(x))`. `G` is a 1×1 convolution, instance norm and `12 σ(·)`,
+    with a width after a bottleneck of 1×1 and 3×3 convolutions with instance norm and
+    ReLU, which lets the weights see a cell's surroundings.
+
+    Attributes:
+      width: Channels of the bottleneck; None has no bottleneck.
+    """
+
+    width: int | None = None
+
+    def __post_init__(self):
+        if self.width is not None and self.width < 1:
+            raise errors.InputError(f"width is {self.width}; it must be at least 1")
+        super().__post_init__()
+
+    @nn.compact
+    def function(self, x: jax.Array, *, train: bool) -> Callable[..., jax.Array]:
+        """Returns `local_importance_pool` with the network's logits."""
+
+        def layer(y, features, kernel_size, name):
+            y = conv(
+                features,
+                kernel_size,
+                dtype=jnp.float32,
+                name=f"{name}_conv",
+                kernel_init=LECUN_UNIFORM,
+            )(y)
+            return nn.InstanceNorm(epsilon=1e-5, name=f"{name}_norm")(y)
+
+        y = x.astype(jnp.float32)
+        if self.width is not None:
+            y = nn.relu(layer(y, self.width, 1, "reduce"))
+            y = nn.relu(layer(y, self.width, 3, "spread"))
+        logits = LOGIT_LIMIT * nn.sigmoid(layer(y, x.shape[-1], 1, "importance"))
+        return functools.partial(weighted_pooling.local_importance_pool, logits=logits)
+
+
+POOLINGS = {
+    "average": functools.partial(PlainPool, pool=pooling.average_pool),
+    "covariance": CovariancePool,
+    "gem": GeMPool,
+    "k_max": KMaxPool,
+    "l2": functools.partial(PlainPool, pool=pooling.l2_pool),
+    "lip": LIPPool,
+    "lp": LpPool,
+    "max": functools.partial(PlainPool, pool=pooling.max_pool),
+    "median": functools.partial(PlainPool, pool=pooling.median_pool),
+    "min": functools.partial(PlainPool, pool=pooling.min_pool),
+    "mixed": MixedPool,
+    "soft": functools.partial(PlainPool, pool=weighted_pooling.soft_pool),
+    "stochastic": StochasticPool,
+}
+"""Name → constructor. "covariance" pools whole maps only: no `Pool`, no window."""
+
+names, accepts, build = registry("pool", POOLINGS)
+
+
+class SpatialPyramid(nn.Module):
+    """Spatial pyramid pooling with any pooling: `spatial_pyramid_pool`.
+
+    All divisions share the pooling's parameters.
+
+    Attributes:
+      bins: Height and width of every division of the map; one number for both.
+      pool: One of `POOLINGS` that pools windows.
+      arguments: Arguments of the pooling; the windows are the bins.
+    """
+
+    bins: Sequence[Size] = (4, 2, 1)
+    pool: str = "max"
+    arguments: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        if not self.bins:
+            raise errors.InputError("bins is empty; give one division or more")
+        for size in self.bins:
+            check_size("bins", size)
+        choices = sorted(accepts(self.pool) - {"window", "stride", "padding"})
+        for key in self.arguments:
+            if key not in choices:
+                kind = f"argument of pool {self.pool!r} in a spatial pyramid"
+                raise errors.unknown(kind, key, choices or ["(none)"])
+        if not isinstance(POOLINGS[self.pool](**self.arguments, parent=None), Pool):
+            raise errors.InputError(
+                f"pool is {self.pool!r}, which pools whole maps only; a spatial "
+                "pyramid takes a pool of windows"
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Returns `[B, Σ height · width · C]`, whatever the size of the map.
+
+        Args:
+          x: Map, `[B, H, W, C]`.
+          train: Whether randomness is active.
+        """
+        pool = POOLINGS[self.pool](**self.arguments, name="pooling")
+        return spatial_pyramid_pool(x, self.bins, pool.function(x, train=train))

@@ -1,0 +1,36 @@
+"""Stochastic depth: Deep Networks with Stochastic Depth, arXiv 1603.09382."""
+
+import jax
+from flax import linen as nn
+
+from fpn_jax.errors import InputError
+
+
+class StochasticDepth(nn.Module):
+    """Drops the residual branch of whole examples in training.
+
+    What stays is divided by the share that stays, so that nothing is scaled outside
+    training. Randomness is the rng collection "dropout".
+
+    Attributes:
+      rate: Share of the examples whose branch is dropped, in [0, 1).
+    """
+
+    rate: float
+
+    def __post_init__(self):
+        if not 0 <= self.rate < 1:
+            raise InputError(f"stochastic depth is {self.rate}; it must be in [0, 1)")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Returns the branch's result, `[B, …]`, zero for dropped examples.
+
+        Args:
+          x: Result of the branch, `[B, …]`.
+          train: Whether anything is dropped.
+        """
+        everything = tuple(range(1, x.ndim))
+        drop = nn.Dropout(self.rate, everything, deterministic=not train)
+        return drop(x)

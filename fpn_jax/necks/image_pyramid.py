@@ -1,0 +1,67 @@
+"""The featurized image pyramid that a feature pyramid is compared with."""
+
+from flax import linen as nn
+
+from fpn_jax.errors import InputError
+from fpn_jax.pyramid import Pyramid, select_levels
+
+
+class ImagePyramid(nn.Module):
+    """One level of the backbone, of the image and of smaller copies of it.
+
+    The featurized image pyramid, figure 1a of Lin et al., arXiv 1612.03144: the model
+    runs its one backbone over `num_scales` images, each half the size of the one before
+    (`fpn_jax.ops.image_pyramids`). Level `l` of copy `s` has stride `2**(l + s)` in the
+    image, so it is level `l + s` of the result.
+
+    Attributes:
+      num_scales: Number of sizes of the image, its own included.
+      level: Level to take of every copy; None takes the coarsest that is given.
+    """
+
+    num_scales: int = 3
+    level: int | None = None
+
+    def __post_init__(self):
+        if self.num_scales < 1:
+            raise InputError(
+                f"num_scales is {self.num_scales}; an image pyramid has 1 or more"
+            )
+        super().__post_init__()
+
+    def output_channels(self, channels: dict[int, int]) -> dict[int, int]:
+        """Returns level → channels of the result.
+
+        Args:
+          channels: Level → channels of the pyramid of one copy.
+
+        Raises:
+          InputError: `level` is not given.
+        """
+        level = max(channels) if self.level is None else self.level
+        if level not in channels:
+            raise InputError(
+                f"the image pyramid wants level {level}, but the backbone gives only "
+                f"{tuple(sorted(channels))}"
+            )
+        return {level + scale: channels[level] for scale in range(self.num_scales)}
+
+    def __call__(self, *pyramids: Pyramid, train: bool) -> Pyramid:
+        """Returns `num_scales` levels of equally many channels.
+
+        Args:
+          *pyramids: The backbone's, of every copy, largest first.
+          train: Makes no difference here.
+
+        Raises:
+          ValueError: There are more or fewer pyramids, or `level` is missing.
+        """
+        if len(pyramids) != self.num_scales:
+            raise ValueError(
+                f"{len(pyramids)} pyramids are given; num_scales is {self.num_scales}"
+            )
+        level = max(pyramids[0]) if self.level is None else self.level
+        return {
+            level + scale: select_levels(pyramid, (level,), "the image pyramid")[level]
+            for scale, pyramid in enumerate(pyramids)
+        }

@@ -1,0 +1,297 @@
+"""Global covariance pooling, as functions of arrays: how channels vary together.
+
+A map becomes the covariance of its channels over its cells, a function of that matrix
+that tames its large eigenvalues, and the upper triangle as a vector.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fpn_jax import errors
+
+HIGHEST = jax.lax.Precision.HIGHEST
+MAX_ITERATIONS = 20
+"""Of Newton–Schulz. An eigenvalue that rounding puts below 0 grows by 9/4 a step, and
+in float32 the whole diverges at about 25."""
+
+
+def covariance(x: jax.Array, centre: bool = True) -> jax.Array:
+    """Returns `Σ = Xᵀ X / n` over the `n` cells of a map.
+
+    Args:
+      x: Maps, `[B, H, W, C]`.
+      centre: Whether every channel's mean is taken off first. Without, Σ is the matrix
+        of second moments, which O2P pools (Ionescu et al., arXiv 1509.07838).
+
+    Returns:
+      `[B, C, C]` float32, symmetric and without negative eigenvalues; of rank
+      `min(C, n - 1)` at most, or `min(C, n)` where it is not centred.
+
+    Example:
+      >>> x = jnp.array([[1.0, 2.0], [3.0, 6.0]]).reshape(1, 1, 2, 2)
+      >>> covariance(x).tolist()
+      [[[1.0, 2.0], [2.0, 4.0]]]
+    """
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    cells = x.reshape(len(x), -1, x.shape[-1])
+    if centre:
+        cells = cells - cells.mean(axis=1, keepdims=True)
+    product = jnp.einsum("bnc,bnd->bcd", cells, cells, precision=HIGHEST)
+    return product / cells.shape[1]
+
+
+def matrix_power(
+    matrix: jax.Array,
+    power: float = 0.5,
+    *,
+    epsilon: float = 1e-5,
+    truncation: float = 0.0,
+) -> jax.Array:
+    """Returns `U Λ^α Uᵀ` of `U Λ Uᵀ`, by its eigenvalues.
+
+    Li et al., "Is Second-order Information Helpful for Large-scale Visual
+    Recognition?" (MPN-COV), arXiv 1703.08050. Below `epsilon` the power is the straight
+    line through 0, so that its slope, which for the root is infinite at 0, ends at
+    `epsilon ** (power - 1)`.
+
+    The derivative is `U (K ∘ Uᵀ dΣ U) Uᵀ` with the divided differences
+    `K_ij = (f(λ_i) - f(λ_j)) / (λ_i - λ_j)`, and `f'` where the two are equal
+    (Daleckii & Krein, 1965): right and finite also where eigenvalues repeat or are 0,
+    where that of the eigenvectors does not exist. There is no second derivative.
+
+    Args:
+      matrix: `[..., C, C]`, symmetric, without negative eigenvalues.
+      power: α, above 0.
+      epsilon: Where the straight line begins, in the units of an eigenvalue; the slope
+        multiplies the eigenvalues' rounding, about 1e-7 of the largest in float32.
+      truncation: Eigenvalues up to this share of the matrix's largest count as 0, in
+        [0, 1). A pair of which one counts has a steep `K` where they almost meet.
+
+    Returns:
+      `[..., C, C]`, symmetric.
+
+    Raises:
+      InputError: `power` or `epsilon` is not above 0, or `truncation` not in [0, 1).
+
+    Example:
+      >>> print(matrix_power(jnp.diag(jnp.array([4.0, 9.0]))).round())
+      [[2. 0.]
+       [0. 3.]]
+    """
+    check_spectrum(power=power, epsilon=epsilon, truncation=truncation)
+    function = functools.partial(_power, power=power, epsilon=epsilon)
+    return _spectral(function, epsilon, truncation, matrix)
+
+
+def matrix_log(
+    matrix: jax.Array, *, epsilon: float = 1e-3, truncation: float = 0.0
+) -> jax.Array:
+    """Returns `U log(Λ + ε) Uᵀ` of `U Λ Uᵀ`, by its eigenvalues.
+
+    The log-Euclidean map: Ionescu et al., "Matrix Backpropagation for Deep Networks
+    with Structured Layers" (DeepO2P), arXiv 1509.07838. The derivative is that of
+    `matrix_power`.
+
+    Args:
+      matrix: `[..., C, C]`, symmetric, without negative eigenvalues.
+      epsilon: Added to every eigenvalue, for the logarithm of 0.
+      truncation: Eigenvalues up to this share of the matrix's largest count as 0, in
+        [0, 1).
+
+    Returns:
+      `[..., C, C]`, symmetric.
+
+    Raises:
+      InputError: `epsilon` is not above 0, or `truncation` not in [0, 1).
+
+    Example:
+      >>> print(matrix_log(jnp.eye(2), epsilon=1e-6).round(3))
+      [[0. 0.]
+       [0. 0.]]
+    """
+    check_spectrum(epsilon=epsilon, truncation=truncation)
+    function = functools.partial(_log, epsilon=epsilon)
+    return _spectral(function, epsilon, truncation, matrix)
+
+
+def matrix_sqrt_newton_schulz(
+    matrix: jax.Array, iterations: int = 5, *, epsilon: float = 1e-6
+) -> jax.Array:
+    """Returns an approximate `Σ^½` by matrix products alone, fast on accelerators.
+
+    Li et al., "Towards Faster Training of Global Covariance Pooling Networks by
+    Iterative Matrix Square Root Normalization" (iSQRT-COV), arXiv 1712.01034. From
+    `Y = Σ / tr Σ` and `Z = I`, every step is `T = (3 I - Z Y) / 2`, `Y ← Y T`,
+    `Z ← T Z`; the result is `√(tr Σ) Y`. An eigenvalue `λ` below `tr Σ · 2.25^-N` is
+    still too small after `N` steps, which is what keeps the gradient finite. Differs
+    from the paper: `epsilon` is added to the trace, for the map that is zero.
+
+    Args:
+      matrix: `[..., C, C]`, symmetric, without negative eigenvalues.
+      iterations: Steps `N`, 1 to 20; the paper's is 5.
+      epsilon: Added to the trace, above 0.
+
+    Returns:
+      `[..., C, C]`, symmetric up to rounding.
+
+    Raises:
+      InputError: `iterations` is outside 1 to 20, or `epsilon` is not above 0.
+
+    Example:
+      >>> print(matrix_sqrt_newton_schulz(jnp.diag(jnp.array([4.0, 9.0]))).round())
+      [[2. 0.]
+       [0. 3.]]
+    """
+    check_spectrum(epsilon=epsilon)
+    check_iterations(iterations)
+    trace = jnp.trace(matrix, axis1=-2, axis2=-1)[..., None, None] + epsilon
+    identity = jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
+
+    def step(_, pair):
+        y, z = pair
+        t = 1.5 * identity - 0.5 * jnp.matmul(z, y, precision=HIGHEST)
+        return (
+            jnp.matmul(y, t, precision=HIGHEST),
+            jnp.matmul(t, z, precision=HIGHEST),
+        )
+
+    start = matrix / trace, jnp.broadcast_to(identity, matrix.shape)
+    root, _ = jax.lax.fori_loop(0, iterations, step, start)
+    return jnp.sqrt(trace) * root
+
+
+def upper_triangle(matrix: jax.Array) -> jax.Array:
+    """Returns the upper triangle row by row, its off-diagonal times √2.
+
+    With that weight the vector's length is the matrix's Frobenius norm, and the product
+    of two vectors that of the matrices.
+
+    Args:
+      matrix: `[..., C, C]`, symmetric.
+
+    Returns:
+      `[..., C (C + 1) / 2]`.
+
+    Example:
+      >>> print(upper_triangle(jnp.array([[1.0, 2.0], [2.0, 4.0]])).round(2))
+      [1.   2.83 4.  ]
+    """
+    rows, columns = np.triu_indices(matrix.shape[-1])
+    weights = np.where(rows == columns, 1, np.sqrt(2)).astype(matrix.dtype)
+    return matrix[..., rows, columns] * weights
+
+
+def covariance_pool(
+    x: jax.Array,
+    transform: Callable[[jax.Array], jax.Array] = matrix_power,
+    centre: bool = True,
+) -> jax.Array:
+    """Returns the transformed covariance of a map's channels, as a vector.
+
+    Args:
+      x: Maps, `[B, H, W, C]`.
+      transform: Function of `[B, C, C]` to the same shape: `matrix_power`,
+        `matrix_log` or `matrix_sqrt_newton_schulz`, or a `functools.partial` of one.
+      centre: Whether every channel's mean is taken off first.
+
+    Returns:
+      `[B, C (C + 1) / 2]`, of the input's type, computed in float32: `upper_triangle`.
+
+    Example:
+      >>> x = jnp.array([[1.0, 0.0], [3.0, 0.0]]).reshape(1, 1, 2, 2)
+      >>> covariance_pool(x).tolist()
+      [[1.0, 0.0, 0.0]]
+    """
+    return upper_triangle(transform(covariance(x, centre))).astype(x.dtype)
+
+
+def check_spectrum(
+    *, power: float = 1.0, epsilon: float = 1.0, truncation: float = 0.0
+) -> None:
+    """Refuses what no function of eigenvalues takes.
+
+    Args:
+      power: Exponent, above 0.
+      epsilon: Smallest eigenvalue that is told from 0, above 0.
+      truncation: Share of the largest eigenvalue, in [0, 1).
+
+    Raises:
+      InputError: One of them is out of its range.
+    """
+    for name, value in (("power", power), ("epsilon", epsilon)):
+        if not value > 0:
+            raise errors.InputError(f"{name} is {value}; it must be above 0")
+    if not 0 <= truncation < 1:
+        raise errors.InputError(f"truncation is {truncation}; it must be in [0, 1)")
+
+
+def check_iterations(iterations: int) -> None:
+    """Refuses a number of Newton–Schulz steps that does nothing or diverges.
+
+    Args:
+      iterations: Steps, 1 to 20.
+
+    Raises:
+      InputError: It is outside.
+    """
+    if not 1 <= iterations <= MAX_ITERATIONS:
+        raise errors.InputError(
+            f"iterations is {iterations}; it must be 1 to {MAX_ITERATIONS}"
+        )
+
+
+def _power(values: jax.Array, power: float, epsilon: float) -> jax.Array:
+    line = values * epsilon ** (power - 1)
+    return jnp.where(values > epsilon, jnp.maximum(values, epsilon) ** power, line)
+
+
+def _log(values: jax.Array, epsilon: float) -> jax.Array:
+    # Below 0, where rounding puts eigenvalues, the tangent at 0 continues it.
+    tangent = np.log(epsilon) + values / epsilon
+    return jnp.where(values > 0, jnp.log(jnp.maximum(values, 0) + epsilon), tangent)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+def _spectral(function, epsilon, truncation, matrix):
+    return _decompose(function, truncation, matrix)[-1]
+
+
+@_spectral.defjvp
+def _spectral_jvp(function, epsilon, truncation, primals, tangents):
+    (matrix,), (tangent,) = primals, tangents
+    values, limit, vectors, images, result = _decompose(function, truncation, matrix)
+    gaps = values[..., :, None] - values[..., None, :]
+    middles = (values[..., :, None] + values[..., None, :]) / 2
+    slopes = jax.jvp(function, (middles,), (jnp.ones_like(middles),))[1]
+    slopes = jnp.where(middles > limit[..., None], slopes, 0)
+    # Where a quotient's rounding, eps / d, meets the error of the slope, d².
+    tolerance = float(jnp.finfo(values.dtype).eps) ** 0.25
+    near = jnp.abs(gaps) <= tolerance * jnp.maximum(jnp.abs(middles), epsilon)
+    rises = images[..., :, None] - images[..., None, :]
+    differences = jnp.where(near, slopes, rises / jnp.where(near, 1, gaps))
+    tangent = (tangent + jnp.matrix_transpose(tangent)) / 2
+    inner = _rotate(jnp.matrix_transpose(vectors), tangent)
+    return result, _rotate(vectors, differences * inner)
+
+
+def _decompose(function, truncation, matrix):
+    """Returns the eigenvalues, the limit up to which they count as 0, and what follows.
+
+    Without truncation the limit is -∞: what rounding puts below 0 has its slope too.
+    """
+    values, vectors = jnp.linalg.eigh(matrix)
+    largest = values[..., -1:]
+    limit = truncation * largest if truncation else jnp.full_like(largest, -jnp.inf)
+    images = function(jnp.where(values > limit, values, 0))
+    scaled = vectors * images[..., None, :]
+    result = jnp.matmul(scaled, jnp.matrix_transpose(vectors), precision=HIGHEST)
+    return values, limit, vectors, images, result
+
+
+def _rotate(basis: jax.Array, matrix: jax.Array) -> jax.Array:
+    half = jnp.matmul(basis, matrix, precision=HIGHEST)
+    return jnp.matmul(half, jnp.matrix_transpose(basis), precision=HIGHEST)

@@ -1,0 +1,130 @@
+"""The inverses of pooling, as functions of arrays; the rest of a map is zero."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fpn_jax.ops.windows import Padding, Size, check_size, windows
+
+
+def bed_of_nails(x: jax.Array, factor: Size = 2) -> jax.Array:
+    """Puts every cell at the upper left of `factor × factor` cells, the others zero.
+
+    Args:
+      x: Maps, `[B, H, W, C]`.
+      factor: Rows and columns that a cell becomes, 1 or more.
+
+    Returns:
+      Maps, `[B, H * factor, W * factor, C]`, of the input's type.
+
+    Raises:
+      InputError: The factor is below 1.
+
+    Example:
+      >>> bed_of_nails(jnp.array([3.0, 4.0]).reshape(1, 1, 2, 1))[0, :, :, 0].tolist()
+      [[3.0, 0.0, 4.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
+    """
+    rows, columns = (length - 1 for length in check_size("factor", factor))
+    nails = ((0, 0, 0), (0, rows, rows), (0, columns, columns), (0, 0, 0))
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), nails)
+
+
+def max_pool_with_indices(
+    x: jax.Array,
+    window: Size,
+    stride: Size | None = None,
+    padding: Padding = "VALID",
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the largest value of every window, and where in the map it stood.
+
+    Of equal values the first wins, row by row, and takes the gradient. Padding never
+    wins.
+
+    Args:
+      x: Maps, `[B, H, W, C]`, floating.
+      window: Height and width of a window, in cells.
+      stride: Step from one window to the next, in cells; None is the window's size.
+      padding: "SAME", "VALID", cells on every side, or `(before, after)` for height
+        and width.
+
+    Returns:
+      Maps, `[B, H', W', C]`, of the input's type, and int32 indices of the same shape:
+      `row * W + column` in the map that was given, as PyTorch counts.
+
+    Raises:
+      InputError: See `fpn_jax.ops.windows.windows`.
+
+    Example:
+      >>> x = jnp.array([[1.0, 5.0, 2.0, 2.0]]).reshape(1, 1, 4, 1)
+      >>> values, indices = max_pool_with_indices(x, window=(1, 2))
+      >>> values.ravel().tolist(), indices.ravel().tolist()
+      ([5.0, 2.0], [1, 2])
+    """
+    height, width = x.shape[1:3]
+    values, inside = windows(x, window, stride, padding)
+    positions = jnp.arange(height * width, dtype=jnp.int32)
+    positions, _ = windows(
+        positions.reshape(1, height, width, 1), window, stride, padding
+    )
+    inside = inside[..., None]
+    values = jnp.where(inside, values, -jnp.inf)
+    # A cell of padding stays out even where the whole window is -inf.
+    largest = (values == values.max(axis=3, keepdims=True)) | jnp.isnan(values)
+    first = jnp.argmax(inside & largest, axis=3, keepdims=True)
+    values = jnp.take_along_axis(values, first, axis=3)
+    positions = jnp.take_along_axis(positions, first, axis=3)
+    return values.squeeze(3), positions.squeeze(3)
+
+
+def max_unpool(x: jax.Array, indices: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Puts every value back where `max_pool_with_indices` found it, the others zero.
+
+    Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks", arXiv
+    1311.2901. Where overlapping windows name the same cell, it gets the mean of their
+    values, which for the pooled values themselves is the value.
+
+    Args:
+      x: Maps, `[B, H', W', C]`, floating.
+      indices: `row * W + column` of every value in the result, of the same shape. An
+        index outside the result is an error outside of `jax.jit`, and inside, where no
+        value is known, its value is dropped.
+      size: Height and width of the result, `(H, W)`, in cells.
+
+    Returns:
+      Maps, `[B, *size, C]`, of the input's type.
+
+    Raises:
+      InputError: A length of `size` is below 1.
+      ValueError: The indices are not of the maps' shape, no integers, or outside.
+
+    Example:
+      >>> x = jnp.array([5.0, 2.0]).reshape(1, 1, 2, 1)
+      >>> indices = jnp.array([1, 2]).reshape(1, 1, 2, 1)
+      >>> max_unpool(x, indices, (1, 4)).ravel().tolist()
+      [0.0, 5.0, 2.0, 0.0]
+    """
+    height, width = check_size("size", size)
+    if indices.shape != x.shape or not jnp.issubdtype(indices.dtype, jnp.integer):
+        raise ValueError(
+            f"indices are {indices.dtype} {indices.shape}; maps of {x.shape} need "
+            "integers of the same shape"
+        )
+    if not isinstance(indices, jax.core.Tracer):
+        known = np.asarray(indices)
+        low, high = known.min(), known.max()
+        if low < 0 or high >= height * width:
+            raise ValueError(
+                f"indices go from {low} to {high}; a map of {height} × {width} cells "
+                f"has 0 to {height * width - 1}"
+            )
+    batch, _, _, channels = x.shape
+    indices = indices.reshape(batch, -1, channels)
+    places = jnp.arange(batch)[:, None, None], indices, jnp.arange(channels)
+    empty = jnp.zeros((batch, height * width, channels), jnp.float32)
+    values = x.reshape(indices.shape).astype(jnp.promote_types(x.dtype, jnp.float32))
+    # Without wrapping, an index below 0 is outside, not one from the end.
+    scatter = {"mode": "drop", "wrap_negative_indices": False}
+    total = empty.astype(values.dtype).at[places].add(values, **scatter)
+    count = empty.at[places].add(1.0, **scatter)
+    result = total / jnp.maximum(count, 1).astype(total.dtype)
+    return result.reshape(batch, height, width, channels).astype(x.dtype)

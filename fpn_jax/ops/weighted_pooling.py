@@ -1,0 +1,138 @@
+"""Poolings by weights that sum to one: soft, by learned importance, at random.
+
+Arguments and results are those of `fpn_jax.ops.pooling`.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fpn_jax import errors
+from fpn_jax.ops.pooling import finish
+from fpn_jax.ops.windows import Padding, Size, Window, windows
+
+PROBABILITIES = ("softmax", "proportional")
+"""Of a cell `r` in stochastic pooling: `exp(r) / Σ exp(r)`, or `r / Σ r`."""
+
+_TINY = np.finfo(np.float32).tiny
+
+
+def local_importance_pool(
+    x: jax.Array,
+    window: Window = None,
+    stride: Size | None = None,
+    padding: Padding = "VALID",
+    *,
+    logits: jax.Array,
+) -> jax.Array:
+    """Returns `Σ r · w / Σ w` of every window, with the weights `w = exp(logits)`.
+
+    LIP (Gao et al., arXiv 1908.04156). The largest logit of a window is taken off its
+    logits, so that no window over- or underflows.
+
+    Args:
+      x: Maps, `[B, H, W, C]`.
+      window: See `Window`; None is the whole map.
+      stride: Step, in cells; None is the window's size.
+      padding: See `Padding`.
+      logits: Logarithms of the cells' importance, `[B, H, W, C]`.
+
+    Returns:
+      `[B, H', W', C]`; `[B, C]` over the whole map.
+
+    Example:
+      >>> x = jnp.array([0.0, 8.0]).reshape(1, 1, 2, 1)
+      >>> local_importance_pool(x, logits=jnp.zeros_like(x)).tolist()
+      [[4.0]]
+    """
+    values, inside = windows(x.astype(jnp.float32), window, stride, padding)
+    logits, _ = windows(logits.astype(jnp.float32), window, stride, padding)
+    y = jnp.sum(_softmax(logits, inside) * values, axis=3)
+    return finish(y, x, window)
+
+
+def soft_pool(
+    x: jax.Array,
+    window: Window = None,
+    stride: Size | None = None,
+    padding: Padding = "VALID",
+) -> jax.Array:
+    """Returns `Σ r · exp(r) / Σ exp(r)` of every window (arXiv 2101.00440).
+
+    Arguments and result are those of `fpn_jax.ops.pooling.max_pool`.
+
+    Example:
+      >>> soft_pool(jnp.array([0.0, 100.0]).reshape(1, 1, 2, 1)).tolist()
+      [[100.0]]
+    """
+    return local_importance_pool(x, window, stride, padding, logits=x)
+
+
+def stochastic_pool(
+    x: jax.Array,
+    window: Window = None,
+    stride: Size | None = None,
+    padding: Padding = "VALID",
+    *,
+    key: jax.Array | None = None,
+    probabilities: str = "softmax",
+) -> jax.Array:
+    """Returns one cell of every window, drawn at random, or the draw's expectation.
+
+    Zeiler & Fergus, arXiv 1301.3557, draw with "proportional" probabilities, for maps
+    of no negative cell: a negative cell counts as zero and is never drawn, unless no
+    cell of its window is positive, where all are equally likely. The gradient of a draw
+    goes to the cell drawn; that of the expectation to cells and probabilities.
+
+    Args:
+      x: Maps, `[B, H, W, C]`.
+      window: See `Window`; None is the whole map.
+      stride: Step, in cells; None is the window's size.
+      padding: See `Padding`.
+      key: Key of the draw; None returns the expectation.
+      probabilities: One of `PROBABILITIES`.
+
+    Returns:
+      `[B, H', W', C]`; `[B, C]` over the whole map.
+
+    Raises:
+      InputError: The probabilities are unknown.
+
+    Example:
+      >>> x = jnp.array([1.0, 3.0]).reshape(1, 1, 2, 1)
+      >>> stochastic_pool(x, probabilities="proportional").tolist()
+      [[2.5]]
+    """
+    check_probabilities(probabilities)
+    values, inside = windows(x.astype(jnp.float32), window, stride, padding)
+    shares = (_softmax if probabilities == "softmax" else _proportional)(values, inside)
+    if key is None:
+        y = jnp.sum(shares * values, axis=3)
+    else:
+        logits = jnp.log(jax.lax.stop_gradient(shares))
+        drawn = jax.random.categorical(key, logits, axis=3)[:, :, :, None]
+        y = jnp.take_along_axis(values, drawn, axis=3)[:, :, :, 0]
+    return finish(y, x, window)
+
+
+def check_probabilities(probabilities: str) -> None:
+    """Refuses what is none of `PROBABILITIES`.
+
+    Raises:
+      InputError: It is none.
+    """
+    if probabilities not in PROBABILITIES:
+        raise errors.unknown("probabilities", probabilities, PROBABILITIES)
+
+
+def _softmax(logits: jax.Array, inside: np.ndarray) -> jax.Array:
+    return jax.nn.softmax(jnp.where(inside[..., None], logits, -jnp.inf), axis=3)
+
+
+def _proportional(values: jax.Array, inside: np.ndarray) -> jax.Array:
+    inside = inside[..., None]
+    positive = jnp.where(inside, jnp.maximum(values, 0), 0)
+    total = positive.sum(axis=3, keepdims=True)
+    some = total >= _TINY
+    equal = inside / inside.sum(axis=2, keepdims=True, dtype=np.float32)
+    return jnp.where(some, positive / jnp.where(some, total, 1), equal)

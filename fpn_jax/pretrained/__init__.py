@@ -1,0 +1,222 @@
+"""Other people's weights → our variables, and back."""
+
+import functools
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import save_file
+
+from fpn_jax import backbones, errors, heads
+from fpn_jax.errors import InputError
+from fpn_jax.pretrained import convert
+from fpn_jax.pretrained.convert import Misfit, Pair
+from fpn_jax.pretrained.families import FAMILIES, family_of
+from fpn_jax.pretrained.preprocessing import METADATA_KEY, RECIPES, preprocessing
+from fpn_jax.pretrained.read import read
+
+__all__ = ["load", "load_classifier", "preprocessing", "save", "to_state_dict"]
+
+LEAST_LIKENESS = 0.5
+"""Share of names and shapes from which a file is said to be of a backbone."""
+
+SELECTIONS = ("levels", "head_conv")
+"""Arguments of backbones that leave out layers and change no other."""
+
+
+def load(name: str, path: str, **arguments: object) -> dict:
+    """Returns a file's weights as the variables of a backbone.
+
+    The file's classifier, auxiliary classifiers and the stages that no level asks for
+    are left out.
+
+    Args:
+      name: The backbone, one of `fpn_jax.backbones.names()`.
+      path: A `.safetensors`, `.npz` or `.pth` file of torchvision's or timm's names.
+      **arguments: The backbone's, as `fpn_jax.backbones.build` takes them.
+
+    Returns:
+      `{"params": …, "batch_stats": …}`, float32, as the backbone's `init` gives them:
+      without "batch_stats" where it has no batch normalization.
+
+    Raises:
+      InputError: The backbone, an argument or the file is not understood, or names or
+        shapes do not fit; then all of them are in the sentence.
+    """
+    target = _of_backbone(name, arguments)
+    rest = {key: x for key, x in arguments.items() if key not in SELECTIONS}
+    whole = target if rest == arguments else _of_backbone(name, rest)
+    variables = _fit(name, path, read(path).arrays, target, whole)
+    return {key: parts["backbone"] for key, parts in variables.items()}
+
+
+def load_classifier(
+    name: str, path: str, num_classes: int = 1000, **arguments: object
+) -> dict:
+    """Returns a file's weights as the variables of the paper's own classifier.
+
+    Args:
+      name: The backbone.
+      path: A `.safetensors`, `.npz` or `.pth` file of torchvision's or timm's names.
+      num_classes: Number of classes that the file tells apart.
+      **arguments: The backbone's; its one level is the coarsest, which the paper's
+        classifier reads.
+
+    Returns:
+      `{"params": {"backbone": …, "head": …}, "batch_stats": {"backbone": …}}`, without
+      "batch_stats" where there is no batch normalization.
+
+    Raises:
+      InputError: As of `load`.
+    """
+    target = _of_classifier(name, num_classes, arguments)
+    return _fit(name, path, read(path).arrays, target, whole=target)
+
+
+def to_state_dict(name: str, variables: Mapping) -> dict[str, np.ndarray]:
+    """Returns variables under the names and in the layout of the backbone's peer.
+
+    Args:
+      name: The backbone.
+      variables: As `load` or `load_classifier` return them.
+
+    Returns:
+      Name → float32 array, which the peer's `load_state_dict` takes.
+
+    Raises:
+      InputError: The backbone is unknown or has no peer.
+    """
+    if not set(variables["params"]) <= {"backbone", "head"}:
+        variables = {key: {"backbone": part} for key, part in variables.items()}
+    return convert.to_state_dict(variables, family_of(name).maps[name][0])
+
+
+def save(path: str, name: str, variables: Mapping, recipe: str = "") -> None:
+    """Writes variables as a `.safetensors` file of the peer's names.
+
+    Args:
+      path: The file; its suffix is `.safetensors`.
+      name: The backbone.
+      variables: As `load` or `load_classifier` return them.
+      recipe: What they were trained with, one of `RECIPES`, for the file's remarks;
+        empty writes none.
+
+    Raises:
+      InputError: The suffix, the backbone or the recipe is unknown.
+    """
+    if pathlib.Path(path).suffix != ".safetensors":
+        raise InputError(f"weights {str(path)!r} must end in .safetensors")
+    if recipe and recipe not in RECIPES:
+        raise errors.unknown("recipe", recipe, RECIPES)
+    metadata = {METADATA_KEY: recipe} if recipe else None
+    save_file(to_state_dict(name, variables), path, metadata)
+
+
+def _of_backbone(name: str, arguments: Mapping) -> dict:
+    """Returns the shapes `{"params": {"backbone": …}, …}` of a backbone."""
+    shapes, _ = _shapes(backbones.build(name, **arguments))
+    return {key: {"backbone": part} for key, part in shapes.items()}
+
+
+def _of_classifier(name: str, num_classes: int, arguments: Mapping) -> dict:
+    """Returns the shapes of a backbone and of its paper's head."""
+    coarsest = max(backbones.build(name).levels)
+    backbone = backbones.build(name, **{"levels": (coarsest,)} | arguments)
+    shapes, pyramid = _shapes(backbone)
+    shapes = {key: {"backbone": part} for key, part in shapes.items()}
+    head = dict(backbone.paper_head)
+    head = heads.build(head.pop("name"), num_classes=num_classes, **head)
+    init = functools.partial(head.init, train=False)
+    of_head = jax.eval_shape(init, jax.random.key(0), pyramid)
+    return shapes | {"params": shapes["params"] | {"head": of_head["params"]}}
+
+
+def _shapes(backbone) -> tuple[dict, dict]:
+    """Returns the shapes of a backbone's variables and of its pyramid."""
+    size = backbone.native_size
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    init = functools.partial(backbone.init_with_output, train=False)
+    pyramid, variables = jax.eval_shape(init, jax.random.key(0), images)
+    return dict(variables), pyramid
+
+
+def _fit(name: str, path: str, state: Mapping, target: Mapping, whole: Mapping) -> dict:
+    """Returns a state dict as the variables of `target` by the map that fits best.
+
+    Args:
+      name: The backbone.
+      path: Where the state dict was read, for the error's sentence.
+      state: Their name → array.
+      target: Shapes of what is wanted.
+      whole: Shapes of what may be there besides and is left out.
+    """
+    family = family_of(name)
+    pairs = max(family.maps[name], key=lambda pairs: _found(state, target, pairs))
+    known = {key for key in state if key.startswith(family.auxiliary)}
+    if "head" not in target["params"]:
+        known |= set(_heads(state, pairs))
+    try:
+        known |= {slot.name for slot in convert.slots(whole, pairs).values()}
+        return convert.from_state_dict(state, target, pairs, known=known)
+    except Misfit as error:
+        hint = _resembled(name, state)
+        raise Misfit(
+            f"weights {str(path)!r} do not fit backbone {name!r}"
+            + (f", but look like {hint!r}" if hint else "")
+            + f": {error}"
+        ) from error
+
+
+def _found(state: Mapping, target: Mapping, pairs: Sequence[Pair]) -> int:
+    try:
+        return sum(slot.name in state for slot in convert.slots(target, pairs).values())
+    except Misfit:
+        return -1
+
+
+def _heads(state: Mapping, pairs: Sequence[Pair]) -> Iterator[str]:
+    for name in state:
+        ours = convert.our_module(name.rpartition(".")[0], pairs)
+        if ours is not None and ours.startswith("head/"):
+            yield name
+
+
+def _resembled(name: str, state: Mapping) -> str | None:
+    """Returns the backbone that a state dict fits best, None where it is `name`."""
+    likeness = functools.cache(lambda other: _likeness(other, state))
+    named = {
+        other: max(_named(state, pairs) for pairs in maps)
+        for family in FAMILIES
+        for other, maps in family.maps.items()
+    }
+    # Shapes take time, and only those who know the names can have them.
+    most = max(named.values())
+    if most < LEAST_LIKENESS:
+        return None
+    rivals = [other for other in named if named[other] == most]
+    best = max(rivals, key=likeness)
+    return best if likeness(best) > max(likeness(name), LEAST_LIKENESS) else None
+
+
+def _named(state: Mapping, pairs: Sequence[Pair]) -> float:
+    """Returns the share of a state dict's modules that a map knows."""
+    modules = {name.rpartition(".")[0] for name in state}
+    return sum(convert.our_module(x, pairs) is not None for x in modules) / len(modules)
+
+
+def _likeness(name: str, state: Mapping) -> float:
+    """Returns the shared share of names and shapes of a backbone and a state dict."""
+    target, shares = _of_backbone(name, {}), []
+    theirs = {
+        (key, np.shape(x))
+        for key, x in state.items()
+        if not key.endswith(convert.IGNORED_LEAF)
+    }
+    for pairs in family_of(name).maps[name]:
+        ours = {
+            (slot.name, slot.shape) for slot in convert.slots(target, pairs).values()
+        }
+        shares.append(len(ours & theirs) / len(ours | theirs))
+    return max(shares)

@@ -1,0 +1,95 @@
+"""Backbone → name maps, and what the weights of its family have in common."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from fpn_jax import backbones, errors
+from fpn_jax.errors import InputError
+from fpn_jax.pretrained import (
+    alexnet,
+    efficientnet,
+    inception,
+    mobilenet,
+    resnet,
+    vgg,
+)
+from fpn_jax.pretrained.convert import Pair
+
+Pixels = tuple[tuple[float, float, float], tuple[float, float, float]]
+"""Mean and standard deviation of pixels, by channel, on the scale 0 to 1."""
+
+IMAGENET: Pixels = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF: Pixels = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+FREE = ("symmetric", "same")
+EXACT = ("paper", "symmetric")
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Backbones whose published weights go together.
+
+    Attributes:
+      maps: Backbone → its name maps, the one of `to_state_dict` first.
+      recipe: How its usual weights were trained, one of
+        `fpn_jax.pretrained.preprocessing.RECIPES`.
+      pixels: What torchvision's and timm's weights expect of the pixels.
+      paddings: The backbones' choices, the one of torchvision's and timm's networks
+        first.
+      auxiliary: How names begin that only training needs.
+    """
+
+    maps: Mapping[str, tuple[tuple[Pair, ...], ...]]
+    recipe: str = "torchvision"
+    pixels: Pixels = IMAGENET
+    paddings: tuple[str, ...] = FREE
+    auxiliary: tuple[str, ...] = ()
+
+
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+
+FAMILIES = (
+    Family({"alexnet": (alexnet.TORCHVISION,)}, paddings=EXACT),
+    Family(
+        {
+            f"efficientnet_b{number}": (efficientnet.TORCHVISION, efficientnet.TIMM)
+            for number in range(8)
+        }
+    ),
+    Family(
+        {
+            "googlenet": (inception.TORCHVISION_V1,),
+            "inception_v3": (inception.TORCHVISION_V3,),
+        },
+        # What torchvision's transform_input makes of ImageNet's normalization.
+        pixels=HALF,
+        paddings=EXACT,
+        auxiliary=inception.AUXILIARY,
+    ),
+    Family({"mobilenet_v1": (mobilenet.TIMM_V1,)}, recipe="timm", pixels=HALF),
+    Family({"mobilenet_v2": (mobilenet.TORCHVISION, mobilenet.TIMM)}),
+    Family({name: (resnet.TORCHVISION,) for name in RESNETS}),
+    Family(
+        {name: (vgg.TORCHVISION[name], vgg.TIMM[name]) for name in vgg.VARIANTS},
+        paddings=EXACT,
+    ),
+)
+"""Every family that has published weights; LeNet-5 and AlexNet with LRN have none."""
+
+
+def family_of(name: str) -> Family:
+    """Returns the family of a backbone.
+
+    Args:
+      name: One of `fpn_jax.backbones.names()`.
+
+    Raises:
+      InputError: The backbone is unknown or has no published weights.
+    """
+    if name not in backbones.names():
+        raise errors.unknown("backbone", name, backbones.names())
+    for family in FAMILIES:
+        if name in family.maps:
+            return family
+    known = ", ".join(name for family in FAMILIES for name in family.maps)
+    raise InputError(f"backbone {name!r} has no weights to load; these have: {known}")

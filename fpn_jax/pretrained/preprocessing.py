@@ -1,0 +1,91 @@
+"""What comes with weights: the pixels, borders and constants they were trained with."""
+
+import dataclasses
+from typing import NamedTuple
+
+from fpn_jax import backbones, errors
+from fpn_jax.errors import InputError
+from fpn_jax.pretrained.families import HALF, Pixels, family_of
+from fpn_jax.pretrained.read import read_metadata
+
+METADATA_KEY = "preprocessing"
+"""Key of a `.safetensors` file's remarks under which it names its recipe."""
+
+
+class Recipe(NamedTuple):
+    """How a collection of weights was trained; None is what suits the backbone.
+
+    Attributes:
+      pixels: Mean and standard deviation of the pixels, or None: its family's.
+      padding: The backbone's argument, or None: that of its family's networks.
+      epsilon: Batch normalization's, or None: the backbone's own.
+    """
+
+    pixels: Pixels | None = None
+    padding: str | None = None
+    epsilon: float | None = None
+
+
+RECIPES = {
+    "torchvision": Recipe(),
+    "timm": Recipe(epsilon=1e-5),
+    "inception": Recipe(HALF),
+    "tensorflow": Recipe(HALF, padding="same", epsilon=1e-3),
+}
+"""Name → recipe."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """What a network expects beside its weights.
+
+    Attributes:
+      mean: Subtracted from the pixels, by channel, on the scale 0 to 1.
+      std: The difference's divisor, by channel, on the scale 0 to 1.
+      image_size: Height and width the network was made for, in pixels.
+      padding: The backbone's argument, or None where it has none.
+      epsilon: The backbone's argument, batch normalization's, or None where it has
+        none.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    image_size: int
+    padding: str | None
+    epsilon: float | None
+
+
+def preprocessing(name: str, recipe: str = "", path: str = "") -> Preprocessing:
+    """Returns what the weights of a backbone were trained with.
+
+    Args:
+      name: The backbone.
+      recipe: One of `RECIPES`; empty takes the one that the file names, or else the
+        usual one of the backbone's family.
+      path: The file of weights, of which a `.safetensors` may name its recipe.
+
+    Raises:
+      InputError: The backbone or the recipe is unknown, the backbone lacks the
+        recipe's padding, or the file cannot be read.
+    """
+    backbone, accepted = backbones.build(name), backbones.accepts(name)
+    family = family_of(name)
+    if not recipe and path:
+        recipe = read_metadata(path).get(METADATA_KEY, "")
+    recipe = recipe or family.recipe
+    if recipe not in RECIPES:
+        raise errors.unknown("recipe", recipe, RECIPES)
+    pixels, padding, epsilon = RECIPES[recipe]
+    mean, std = pixels or family.pixels
+    if padding and padding not in family.paddings:
+        raise InputError(
+            f"recipe {recipe!r} needs padding {padding!r}, which backbone {name!r} "
+            f"does not have; it has {', '.join(family.paddings)}"
+        )
+    return Preprocessing(
+        mean=mean,
+        std=std,
+        image_size=backbone.native_size,
+        padding=(padding or family.paddings[0]) if "padding" in accepted else None,
+        epsilon=(epsilon or backbone.epsilon) if "epsilon" in accepted else None,
+    )

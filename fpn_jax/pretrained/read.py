@@ -1,0 +1,164 @@
+"""Files of weights: `.safetensors`, `.npz` and `.pth`, none of which may run code."""
+
+import pathlib
+import pickle
+import warnings
+import zipfile
+import zlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from fpn_jax import errors
+from fpn_jax.errors import InputError
+
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+"""Keys under which training scripts put the state dict beside other things."""
+
+PREFIXES = ("module.", "_orig_mod.")
+"""What DataParallel and torch.compile put before every name."""
+
+FLOATS = {"F16", "BF16", "F32", "F64"}
+BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error)
+COUNTS = {"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"}
+
+
+class Weights(NamedTuple):
+    """What a file of weights holds.
+
+    Attributes:
+      arrays: Name → array; floating-point ones are float32.
+      metadata: The file's own remarks, which only `.safetensors` has.
+    """
+
+    arrays: dict[str, np.ndarray]
+    metadata: dict[str, str]
+
+
+def read(path: str) -> Weights:
+    """Returns the arrays of a file by name.
+
+    A prefix that DataParallel or torch.compile puts before every name is cut off.
+
+    Args:
+      path: A `.safetensors`, `.npz`, `.pth` or `.pt` file; the last two need PyTorch.
+
+    Raises:
+      InputError: There is no such file, it is damaged, or it holds something else than
+        arrays by name.
+    """
+    file = pathlib.Path(path)
+    if not file.exists():
+        raise InputError(f"weights {str(path)!r} do not exist")
+    if not file.is_file():
+        raise InputError(f"weights {str(path)!r} are a folder; give a file")
+    if file.suffix not in READERS:
+        raise errors.unknown(f"suffix of weights {str(path)!r}:", file.suffix, READERS)
+    if not file.stat().st_size:
+        raise InputError(f"weights {str(path)!r} are an empty file")
+    arrays, metadata = READERS[file.suffix](file)
+    if not arrays:
+        raise InputError(f"weights {str(path)!r} hold no arrays")
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in arrays):
+            arrays = {name.removeprefix(prefix): x for name, x in arrays.items()}
+    return Weights({name: _float32(x) for name, x in arrays.items()}, metadata)
+
+
+def read_metadata(path: str) -> dict[str, str]:
+    """Returns the remarks of a `.safetensors` file, `{}` of any other.
+
+    Args:
+      path: A file of weights.
+
+    Raises:
+      InputError: There is no such file, or it is damaged.
+    """
+    return read(path).metadata if str(path).endswith(".safetensors") else {}
+
+
+def _read_safetensors(file: pathlib.Path) -> tuple[dict, dict]:
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            for name in opened.keys():  # noqa: SIM118 (the file is no mapping)
+                stored = opened.get_slice(name).get_dtype()
+                if stored not in FLOATS | COUNTS:
+                    raise errors.unknown(f"type of {name!r} in {file}:", stored, FLOATS)
+            return opened.get_tensors(), opened.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise _damaged(file, error) from error
+
+
+def _read_npz(file: pathlib.Path) -> tuple[dict, dict]:
+    try:
+        with file.open("rb") as stream:
+            opened = np.load(stream, allow_pickle=False)
+            if isinstance(opened, np.lib.npyio.NpzFile):
+                return dict(opened), {}
+    except (ValueError, OSError, EOFError, MemoryError, *BAD_ARCHIVE) as error:
+        raise _damaged(file, error) from error
+    raise InputError(f"weights {str(file)!r} hold one array without a name")
+
+
+def _read_pth(file: pathlib.Path) -> tuple[dict, dict]:
+    with warnings.catch_warnings():
+        # Of the pickle's protocol, which is not ours to change.
+        warnings.simplefilter("ignore")
+        try:
+            import torch
+        except ImportError as error:
+            raise InputError(
+                f"weights {str(file)!r} need PyTorch to be read; install it, with the "
+                "extra 'parity', or convert them to .safetensors"
+            ) from error
+        try:
+            stored = torch.load(file, weights_only=True, map_location="cpu")
+        except pickle.UnpicklingError as error:
+            raise InputError(
+                f"weights {str(file)!r} hold more than arrays, or are damaged, and "
+                "nothing in them is run; save the model's state_dict() instead"
+            ) from error
+        except Exception as error:
+            # A damaged file raises whatever its bytes lead to.
+            raise _damaged(file, error) from error
+    for key in WRAPPERS:
+        if isinstance(stored, Mapping) and isinstance(stored.get(key), Mapping):
+            stored = stored[key]
+    if not isinstance(stored, Mapping):
+        kind = type(stored).__name__
+        raise InputError(f"weights {str(file)!r} hold a {kind}, not arrays by name")
+    arrays = {}
+    for name, x in stored.items():
+        if not isinstance(x, torch.Tensor) or x.layout != torch.strided:
+            raise InputError(
+                f"weights {str(file)!r} hold a {type(x).__name__} as {name!r}, not an "
+                f"array; a state dict may stand under one of {', '.join(WRAPPERS)}"
+            )
+        arrays[str(name)] = (x.float() if x.is_floating_point() else x).numpy()
+    return arrays, {}
+
+
+READERS = {
+    ".safetensors": _read_safetensors,
+    ".npz": _read_npz,
+    ".pth": _read_pth,
+    ".pt": _read_pth,
+}
+"""Suffix → reader."""
+
+
+def _damaged(file: pathlib.Path, error: Exception) -> InputError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return InputError(
+        f"weights {str(file)!r} are damaged or no {file.suffix} file: {reason}"
+    )
+
+
+def _float32(x: np.ndarray) -> np.ndarray:
+    # NumPy does not count bfloat16, a type of ml_dtypes, as floating.
+    if np.issubdtype(x.dtype, np.floating) or x.dtype.name == "bfloat16":
+        with np.errstate(over="ignore"):
+            return x.astype(np.float32)
+    return x

@@ -1,0 +1,164 @@
+"""Fine-tuning: which parts of a model train, from which step on, and how fast.
+
+A part is the beginning of a parameter's path, such as `"backbone"` or
+`"backbone/stage1"`; where several fit, the longest counts.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import optax
+
+from fpn_jax.errors import InputError, unknown
+
+NEVER = math.inf
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """A stretch of a run over which the same parts train.
+
+    Attributes:
+      start_step: The first step of it.
+      freeze: Pairs of a part and the step at which it begins to train; those that
+        this phase has not come to are frozen.
+      frozen_norm: Whether the backbone's BatchNorm uses, and keeps, its stored
+        statistics.
+    """
+
+    start_step: int
+    freeze: tuple[tuple[str, float], ...]
+    frozen_norm: bool
+
+    def frozen(self, path: str) -> bool:
+        """Returns whether a parameter of such a path stays as it is."""
+        return longest(path, dict(self.freeze), 0) > self.start_step
+
+
+def phases(freeze: Mapping[str, float], frozen_norm_steps: int) -> tuple[Phase, ...]:
+    """Returns the phases of a run, in order; the first starts at step 0.
+
+    Args:
+      freeze: Part → step at which it begins to train, `NEVER` if at none.
+      frozen_norm_steps: Steps with the stored statistics; 0 for none, −1 for all.
+
+    Raises:
+      InputError: `frozen_norm_steps` is below −1.
+    """
+    if frozen_norm_steps < -1:
+        raise InputError(
+            f"finetune.frozen_norm_steps is {frozen_norm_steps}; it is a number of "
+            "steps, or -1 for all of them"
+        )
+    norm_until = NEVER if frozen_norm_steps == -1 else frozen_norm_steps
+    starts = {0, *freeze.values(), norm_until} - {NEVER}
+    return tuple(
+        Phase(int(start), tuple(freeze.items()), start < norm_until)
+        for start in sorted(starts)
+    )
+
+
+def phase_at(all_phases: Sequence[Phase], step: int) -> Phase:
+    """Returns the phase that the step numbered `step`, from 0, belongs to."""
+    return max(
+        (phase for phase in all_phases if phase.start_step <= step),
+        key=lambda phase: phase.start_step,
+    )
+
+
+def parse(key: str, entries: Sequence[str], *, bare: float | None) -> dict[str, float]:
+    """Returns part → number of entries such as `"backbone/stage1=0.1"`.
+
+    Args:
+      key: The config's key, for sentences.
+      entries: `NAME=NUMBER`, or `NAME` alone.
+      bare: What `NAME` alone means; None refuses it.
+
+    Raises:
+      InputError: An entry is not understood, or a name comes twice.
+
+    Example:
+      >>> parse("freeze", ("backbone/stem", "backbone=200"), bare=math.inf)
+      {'backbone/stem': inf, 'backbone': 200.0}
+    """
+    parsed: dict[str, float] = {}
+    form = "NAME=NUMBER" if bare is None else "NAME or NAME=STEP"
+    for entry in [entries] if isinstance(entries, str) else entries:
+        name, equals, number = str(entry).partition("=")
+        try:
+            value = float(number) if equals or bare is None else bare
+        except ValueError:
+            value = -1.0
+        if not name or not value >= 0:
+            raise InputError(
+                f"{key} has {entry!r}; an entry is {form}, as 'backbone/stage1=100', "
+                "with a number of 0 or more"
+            )
+        if name in parsed:
+            raise InputError(f"{key} has {name!r} twice")
+        parsed[name] = value
+    return parsed
+
+
+def longest(path: str, numbers: Mapping[str, float], otherwise: float) -> float:
+    """Returns the number of the longest part that a path begins with.
+
+    Example:
+      >>> longest("backbone/stage1/conv", {"backbone": 2, "backbone/stage1": 3}, 1)
+      3
+      >>> longest("backbone/stage10/conv", {"backbone/stage1": 3}, 1)
+      1
+    """
+    fitting = [part for part in numbers if f"{path}/".startswith(f"{part}/")]
+    return numbers[max(fitting, key=len)] if fitting else otherwise
+
+
+def name_of(path: tuple[Any, ...]) -> str:
+    """Returns a leaf's path as `"backbone/stem/conv/kernel"`."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def check_parts(key: str, numbers: Mapping[str, float], params: Any) -> None:
+    """Refuses a part that no parameter belongs to.
+
+    Args:
+      key: The config's key, for sentences.
+      numbers: Part → number.
+      params: Parameters, or their shapes.
+
+    Raises:
+      InputError: Names the part and the choices.
+    """
+    paths = [name_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    for part in numbers:
+        if not any(f"{path}/".startswith(f"{part}/") for path in paths):
+            shown = {"/".join(path.split("/")[:2]) for path in paths}
+            shown |= {path.split("/")[0] for path in paths}
+            raise unknown(f"{key}: the part", part, sorted(shown))
+
+
+def frozen_mask(phase: Phase, params: Any) -> Any:
+    """Returns True for every leaf that the phase leaves as it is."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: phase.frozen(name_of(path)), params
+    )
+
+
+def scale_parts(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
+    """Multiplies the updates of parts, and so their learning rates.
+
+    "Discriminative fine-tuning" (Howard & Ruder, arXiv 1801.06146).
+
+    Args:
+      multipliers: Part → factor; every other parameter has 1.
+    """
+
+    def scale(updates, _):
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: leaf * longest(name_of(path), multipliers, 1.0), updates
+        )
+
+    return optax.stateless(scale)
