@@ -38,7 +38,10 @@ class Row(NamedTuple):
 
 def rows(suite: str, root: str, weights: str | None) -> list[Row]:
     """Returns the lines of a table."""
-    of_all = (f"--config.data.root={root}", "--config.train.evaluate_every_steps=0")
+    of_all = (
+        f"--config.data.root={root}",
+        "--config.train.evaluate_every_steps=100000",
+    )
     small = (
         *of_all,
         "--config.data.image_size=64",
@@ -74,12 +77,19 @@ def train(row: Row, seed: int, directory: Path) -> dict[str, float]:
     """Trains one row, or reads what it gave; returns its figures."""
     result = directory / "result.json"
     if not result.exists():
+        cache = directory.parent.absolute() / "compiled"
         command = [sys.executable, "-m", "fpn_jax.main", *row.arguments]
         command += [f"--workdir={directory}", f"--config.train.seed={seed}"]
         directory.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         with (directory / "log.txt").open("a") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log)
+            process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                # Seeds differ in numbers alone: the step is compiled once for all.
+                env={"JAX_COMPILATION_CACHE_DIR": str(cache), **os.environ},
+            )
             _, status, usage = os.wait4(process.pid, 0)
         if status:
             tail = (directory / "log.txt").read_text().splitlines()[-2:]
@@ -96,7 +106,7 @@ def _figures(directory: Path) -> dict[str, float]:
     evaluated = [record for record in map(json.loads, lines) if _is_evaluation(record)]
     return {
         "accuracy": evaluated[-1]["validate/accuracy"],
-        "best_accuracy": max(record["validate/accuracy"] for record in evaluated),
+        "calibration_error": evaluated[-1]["validate/calibration_error"],
     }
 
 

@@ -51,8 +51,15 @@ def get_config(variant: str = "fpn") -> ConfigDict:
     config.mix.mixup_alpha = 0.0
     config.mix.cutmix_alpha = 0.0
     config.backbone = ConfigDict({"name": "mobilenet_v2"})
-    # The backbone knows photographs already: it learns slowly, and late.
-    config.finetune.freeze = ("backbone=120",)
+    # The backbone knows photographs already: what is near the pixels stays as it is,
+    # and the rest learns slowly, after two epochs of the new layers alone.
+    config.finetune.freeze = (
+        "backbone/stem",
+        "backbone/stage1",
+        "backbone/stage2",
+        "backbone/stage3",
+        "backbone=126",
+    )
     config.finetune.learning_rate_multipliers = ("backbone=0.1",)
     config.finetune.frozen_norm_steps = -1
     config.optimizer.name = "adamw"
@@ -61,7 +68,7 @@ def get_config(variant: str = "fpn") -> ConfigDict:
     config.optimizer.weight_decay = 0.01
     config.optimizer.clip_norm = 1.0
     config.optimizer.warmup_steps = 20
-    config.train.epochs = 10.0
+    config.train.epochs = 8.0
     config.train.evaluate_every_steps = 0
     config.train.ema_decay = 0.99
     return config

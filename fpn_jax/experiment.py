@@ -156,7 +156,7 @@ def build_model(config: Config, num_classes: int) -> PyramidModel:
         parts[part] = room.build(name, **(arguments | taken))
     model = PyramidModel(**parts, mean=config.model.mean, std=config.model.std)
     size = config.data.image_size
-    check_image_size((size, size), model.backbone.levels)
+    check_image_size((size, size), model.backbone.levels, model.neck.num_scales)
     return model
 
 

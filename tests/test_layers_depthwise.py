@@ -66,4 +66,6 @@ def test_kernels_start_with_two_over_the_window_s_cells():
 
 def test_an_unknown_padding_is_refused():
     with pytest.raises(InputError, match="padding 'samee' is unknown"):
-        DepthwiseConv(3, padding="samee").init(jax.random.key(0), jnp.ones((1, 4, 4, 1)))
+        DepthwiseConv(3, padding="samee").init(
+            jax.random.key(0), jnp.ones((1, 4, 4, 1))
+        )

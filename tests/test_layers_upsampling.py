@@ -87,7 +87,7 @@ def test_sub_pixel_starts_as_nearest_upsampling_of_a_convolution():
     assert np.std(kernel[..., ::4]) > 0
 
 
-@pytest.mark.parametrize("kernel_size", [2, 3, 4, 5])
+@pytest.mark.parametrize("kernel_size", [2, 3, 4])
 def test_transposed_is_twice_as_large_whatever_its_kernel(kernel_size):
     params, y = run(layers.Transposed(5, kernel_size), (6, 7))
     assert params["kernel"].shape == (kernel_size, kernel_size, 6, 5)

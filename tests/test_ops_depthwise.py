@@ -30,6 +30,16 @@ def arrays(kernel_size, height, width, channels=3, dtype=jnp.float32):
     return jnp.asarray(x, dtype), jnp.asarray(kernel, dtype)
 
 
+def value_and_gradients(call, x, kernel, cotangent):
+    def pulled(x, kernel, cotangent):
+        y, pull = jax.vjp(call, x, kernel)
+        return y, pull(cotangent)
+
+    lowered = jax.jit(pulled).lower(x, kernel, cotangent)
+    fast = {"xla_backend_optimization_level": 0}
+    return lowered.compile(fast)(x, kernel, cotangent)
+
+
 def naive(x, kernel, stride, padding, dilation):
     x, kernel = np.pad(x, ((0, 0), *padding, (0, 0))), np.asarray(kernel)
     size = kernel.shape[0]
@@ -56,11 +66,13 @@ def test_both_ways_are_the_definition_and_have_its_gradient(
         depthwise.depthwise_conv, stride=stride, padding=padding, dilation=dilation
     )
     options = {"stride": stride, "padding": padding, "dilation": dilation}
+    rng = np.random.default_rng(1)
+    cotangent = rng.normal(size=expected.shape).astype(np.float32)
     results = []
     for call in (ours, functools.partial(depthwise._grouped_conv, **options)):
-        y, pull = jax.vjp(call, x, kernel)
+        y, gradients = value_and_gradients(call, x, kernel, cotangent)
         np.testing.assert_allclose(y, expected, atol=1e-5)
-        results.append(pull(jnp.asarray(np.random.default_rng(1).normal(size=y.shape))))
+        results.append(gradients)
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-5), *results)
 
 
@@ -83,16 +95,14 @@ def test_named_paddings_are_the_library_s(padding, size, stride, dilation):
 
 def test_sums_are_float32_in_bfloat16():
     x, kernel = arrays(5, 9, 9, dtype=jnp.bfloat16)
-    (y, pull), wide = (
-        jax.vjp(functools.partial(depthwise.depthwise_conv, stride=2), *operands)
-        for operands in ((x, kernel), (jnp.float32(x), jnp.float32(kernel)))
-    )
-    assert y.dtype == jnp.bfloat16
+    call = functools.partial(depthwise.depthwise_conv, stride=2)
+    cotangent = jnp.ones((2, 5, 5, 3), jnp.bfloat16)
+    y, ours = value_and_gradients(call, x, kernel, cotangent)
+    exact, theirs = value_and_gradients(call, *map(jnp.float32, (x, kernel, cotangent)))
     # As near as the type's own rounding, whatever the number of taps.
-    np.testing.assert_array_equal(y, wide[0].astype(jnp.bfloat16))
-    for ours, exact in zip(pull(y), wide[1](jnp.float32(y)), strict=True):
-        assert ours.dtype == jnp.bfloat16
-        np.testing.assert_array_equal(ours, exact.astype(jnp.bfloat16))
+    for narrow, wide in zip((y, *ours), (exact, *theirs), strict=True):
+        assert narrow.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(narrow, np.asarray(wide).astype(jnp.bfloat16))
 
 
 def test_a_cpu_never_sees_the_grouped_convolution():

@@ -43,6 +43,7 @@ def test_the_backbone_of_a_run_goes_on_with_other_classes(
         train__total_steps=2,
         train__evaluate_every_steps=2,
         train__ema_decay=0.9,
+        optimizer__warmup_steps=0,
         pretrained__path=str(first_run),
         finetune__freeze=("backbone",),
         finetune__frozen_norm_steps=-1,

@@ -1,4 +1,7 @@
-"""EfficientNet: Rethinking Model Scaling for Convolutional Networks, arXiv 1905.11946."""
+"""EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks.
+
+arXiv 1905.11946.
+"""
 
 from functools import partial
 from typing import NamedTuple

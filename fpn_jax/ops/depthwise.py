@@ -18,11 +18,12 @@ def depthwise_conv(
     padding: Padding = "SAME",
     dilation: int = 1,
 ) -> jax.Array:
-    """Returns `y[b, i, j, c] = Σ_uv kernel[u, v, 0, c] · x[b, s·i + d·u, s·j + d·v, c]`.
+    """Filters every channel by its own kernel.
 
-    On a CPU the sum over `u` and `v` is written out, since XLA's grouped convolution
-    is many times slower there; elsewhere it is that convolution. Sums are float32 at least. Differentiates in
-    reverse mode only.
+    `y[b, i, j, c] = Σ_uv kernel[u, v, 0, c] · x[b, s·i + d·u, s·j + d·v, c]` of the
+    padded map. On a CPU the sum over `u` and `v` is written out, since XLA's grouped
+    convolution is many times slower there; elsewhere it is that convolution. Sums are
+    float32 at least. Differentiates in reverse mode only.
 
     Args:
       x: Maps, `[B, H, W, C]`.

@@ -49,22 +49,26 @@ def test_windows(window, stride, padding, size):
         assert relative_difference(actual, from_torch(peer)) < 1e-6
 
 
-@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("window", "stride"), [(2, 2), (3, 2), ((3, 2), (1, 3))])
-@pytest.mark.parametrize("p", [1, 2, 3.5])
-def test_lp(p, window, stride, size):
-    x = np.abs(maps(size))
-    peer = from_torch(functional.lp_pool2d(to_torch(x), p, window, stride))
+def test_lp(window, stride):
+    x = np.abs(maps((7, 9)))
     # PyTorch's is a sum where ours is a mean.
     cells = window * window if isinstance(window, int) else np.prod(window)
-    actual = ours(lambda x: pooling.lp_pool(x, window, stride, p=p), x)
-    assert relative_difference(actual * cells ** (1 / p), peer) < 1e-5
-    if p == 2:
-        actual = ours(lambda x: pooling.l2_pool(x, window, stride), x)
-        assert relative_difference(actual * cells, peer) < 1e-5
+    *found, l2 = ours(
+        lambda x: [
+            *(pooling.lp_pool(x, window, stride, p=p) for p in (1, 2, 3.5)),
+            pooling.l2_pool(x, window, stride),
+        ],
+        x,
+    )
+    for p, actual in zip((1, 2, 3.5), found, strict=True):
+        peer = from_torch(functional.lp_pool2d(to_torch(x), p, window, stride))
+        assert relative_difference(actual * cells ** (1 / p), peer) < 1e-5
+        if p == 2:
+            assert relative_difference(l2 * cells, peer) < 1e-5
 
 
-@pytest.mark.parametrize("size", [*SIZES, (3, 2)])
+@pytest.mark.parametrize("size", [(7, 9), (3, 2)])
 @pytest.mark.parametrize("bins", [1, 2, 4, (3, 7)])
 def test_bins(bins, size):
     x = maps(size)
