@@ -122,7 +122,7 @@ def _of_backbone(name: str, arguments: Mapping) -> dict:
 
 def _of_classifier(name: str, num_classes: int, arguments: Mapping) -> dict:
     """Returns the shapes of a backbone and of its paper's head."""
-    coarsest = max(backbones.build(name).levels)
+    coarsest = max(backbones.build(name, **arguments).channels)
     backbone = backbones.build(name, **{"levels": (coarsest,)} | arguments)
     shapes, pyramid = _shapes(backbone)
     shapes = {key: {"backbone": part} for key, part in shapes.items()}

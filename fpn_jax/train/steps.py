@@ -171,7 +171,8 @@ def moving_average(
       decay: Upper bound of `d`, in `[0, 1)`.
     """
     decay = jnp.minimum(decay, (1 + step) / (10 + step))
-    return jax.tree.map(lambda a, b: a * decay + b * (1 - decay), average, new)
+    # In this form what does not change keeps every bit.
+    return jax.tree.map(lambda a, b: a + (b - a) * (1 - decay), average, new)
 
 
 def make_eval_step(

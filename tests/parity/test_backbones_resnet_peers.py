@@ -72,12 +72,15 @@ def test_names_and_shapes_fit_the_peers(depth, library):
 
 def test_training_is_torchvisions():
     """Maps from batch statistics, and the gradient of every parameter."""
+    torch.manual_seed(0)
     peer = randomize(torchvision.models.resnet18(weights=None).train())
     backbone = backbones.build("resnet18", levels=tuple(MODULES))
     variables = variables_of(backbone, peer, TORCHVISION)
+    # Rounding of both would add up: a sum that ends on a ReLU's other side is seen.
+    peer = peer.double()
     rng = np.random.default_rng(0)
     images = rng.normal(size=(2, 64, 64, 3)).astype(np.float32)
-    theirs = maps_of(peer, MODULES, to_torch(images))
+    theirs = maps_of(peer, MODULES, to_torch(images).double())
     weights = {
         level: rng.normal(size=from_torch(x).shape).astype(np.float32)
         for level, x in theirs.items()
@@ -104,4 +107,4 @@ def test_training_is_torchvisions():
     assert gradients.keys() == expected.keys()
     for key, x in gradients.items():
         assert np.abs(expected[key]).max() > 0, key
-        assert relative_difference(x, expected[key]) < 1e-3, key
+        assert relative_difference(x, expected[key]) < 1e-4, key
