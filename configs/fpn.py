@@ -85,10 +85,15 @@ def drawn() -> ConfigDict:
                 # Levels above the backbone's coarsest, by max_pool or by conv.
                 "extra_levels": 0,
                 "extra": "max_pool",
+                # Of a coarser map to the finer one's size: nearest, bilinear, …
+                "upsampling": "nearest",
+                # none, or ppm or aspp on the coarsest map before its lateral.
+                "context": "none",
                 # none, batch or group, after every convolution.
                 "norm": "none",
             },
-            # average or max over each level, concatenated; or the head flatten.
+            # Any pooling of --mode=list over each level, concatenated; its own
+            # arguments, if any, go into a dict pool_arguments, as in pooling.py.
             "head": {"name": "pool", "pool": "average", "dropout": 0.0},
             "model": {
                 # Of all convolutions; parameters and sums stay float32.
