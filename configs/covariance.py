@@ -11,7 +11,7 @@ from configs import fpn
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the config of a variant."""
     config = fpn.get_config(variant)
-    config.neck = ConfigDict({"name": "identity", "levels": (5,)})
+    config.neck = ConfigDict({"name": "identity"})
     config.head = ConfigDict(
         {"name": "pool", "pool": "covariance", "pool_arguments": {"width": 32}}
     )

@@ -4,9 +4,12 @@
         --config.data.root=DIR --config.pretrained.path=FILE --workdir=runs/finetuned
 
 `DIR` holds Train/Validate/Test × Cat/Dog, `FILE` a .safetensors, .npz or .pth file of
-torchvision's or timm's mobilenet_v2; for another network also give
-`--config.backbone.name`. `--config=configs/finetune.py:NECK` takes the neck and head of
-another file: identity, image_pyramid, fpn_flatten, fpn_ppm, aspp, ppm, spp, covariance.
+torchvision's or timm's mobilenet_v2. For another network also give
+`--config.backbone.name`, and `--config.finetune.freeze` with the names of its own
+parts, which `--mode=summary` shows.
+
+`--config=configs/finetune.py:NECK` takes the neck and head of another file: identity,
+image_pyramid, fpn_flatten, fpn_ppm, aspp, ppm, spp, covariance.
 """
 
 from ml_collections import ConfigDict

@@ -107,9 +107,9 @@ def drawn() -> ConfigDict:
                 # A .safetensors, .npz or .pth file of torchvision or timm, for the
                 # backbone; or the workdir of a run of your own.
                 "path": "",
-                # What the pixels were for the file's network: torchvision, inception,
-                # tensorflow; "" takes the family's usual one. It sets model.mean,
-                # model.std and the backbone's padding.
+                # What the file's network was trained with: torchvision, timm, inception
+                # or tensorflow; "" takes the family's usual one. It sets model.mean,
+                # model.std, and the backbone's padding and epsilon.
                 "recipe": "",
                 # Of a run of your own: backbone, neck, head.
                 "parts": ("backbone",),
@@ -121,7 +121,8 @@ def drawn() -> ConfigDict:
                 "freeze": (),
                 # ("backbone=0.1",): a tenth of the learning rate.
                 "learning_rate_multipliers": (),
-                # Steps in which the backbone's BatchNorm keeps its statistics; -1: all.
+                # Steps in which the backbone's BatchNorm keeps its statistics, and its
+                # stochastic depth is off; -1: all.
                 "frozen_norm_steps": 0,
             },
             "task": {"label_smoothing": 0.0, "class_weights": ()},

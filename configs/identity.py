@@ -11,5 +11,5 @@ from configs import fpn
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the config of a variant."""
     config = fpn.get_config(variant)
-    config.neck = ConfigDict({"name": "identity", "levels": (5,)})
+    config.neck = ConfigDict({"name": "identity"})
     return config

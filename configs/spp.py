@@ -11,6 +11,6 @@ from configs import fpn
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the config of a variant."""
     config = fpn.get_config(variant)
-    config.neck = ConfigDict({"name": "identity", "levels": (5,)})
+    config.neck = ConfigDict({"name": "identity"})
     config.head = ConfigDict({"name": "spp", "bins": (4, 2, 1), "pool": "max"})
     return config

@@ -3,6 +3,7 @@
 Values are read in `experiment.py` alone; here a config is only a nested dict.
 """
 
+import ast
 import copy
 import dataclasses
 import inspect
@@ -149,42 +150,6 @@ def resolve(
     return resolved, notes
 
 
-def adopt(
-    resolved: dict[str, Any], given: Mapping[str, Any], overridden: frozenset[str]
-) -> list[str]:
-    """Sets what the weights to begin with decide; the command line wins.
-
-    Args:
-      resolved: The config, changed in place.
-      given: Dotted key → value.
-      overridden: Dotted keys that the command line set.
-
-    Returns:
-      A line for each key that changed.
-
-    Raises:
-      InputError: A key was set that has no effect without weights.
-    """
-    path, notes = resolved["pretrained"]["path"], []
-    for key in ("recipe", "parts"):
-        without = not path or (key == "recipe") == Path(path).is_dir()
-        if without and f"pretrained.{key}" in overridden:
-            wanted = "a file" if key == "recipe" else "the workdir of a run"
-            raise InputError(
-                f"--config.pretrained.{key} has no effect: it is for a "
-                f"pretrained.path that is {wanted}, and pretrained.path is {path!r}"
-            )
-    for key, value in given.items():
-        part, name = key.split(".")
-        before = resolved[part].get(name)
-        # As JSON, in which a list and a tuple are the same.
-        if key in overridden or json.dumps(before) == json.dumps(value):
-            continue
-        resolved[part][name] = value
-        notes.append(f"{key} is {value!r}: it comes with the weights")
-    return notes
-
-
 def of_run(workdir: Path) -> dict[str, Any]:
     """Returns the stored config of a run.
 
@@ -193,7 +158,7 @@ def of_run(workdir: Path) -> dict[str, Any]:
     """
     path = workdir / "config.json"
     try:
-        return json.loads(path.read_text())
+        stored = json.loads(path.read_text())
     except OSError as error:
         raise InputError(
             f"{workdir} is no workdir of a run: {path.name} cannot be read: "
@@ -201,6 +166,12 @@ def of_run(workdir: Path) -> dict[str, Any]:
         ) from error
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not JSON: {error}") from error
+    if not isinstance(stored, dict) or not {"model", "backbone"} <= stored.keys():
+        raise InputError(
+            f"{workdir} is no workdir of a run, by its {path.name}; of a folder with "
+            "weights give the file itself"
+        )
+    return stored
 
 
 def _refuse_set(overridden: frozenset[str], prefix: str, because: str) -> None:
@@ -293,6 +264,60 @@ def refuse_other(stored: Mapping[str, Any], now: Mapping[str, Any], where: str) 
         )
 
 
+def is_begun(workdir: Path) -> bool:
+    """Returns whether a workdir holds a checkpoint, which binds it to its config."""
+    # Orbax's unfinished ones begin with the step's number as well.
+    return any(path.name.isdigit() for path in workdir.glob("checkpoints/*"))
+
+
+def split_parts(
+    argv: list[str], parts: tuple[str, ...]
+) -> tuple[list[str], dict[str, Any]]:
+    """Takes the arguments of parts that the config's file leaves out.
+
+    The file names a few arguments of its own backbone, neck and head; a constructor
+    takes more of them, and refuses what it does not know.
+
+    Args:
+      argv: The command line.
+      parts: Dicts of the config that hold a constructor's arguments.
+
+    Returns:
+      The command line without them, and dotted key → value.
+    """
+    try:
+        config = _load_file(_value_of(argv, "--config") or "")
+    # Said where the flags are parsed.
+    except Exception:
+        return argv, {}
+    kept, taken, words = [], {}, iter(argv)
+    for word in words:
+        key, equals, value = word.removeprefix("--config.").partition("=")
+        part, _, name = key.partition(".")
+        asked = word.startswith("--config.") and part in parts and name
+        if not asked or name in config[part]:
+            kept.append(word)
+            continue
+        value = value if equals else next(words, "")
+        try:
+            taken[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            taken[key] = value
+    return kept, taken
+
+
+def file_of(argv: list[str]) -> Path | None:
+    """Returns the config's file of a command line, or None."""
+    value = _value_of(argv, "--config")
+    return None if value is None else Path(value.partition(":")[0])
+
+
+def _load_file(value: str) -> ml_collections.ConfigDict:
+    path, _, variant = value.partition(":")
+    get_config = runpy.run_path(path)["get_config"]
+    return get_config(variant) if variant else get_config()
+
+
 def explain(error: Exception, argv: list[str]) -> InputError:
     """Returns a sentence for an error that config_flags raised while parsing.
 
@@ -303,13 +328,12 @@ def explain(error: Exception, argv: list[str]) -> InputError:
     value = _value_of(argv, "--config")
     if value is None:
         return InputError(_one_line(error))
-    path, _, variant = value.partition(":")
+    path = value.partition(":")[0]
     if not Path(path).is_file():
         return InputError(f"--config={value}: there is no file {path}")
     try:
         # config_flags would apply the command line's keys, which are what may be wrong.
-        get_config = runpy.run_path(path)["get_config"]
-        config = get_config(variant) if variant else get_config()
+        config = _load_file(value)
     except Exception as reason:
         return InputError(f"--config={value}: {_one_line(reason)}")
     for argument in argv[1:]:

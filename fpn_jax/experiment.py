@@ -3,15 +3,14 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 
-from fpn_jax import backbones, heads, necks, pretrained
+from fpn_jax import backbones, heads, necks, weights
 from fpn_jax import config as configs
 from fpn_jax.data import augment, pipeline
 from fpn_jax.data.drawn import DrawnSource
@@ -60,40 +59,28 @@ KEYS = {
 """Dict of a config → its keys, read off the constructors where there is one."""
 
 
-def resolve(config: ml_collections.ConfigDict, overridden: frozenset[str]) -> Config:
+def resolve(
+    config: ml_collections.ConfigDict,
+    overridden: frozenset[str],
+    workdir: str | None = None,
+) -> Config:
     """Returns the config of this run, complete and with nothing that has no effect.
 
     Args:
       config: From the config file and the command line.
       overridden: Dotted keys that the command line set.
+      workdir: Where a run may have begun already; then the weights that it began with
+        are not needed any more.
 
     Raises:
       InputError: A choice is unknown, or a key was set that has no effect.
     """
     accepts = {part: room.accepts for part, room in ROOMS.items()}
     resolved, notes = configs.resolve(config, overridden, accepts, KEYS)
-    notes += configs.adopt(resolved, _fits_the_weights(resolved), overridden)
+    notes += weights.adopt(resolved, overridden, workdir)
     for note in notes:
         print(note)
     return configs.load(resolved)
-
-
-def _fits_the_weights(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns dotted key → value, for what the weights to begin with were made for."""
-    path, name = config["pretrained"]["path"], config["backbone"]["name"]
-    if not path:
-        return {}
-    if Path(path).is_dir():
-        run = configs.of_run(Path(path))
-        given = {f"model.{key}": run["model"][key] for key in ("mean", "std")}
-        return given | {f"backbone.{key}": v for key, v in run["backbone"].items()}
-    recipe = pretrained.preprocessing(name, config["pretrained"]["recipe"], path)
-    given = {"model.mean": recipe.mean, "model.std": recipe.std}
-    accepted = backbones.accepts(name)
-    for key in ("padding", "epsilon"):
-        if key in accepted and getattr(recipe, key) is not None:
-            given[f"backbone.{key}"] = getattr(recipe, key)
-    return given
 
 
 def source(config: Config, split: str) -> Source:
@@ -249,6 +236,36 @@ class Experiment:
         finetune.check_parts(
             "finetune.learning_rate_multipliers", self.multipliers, params
         )
+
+    def check_freezing(self, total_steps: int, like: state.TrainState) -> None:
+        """Refuses freezing that has no effect, or that keeps random numbers.
+
+        Args:
+          total_steps: Length of the run.
+          like: Shapes of the state before the first step.
+
+        Raises:
+          InputError: Names the key.
+        """
+        norm_steps = self.config.finetune.frozen_norm_steps
+        norms = {"finetune.frozen_norm_steps": norm_steps} if norm_steps else {}
+        parts = {f"finetune.freeze of {p!r}": step for p, step in self.freeze.items()}
+        for key, step in (norms | parts).items():
+            if not self.config.pretrained.path:
+                raise InputError(
+                    f"{key} would keep random numbers: there is no pretrained.path; "
+                    "give a file of weights or the workdir of a run"
+                )
+            if total_steps <= step < finetune.NEVER:
+                raise InputError(
+                    f"{key} ends at step {step:.0f}, but the run has {total_steps} "
+                    "steps; name an earlier one, or none to freeze all along"
+                )
+        if norms and not like.batch_stats.get("backbone"):
+            raise InputError(
+                f"finetune.frozen_norm_steps is {norm_steps}, but backbone "
+                f"{self.config.backbone.name!r} has no batch normalization; give 0"
+            )
 
     def optimizer(self, total_steps: int):
         """Returns the gradient transformation and the learning-rate schedule."""

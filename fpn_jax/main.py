@@ -45,6 +45,11 @@ NEEDS = {
 }
 """Mode → flags that it cannot do without."""
 
+PARTS = ("backbone", "neck", "head")
+"""Dicts of a config that hold a constructor's arguments."""
+ADDED: set[str] = set()
+"""Dotted keys of parts that the command line set and the config's file leaves out."""
+
 config_flags.DEFINE_config_file("config", None, "Config file, as configs/fpn.py:smoke.")
 flags.DEFINE_enum("mode", "train", list(MODES), "What to do.")
 flags.DEFINE_string("workdir", None, "Folder of the run.")
@@ -62,11 +67,20 @@ FLAGS = flags.FLAGS
 
 def parse(argv: list[str]) -> list[str]:
     """Parses the flags; every mistake in them is one or two lines and exit code 2."""
+    file = configs.file_of(argv)
+    if file is not None:
+        # Config files import each other from the folder above theirs.
+        sys.path.append(str(file.absolute().parent.parent))
+    argv, added = configs.split_parts(argv, PARTS)
     try:
         rest = FLAGS(argv)
         if FLAGS.config is not None:
             # A file that cannot be loaded raises only where it is looked at.
-            FLAGS.config.to_dict()
+            with FLAGS.config.unlocked():
+                for key, value in added.items():
+                    part, name = key.split(".", 1)
+                    FLAGS.config[part][name] = value
+        ADDED.update(added)
         return rest
     except Exception as error:
         print(f"fpn_jax: {configs.explain(error, argv)}", file=sys.stderr)
@@ -112,7 +126,9 @@ def _work(argv: list[str], coordinator: str | None) -> int:
         return summary.print_choices(MODES)
     if "config" in TAKES[FLAGS.mode]:
         overridden = config_flags.get_override_values(FLAGS["config"])
-        config = experiment.resolve(FLAGS.config, frozenset(overridden))
+        config = experiment.resolve(
+            FLAGS.config, frozenset({*overridden, *ADDED}), FLAGS.workdir
+        )
         if FLAGS.mode == "check":
             return run.check(config)
         if FLAGS.mode == "summary":

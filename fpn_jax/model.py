@@ -163,12 +163,16 @@ def paper_classifier(
     Args:
       name: One of `fpn_jax.backbones.names()`.
       num_classes: Number of classes; ImageNet has 1000.
-      **backbone_arguments: As of `fpn_jax.backbones.build`.
+      **backbone_arguments: As of `fpn_jax.backbones.build`. Where the backbone has the
+        padding "paper", that is the default here, for the paper's classifier reads maps
+        of the paper's sizes.
 
     Raises:
       InputError: The name or an argument is not understood.
     """
     backbone = backbones.build(name, **backbone_arguments)
+    if "padding" not in backbone_arguments and "paper" in backbone.paddings:
+        backbone = backbone.clone(padding="paper")
     arguments = dict(backbone.paper_head)
     head = arguments.pop("name")
     if "dtype" in heads.accepts(head):

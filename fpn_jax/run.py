@@ -47,7 +47,10 @@ def train(config: Config, workdir: str) -> int:
     if tuple(validate.classes) != experiment.classes:
         raise InputError(_other_classes(validate.classes, experiment.classes))
     experiment.eval_transform(np.zeros((8, 8, 3), np.uint8))
-    weights = None if _is_begun(Path(workdir)) else initial_weights(experiment, like)
+    experiment.check_freezing(plan.total_steps, like)
+    weights = (
+        None if configs.is_begun(Path(workdir)) else initial_weights(experiment, like)
+    )
     directory = _claim(Path(workdir), config)
     checkpoints = Checkpoints(
         directory / "checkpoints",
@@ -59,6 +62,8 @@ def train(config: Config, workdir: str) -> int:
             started = _restore_newest(checkpoints, like)
             if started is None:
                 first = _compile_fast(initial)
+                if weights is None:
+                    weights = initial_weights(experiment, like)
                 if weights:
                     first = with_variables(first, weights)
                 started = parallel.replicate(first), {}
@@ -77,10 +82,6 @@ def _compile_fast(initial):
     return jax.jit(initial, compiler_options=options if cpu else None)()
 
 
-def _is_begun(directory: Path) -> bool:
-    return any(directory.glob("checkpoints/[0-9]*"))
-
-
 def _claim(directory: Path, config: Config) -> Path:
     """Returns the workdir, made and marked with its config.
 
@@ -97,7 +98,7 @@ def _claim(directory: Path, config: Config) -> Path:
         now = configs.as_json(config)
         stored = json.loads(path.read_text()) if path.exists() else None
         # Without a checkpoint there is nothing that another config would spoil.
-        if stored is not None and _is_begun(directory):
+        if stored is not None and configs.is_begun(directory):
             configs.refuse_other(stored, now, str(directory))
         parallel.barrier("config read")
         if jax.process_index() == 0 and stored != now:

@@ -28,7 +28,7 @@ CONFIG = "configs/fpn.py:smoke"
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def tiny(**changes):
+def tiny(workdir=None, /, **changes):
     """Returns the resolved smoke config, shrunk to a few steps; `a__b` sets `a.b`."""
     from fpn_jax import experiment
 
@@ -50,7 +50,7 @@ def tiny(**changes):
     overridden = frozenset(key.replace("__", ".") for key in changes)
     # Only the keys of the chosen source have an effect, and tests choose others.
     kept = frozenset(key for key in overridden if not key.startswith("data."))
-    return experiment.resolve(config, kept)
+    return experiment.resolve(config, kept, workdir)
 
 
 @pytest.fixture(scope="session")

@@ -28,9 +28,9 @@ ROOMS = {
     "report": {"data", "metrics"},
     "experiment": {
         *("backbones", "necks", "heads", "model", "ops", "tasks", "train", "data"),
-        "config",
-        "pretrained",
+        *("config", "weights"),
     },
+    "weights": {"backbones", "config", "pretrained"},
     "run_report": {"experiment", "data", "report", "train"},
     "trained": {"experiment", "tasks", "config", "predict", "pretrained", "train"},
     "run": {"experiment", "config", "data", "run_report", "train", "trained"},

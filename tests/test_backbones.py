@@ -29,6 +29,10 @@ ALEXNET = 61_100_840 - dense(256 * 6 * 6, 4096, 4096, 1000)
 INCEPTION_V3_AUXILIARY = (
     (768 * 128 + 2 * 128) + (5 * 5 * 128 * 768 + 2 * 768) + dense(768, 1000)
 )
+# num_params of torchvision's model pages less the classifier, which is the backbone's
+# `paper_head`. Torchvision has no LeNet-5, which is counted by hand from the paper's
+# layers, and counts Inception v3 with its auxiliary classifier. The mobile families are
+# in their own tests: torchvision's and, for MobileNetV1, timm's.
 PUBLISHED_PARAMETERS = {
     # Here the images have three channels instead of one.
     "lenet5": 61_706 + 2 * 5 * 5 * 6 - dense(16 * 5 * 5, 120, 84, 10),
@@ -228,6 +232,12 @@ def test_a_bottleneck_strides_in_its_3x3_convolution():
         ("resnet18", {"block": 3}, "'block' is unknown"),
         ("resnet18", {"levels": (2, 6)}, r"levels are \(2, 6\)"),
         ("resnet18", {"levels": ()}, r"levels are \(\)"),
+        (
+            "resnet18",
+            {"levels": (2, 3, 2)},
+            r"\(2, 3, 2\); ResNet .* wants each .* once",
+        ),
+        ("vgg11", {"levels": (5, 5)}, r"\(5, 5\); VGG wants each of them once"),
         ("resnet18", {"width": 0}, "width is 0"),
         ("resnet18", {"padding": "paper"}, "'paper' is unknown; .* symmetric, same"),
         ("resnet50", {"output_stride": 4}, r"output_stride is 4; .* \(8, 16, 32\)"),

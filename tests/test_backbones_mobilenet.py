@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from fpn_jax import backbones, pyramid
 from fpn_jax.backbones.mobilenet_v1 import round_channels
@@ -20,7 +21,7 @@ PUBLISHED = {
     # torchvision's mobilenet_v2.
     "mobilenet_v2": 3_504_872 - (1280 * 1000 + 1000),
 }
-"""Parameters less the classifier's."""
+"""Parameters less the classifier's, as the two libraries' model pages count them."""
 
 
 @functools.cache
@@ -66,6 +67,14 @@ def test_maps_are_as_declared(name, padding):
         for level, x in maps.items():
             cells = pyramid.level_size(size, level)
             assert x.shape == (2, *cells, backbone.channels[level])
+
+
+def test_parameter_count_of_a_wider_network_is_the_published_one():
+    backbone = backbones.build("mobilenet_v2", width_multiplier=1.4)
+    parameters = abstract_variables(backbone)["params"]
+    count = sum(leaf.size for leaf in jax.tree.leaves(parameters))
+    # timm's mobilenetv2_140, and torchvision's with width_mult 1.4.
+    assert count == 6_108_776 - (1792 * 1000 + 1000)
 
 
 def test_channels_of_wider_narrower_and_headless_networks():
@@ -135,27 +144,52 @@ def test_every_parameter_has_a_finite_gradient(name):
         assert np.abs(leaf).max() > 0
 
 
-def test_epsilon_reaches_every_norm():
-    model = backbones.build(
-        "mobilenet_v2", width_multiplier=0.25, levels=(2,), epsilon=1e9
-    )
+@pytest.mark.parametrize("name", [*PUBLISHED, "efficientnet_b0"])
+def test_epsilon_reaches_every_norm(name):
+    model = backbones.build(name, epsilon=0.25)
+    found = []
+
+    def note(call, arguments, keywords, context):
+        if (
+            isinstance(context.module, nn.BatchNorm)
+            and context.method_name == "__call__"
+        ):
+            found.append(context.module.epsilon)
+        return call(*arguments, **keywords)
+
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    with nn.intercept_methods(note):
+        variables = jax.eval_shape(
+            lambda x: model.init(jax.random.key(0), x, train=False), images
+        )
+    norms = len(jax.tree.leaves(variables["batch_stats"])) // 2
+    assert found == [0.25] * norms
+    assert norms > 20
+
+
+def test_epsilon_is_added_to_the_variance():
+    model = backbones.build("mobilenet_v2", width_multiplier=0.25, levels=(1, 2))
     variables = random_variables(model)
-    shifts = jax.tree.map(np.zeros_like, variables["params"])
-    parameters = jax.tree.map_with_path(
-        lambda path, leaf, zero: zero if path[-1].key == "bias" else leaf,
-        variables["params"],
-        shifts,
+    more = jax.tree.map_with_path(
+        lambda path, leaf: leaf + 0.5 if path[-1].key == "var" else leaf, variables
     )
-    x = np.ones((1, 8, 8, 3), np.float32)
-    apply = functools.partial(model.apply, train=False)
-    maps = compiled(apply, variables | {"params": parameters}, x)
-    assert np.abs(maps[2]).max() < 1e-3
+    x = np.random.default_rng(1).normal(size=(1, 8, 8, 3)).astype(np.float32)
+    expected = compiled(functools.partial(model.apply, train=False), more, x)
+    model = model.clone(epsilon=model.epsilon + 0.5)
+    actual = compiled(functools.partial(model.apply, train=False), variables, x)
+    for level in (1, 2):
+        np.testing.assert_allclose(actual[level], expected[level], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("name", "arguments", "sentence"),
     [
         ("mobilenet_v2", {"levels": (2, 6)}, r"levels are \(2, 6\); MobileNetV2 has"),
+        (
+            "mobilenet_v1",
+            {"levels": (2, 2)},
+            r"\(2, 2\); MobileNetV1 wants each .* once",
+        ),
         ("mobilenet_v1", {"levels": ()}, r"levels are \(\); MobileNetV1 has"),
         ("mobilenet_v2", {"padding": "paper"}, "padding 'paper' is unknown"),
         ("mobilenet_v1", {"padding": "valid"}, "padding 'valid' is unknown"),

@@ -194,6 +194,7 @@ def test_a_pyramid_shares_the_parameters_of_its_pool():
         ("max", {"stride": 2}, ["stride is 2", "whole map"]),
         ("max", {"window": 2, "padding": "same"}, ["padding 'same'", "SAME"]),
         ("k_max", {"k": 0}, ["k is 0"]),
+        ("k_max", {"k": 2.5}, ["k is 2.5", "whole number"]),
         ("lp", {"p": -1.0}, ["p is -1.0", "positive"]),
         ("gem", {"p": 0.0}, ["p is 0.0", "positive"]),
         ("mixed", {"max_share": 2.0}, ["max_share is 2.0", "[0, 1]"]),
@@ -214,9 +215,9 @@ def test_what_is_refused(name, arguments, words):
         ({"bins": ()}, ["bins is empty"]),
         ({"bins": (2, 0)}, ["bins is 0"]),
         ({"pool": "avg"}, ["pool 'avg'", "average"]),
-        ({"arguments": {"window": 2}}, ["'window'", "spatial pyramid", "(none)"]),
-        ({"pool": "lp", "arguments": {"k": 2}}, ["'k'", "spatial pyramid", "p"]),
-        ({"pool": "lp", "arguments": {"p": 0}}, ["p is 0"]),
+        ({"pool_arguments": {"window": 2}}, ["'window'", "spatial pyramid", "(none)"]),
+        ({"pool": "lp", "pool_arguments": {"k": 2}}, ["'k'", "spatial pyramid", "p"]),
+        ({"pool": "lp", "pool_arguments": {"p": 0}}, ["p is 0"]),
     ],
 )
 def test_what_a_pyramid_refuses(attributes, words):

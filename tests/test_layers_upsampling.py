@@ -70,7 +70,15 @@ def test_arguments_reach_the_function(name, arguments):
 
 
 def test_the_table_of_layers_has_every_resizing():
-    assert set(upsampling.RESIZINGS) == set(layers.names()) - set(LEARNED)
+    assert set(upsampling.RESIZINGS) == set(layers.names()) - {*LEARNED, "bed_of_nails"}
+
+
+@pytest.mark.parametrize("size", [(6, 8), (5, 7)])
+def test_bed_of_nails_puts_cells_at_even_places(size):
+    _, y = run(layers.BedOfNails(), size)
+    np.testing.assert_array_equal(y[:, ::2, ::2], X)
+    assert np.count_nonzero(y) == X.size
+    assert y.shape == (2, *size, 6)
 
 
 def test_sub_pixel_starts_as_nearest_upsampling_of_a_convolution():
@@ -115,7 +123,7 @@ def test_resize_convolution_is_a_resize_and_a_convolution():
     np.testing.assert_allclose(y, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["transposed", "sub_pixel"])
+@pytest.mark.parametrize("name", ["bed_of_nails", "transposed", "sub_pixel"])
 @pytest.mark.parametrize("size", [(7, 8), (6, 6), (12, 16)])
 def test_any_other_size_is_refused(name, size):
     layer = layers.build(name)
@@ -129,6 +137,7 @@ def test_any_other_size_is_refused(name, size):
         ("nearst", {}, "upsampling 'nearst' is unknown; did you mean 'nearest'"),
         ("lanczos", {"align_corners": True}, "'align_corners' is unknown"),
         ("nearest", {"antialias": True}, "'antialias' is unknown"),
+        ("bed_of_nails", {"factor": 3}, "'factor' is unknown"),
         ("bilinear", {"antialias": True, "align_corners": True}, "both on"),
         ("bicubic", {"antialias": True, "align_corners": True}, "both on"),
         ("transposed", {"kernel_size": 1}, "kernel_size is 1; it must be at least 2"),

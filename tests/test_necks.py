@@ -153,20 +153,62 @@ def test_upsampling_is_that_of_its_layer(maps, upsampling):
     assert ("upsample4" in parameters) == (upsampling in learned)
 
 
+@pytest.mark.parametrize(
+    ("upsampling", "arguments"),
+    [
+        ("bilinear", {"align_corners": True}),
+        ("bicubic", {"coefficient": -0.75}),
+        ("transposed", {"kernel_size": 4}),
+    ],
+)
+def test_arguments_reach_the_upsampling(maps, upsampling, arguments):
+    neck = necks.build(
+        "fpn",
+        width=WIDTH,
+        levels=(4, 5),
+        upsampling=upsampling,
+        upsampling_arguments=arguments,
+    )
+    assert hash(neck) == hash(neck.clone())
+    actual, parameters = run(neck, maps)
+    coarse = conv(maps[5], parameters["lateral5"])
+    resized = jit(UPSAMPLINGS[upsampling](**arguments).apply, static_argnums=2)(
+        {"params": parameters.get("upsample4", {})}, jnp.float32(coarse), SIZES[4]
+    )
+    fine = conv(maps[4], parameters["lateral4"]) + np.asarray(resized)
+    np.testing.assert_allclose(
+        actual[4], conv(fine, parameters["smooth4"]), rtol=1e-5, atol=1e-5
+    )
+
+
 def test_upsampling_that_doubles_refuses_a_gap_between_levels(maps):
     neck = necks.build("fpn", width=WIDTH, levels=(3, 5), upsampling="sub_pixel")
     with pytest.raises(InputError, match=r"size is \(13, 9\); an upsampling by 2"):
         jax.eval_shape(lambda x: neck.init(jax.random.key(0), x, train=False), maps)
 
 
-@pytest.mark.parametrize("context", ["ppm", "aspp"])
-def test_context_is_of_the_coarsest_map_before_its_lateral(maps, context):
-    neck = necks.build("fpn", width=WIDTH, levels=(4, 5), context=context)
+@pytest.mark.parametrize(
+    ("context", "arguments"),
+    [
+        ("ppm", {}),
+        ("ppm", {"bins": (1, 3), "width": 2}),
+        ("aspp", {}),
+        ("aspp", {"rates": (1, 2), "dropout": 0.0}),
+    ],
+)
+def test_context_is_of_the_coarsest_map_before_its_lateral(maps, context, arguments):
+    neck = necks.build(
+        "fpn",
+        width=WIDTH,
+        levels=(4, 5),
+        context=context,
+        context_arguments=arguments,
+    )
     actual, parameters = run(neck, maps)
     block = {
-        "ppm": PPM(norm="none"),
-        "aspp": ASPP(width=WIDTH, norm="none"),
-    }[context]
+        "ppm": functools.partial(PPM, norm="none"),
+        "aspp": functools.partial(ASPP, width=WIDTH, norm="none"),
+    }[context](**arguments)
     inside = dict(parameters)
     x = run_block(block, inside.pop(context), maps[5])
     assert_same(actual, top_down({4: maps[4], 5: x}, inside))
@@ -266,6 +308,41 @@ def test_a_level_that_is_not_given_is_named(maps):
         ("fpn", {"norm": "group", "width": 48}, "48 channels"),
         ("fpn", {"context": "psp"}, "context 'psp' is unknown"),
         ("fpn", {"context": "ppm", "norm": "layer"}, "norm 'layer' is unknown"),
+        (
+            "fpn",
+            {"upsampling_arguments": {"align_corners": True}},
+            "argument of upsampling 'nearest' 'align_corners' is unknown",
+        ),
+        (
+            "fpn",
+            {"upsampling": "sub_pixel", "upsampling_arguments": {"features": 3}},
+            "argument of upsampling 'sub_pixel' 'features' is unknown",
+        ),
+        (
+            "fpn",
+            {"upsampling": "sub_pixel", "upsampling_arguments": {"kernel_size": 2}},
+            "kernel_size is 2; it must be odd",
+        ),
+        (
+            "fpn",
+            {"context_arguments": {"bins": (1,)}},
+            r"context_arguments are \{'bins': \(1,\)\}, but context is 'none'",
+        ),
+        (
+            "fpn",
+            {"context": "aspp", "context_arguments": {"rate": (1,)}},
+            "argument of context 'aspp' 'rate' is unknown; did you mean 'rates'",
+        ),
+        (
+            "fpn",
+            {"context": "aspp", "context_arguments": {"width": 3}},
+            "argument of context 'aspp' 'width' is unknown",
+        ),
+        (
+            "fpn",
+            {"context": "ppm", "context_arguments": {"bins": ()}},
+            r"bins are \(\)",
+        ),
         ("identity", {"dtype": jnp.float32}, "'dtype' is unknown"),
         ("identity", {"levels": ()}, r"levels are \(\)"),
         ("ppm", {"bins": (0,)}, r"bins are \(0,\)"),

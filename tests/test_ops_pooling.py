@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from jax.test_util import check_vjp
 
-from fpn_jax import errors
 from fpn_jax.ops import pooling, weighted_pooling
-from fpn_jax.ops.windows import window_counts
+from fpn_jax.ops.windows import Bins, window_counts
 
 CASES = [
     (window, stride, padding)
@@ -179,6 +178,8 @@ WINDOWS = [
     (2, 2, "VALID"),
     (3, 2, "SAME"),
     (2, 3, "SAME"),
+    (3, 2, "VALID"),
+    (2, 3, "VALID"),
     ((3, 2), (1, 3), ((1, 0), (0, 1))),
 ]
 
@@ -340,85 +341,34 @@ def test_the_first_largest_cell_wins_also_of_k_equal_to_one():
     np.testing.assert_allclose(*gradients)
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e30])
-def test_no_power_over_or_underflows(scale):
-    x = scale * jnp.array([1.0, 2.0, 2.0]).reshape(1, 1, 3, 1)
-    y, gradient = quick(jax.value_and_grad(lambda x: pooling.lp_pool(x, p=8).sum()))(x)
-    np.testing.assert_allclose(y, scale * (513 / 3) ** (1 / 8), rtol=1e-5)
-    assert jnp.isfinite(gradient).all()
-    assert (gradient > 0).all()
+# Beside `POOLS`, those that pool in another way.
+NAN_POOLS = {name: function for name, (function, _) in POOLS.items()} | {
+    f"draw_{probabilities}": partial(
+        weighted_pooling.stochastic_pool,
+        key=jax.random.key(10),
+        probabilities=probabilities,
+    )
+    for probabilities in weighted_pooling.PROBABILITIES
+}
 
 
-def test_softmax_of_a_window_far_below_the_rest_of_the_map():
-    x = jnp.array([1000.0, 1000.0, 0.0, 1.0]).reshape(1, 1, 4, 1)
-    y = weighted_pooling.soft_pool(x, (1, 2)).ravel()
-    np.testing.assert_allclose(y, [1000, math.e / (1 + math.e)], rtol=1e-6)
+@pytest.mark.parametrize("name", NAN_POOLS)
+def test_nan_comes_out_of_the_windows_that_hold_it_and_of_no_other(name):
+    function = NAN_POOLS[name]
+    x = jnp.array([[np.nan, 1, 5, 6, 7], [9, 2, 7, 8, 3]]).reshape(1, 2, 5, 1)
+    x = jnp.broadcast_to(x, (1, 2, 5, 3))
 
+    @quick
+    def pools(x):
+        local = [(2, 2, "VALID"), (2, 2, "SAME"), (2, 1, 1)]
+        return [function(x, *w) for w in local] + [function(x, Bins(1, 3)), function(x)]
 
-@pytest.mark.parametrize(
-    ("probabilities", "expected"),
-    [
-        ("softmax", np.exp([0.0, 1, 2, -1]) / np.exp([0.0, 1, 2, -1]).sum()),
-        ("proportional", np.array([0, 1, 2, 0]) / 3),
-    ],
-)
-def test_draws_are_as_frequent_as_they_are_probable(probabilities, expected):
-    values = np.array([0.0, 1, 2, -1], np.float32)
-    x = jnp.broadcast_to(values.reshape(1, 2, 2, 1), (4000, 2, 2, 1))
-    key = jax.random.key(9)
-    draw = partial(weighted_pooling.stochastic_pool, probabilities=probabilities)
-    draw = quick(draw)
-    drawn = draw(x, key=key)
-    np.testing.assert_array_equal(drawn, draw(x, key=key))
-    frequencies = (np.asarray(drawn) == values).mean(axis=0)
-    # Four standard deviations of 4000 draws.
-    np.testing.assert_allclose(frequencies, expected, atol=0.032)
-    np.testing.assert_allclose(draw(x)[0, 0], (expected * values).sum(), rtol=1e-5)
-
-
-def test_padding_is_never_drawn():
-    x = jnp.full((50, 3, 3, 2), -5.0)
-    for probabilities in weighted_pooling.PROBABILITIES:
-        draw = partial(
-            weighted_pooling.stochastic_pool,
-            window=3,
-            stride=1,
-            padding=1,
-            probabilities=probabilities,
-        )
-        assert (quick(draw)(x, key=jax.random.key(10)) == -5).all()
-
-
-def test_the_gradient_of_a_draw_goes_to_the_cell_drawn():
-    x = jax.random.normal(jax.random.key(11), (1, 4, 4, 1))
-    key = jax.random.key(12)
-    draw = partial(weighted_pooling.stochastic_pool, window=2, key=key)
-    y, gradient = quick(jax.value_and_grad(lambda x: draw(x).sum()))(x)
-    assert set(np.unique(gradient)) == {0, 1}
-    assert gradient.sum() == 4
-    np.testing.assert_allclose((gradient * x).sum(), y, rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda x: pooling.k_max_pool(x, 2, k=0), ["k is 0", "from 1 to 4"]),
-        (lambda x: pooling.k_max_pool(x, 2, k=5), ["k is 5", "4", "window 2"]),
-        (lambda x: pooling.k_max_pool(x, k=26), ["k is 26", "25", "whole map"]),
-        (lambda x: pooling.lp_pool(x, 2, p=0), ["p is 0", "positive"]),
-        (lambda x: pooling.lp_pool(x, 2, p=math.inf), ["p is inf", "'max'"]),
-        (
-            lambda x: pooling.mixed_pool(x, max_share=1.5),
-            ["max_share is 1.5", "[0, 1]"],
-        ),
-        (
-            lambda x: weighted_pooling.stochastic_pool(x, probabilities="soft"),
-            ["probabilities 'soft'", "softmax", "proportional"],
-        ),
-        (lambda x: pooling.median_pool(x, 6), ["window is 6", "5 × 5"]),
-    ],
-)
-def test_what_a_pooling_refuses(call, words):
-    with pytest.raises(errors.InputError) as raised:
-        call(jnp.zeros((1, 5, 5, 1)))
-    assert all(word in str(raised.value) for word in words), raised.value
+    valid, same, padded, bins, whole = (np.isnan(y)[..., 0] for y in pools(x))
+    assert valid.tolist() == [[[True, False]]]
+    assert same.tolist() == [[[True, False, False]]]
+    assert padded[0].tolist() == [[True] * 2 + [False] * 4] * 2 + [[False] * 6]
+    # Bins of two, three and two cells, the first filled up to three.
+    assert bins.tolist() == [[[True, False, False]]]
+    assert whole.all()
+    (mirrored,) = quick(lambda x: [function(x, Bins(1, 3))])(x[:, :, ::-1])
+    assert np.isnan(mirrored)[..., 0].tolist() == [[[False, False, True]]]

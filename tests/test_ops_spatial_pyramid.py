@@ -27,8 +27,8 @@ def cells(r):
     return r.reshape(len(r), -1, r.shape[-1])
 
 
-def soft(r):
-    weights = np.exp(cells(r))
+def soft(r, logits=None):
+    weights = np.exp(cells(r if logits is None else logits))
     return (weights * cells(r)).sum(axis=1) / weights.sum(axis=1)
 
 
@@ -57,6 +57,12 @@ POOLS = {
     ),
     "soft": (weighted_pooling.soft_pool, soft),
     "stochastic": (weighted_pooling.stochastic_pool, soft),
+    "lip": (
+        lambda x, window: weighted_pooling.local_importance_pool(
+            x, window, logits=jnp.cos(x)
+        ),
+        lambda r: soft(r, np.cos(r)),
+    ),
 }
 
 
@@ -102,7 +108,7 @@ def test_the_order_is_division_row_column_channel():
 
 
 @pytest.mark.parametrize("bins", [(2, 3), (7, 7), (3, 9)])
-def test_the_matrices_of_the_average_equal_its_windows(bins):
+def test_the_means_along_the_axes_equal_those_of_the_windows(bins):
     x = np.random.default_rng(1).normal(size=(2, 7, 5, 3)).astype(np.float32)
 
     def by_windows(x, window):

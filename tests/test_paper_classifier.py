@@ -57,10 +57,8 @@ def shapes(model, channels=3, dtype=jnp.float32):
 
 @pytest.mark.parametrize("name", backbones.names())
 def test_the_classifier_of_the_paper_has_as_many_parameters_as_published(name):
-    arguments, channels, classes = {}, 3, 1000
-    if name == "lenet5":
-        arguments, channels, classes = {"padding": "paper"}, 1, 10
-    model = paper_classifier(name, classes, **arguments)
+    channels, classes = (1, 10) if name == "lenet5" else (3, 1000)
+    model = paper_classifier(name, classes)
     predictions, variables = shapes(model, channels)
     assert predictions["logits"].shape == (1, classes)
     assert set(variables["params"]) == {"backbone", "head"}
@@ -68,8 +66,36 @@ def test_the_classifier_of_the_paper_has_as_many_parameters_as_published(name):
     assert total == PUBLISHED[name]
 
 
+def coarsest_map(model):
+    size = model.backbone.native_size
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    maps, _ = jax.eval_shape(
+        lambda x: model.backbone.init_with_output(jax.random.key(0), x, train=False),
+        images,
+    )
+    return maps[max(maps)].shape[1:3]
+
+
+@pytest.mark.parametrize("name", ["lenet5", "alexnet", "vgg11"])
+def test_the_coarsest_map_has_the_cells_that_the_papers_layers_read(name):
+    model = paper_classifier(name)
+    assert coarsest_map(model) == (model.head.grid, model.head.grid)
+
+
+def test_padding_is_the_papers_unless_another_is_asked_for():
+    assert coarsest_map(paper_classifier("inception_v3")) == (8, 8)
+    paddings = {name: paper_classifier(name).backbone.padding for name in PUBLISHED}
+    paper = {name for name, padding in paddings.items() if padding == "paper"}
+    vgg = {name for name in PUBLISHED if name.startswith("vgg")}
+    assert (
+        paper == {"lenet5", "alexnet", "alexnet_lrn", "googlenet", "inception_v3"} | vgg
+    )
+    model = paper_classifier("alexnet", padding="symmetric")
+    assert coarsest_map(model) == (7, 7)
+
+
 def lenet():
-    model = paper_classifier("lenet5", 10, padding="paper")
+    model = paper_classifier("lenet5", 10)
     _, abstract = shapes(model, channels=1)
     rng = np.random.default_rng(0)
     variables = jax.tree.map(
@@ -97,7 +123,7 @@ def test_the_head_reads_the_backbones_coarsest_map():
 
 def test_bfloat16_agrees_with_float32():
     model, variables, images = lenet()
-    model16 = paper_classifier("lenet5", 10, padding="paper", dtype=jnp.bfloat16)
+    model16 = paper_classifier("lenet5", 10, dtype=jnp.bfloat16)
     assert model16.head.dtype == jnp.bfloat16
     expected = jit(functools.partial(model.apply, train=False))(variables, images)
     actual = jit(functools.partial(model16.apply, train=False))(variables, images)
@@ -116,3 +142,6 @@ def test_what_cannot_be_built_is_refused():
     model = paper_classifier("resnet18")
     with pytest.raises(InputError, match="31 × 40 is too small for level 5"):
         model.init(jax.random.key(0), jnp.zeros((1, 31, 40, 3)), train=False)
+    model = paper_classifier("alexnet")
+    with pytest.raises(InputError, match="62 × 80 is too small for level 5 of AlexNet"):
+        model.init(jax.random.key(0), jnp.zeros((1, 62, 80, 3)), train=False)

@@ -198,6 +198,16 @@ def test_what_is_no_state_dict(tmp_path):
     assert "hold a int as 'epoch'" in sentence(path)
 
 
+def test_a_pytorch_whose_promise_does_not_hold(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch", reason="PyTorch reads .pth")
+    torch.save({"a": torch.zeros(1)}, tmp_path / "x.pth")
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
+    with pytest.raises(
+        InputError, match=r"need PyTorch 2\.6 or newer, here is 2\.5\.1"
+    ):
+        read(str(tmp_path / "x.pth"))
+
+
 def test_without_pytorch(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     (tmp_path / "x.pth").write_bytes(b"x")

@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from fpn_jax import backbones, heads, necks
-from fpn_jax.layers import pooling
+from fpn_jax.layers import pooling, upsampling
 from fpn_jax.pyramid import level_size
 
 # Compiles several times faster; what runs is tiny.
@@ -40,6 +41,15 @@ SMALL = {
 """Arguments of every part that takes them."""
 
 
+class Upsampled(nn.Module):
+    """An upsampling to an odd width, called as every other part is."""
+
+    upsampling: nn.Module
+
+    def __call__(self, x, *, train):
+        return self.upsampling(x, (10, 11))
+
+
 class Case(NamedTuple):
     room: Any
     name: str
@@ -50,7 +60,8 @@ class Case(NamedTuple):
         given = {key: SMALL[key] for key in SMALL.keys() & accepted} | self.arguments
         if "dtype" in accepted:
             given["dtype"] = dtype
-        return self.room.build(self.name, **given)
+        module = self.room.build(self.name, **given)
+        return Upsampled(module) if self.room is upsampling else module
 
     def inputs(self, module, seed):
         """Returns arrays that bfloat16 holds exactly: their rounding is no error."""
@@ -63,6 +74,8 @@ class Case(NamedTuple):
             return (normal(BATCH, SIZE, SIZE, 3),)
         if self.room is pooling:
             return (normal(BATCH, 6, 6, 4),)
+        if self.room is upsampling:
+            return (normal(BATCH, 5, 6, 8),)
         return tuple(
             {
                 level: normal(BATCH, *level_size((SIZE, SIZE), level + scale), 8)
@@ -97,6 +110,7 @@ def cases():
         (necks, "neck", necks.names()),
         (heads, "head", heads.names()),
         (pooling, "pool", pooling.names()),
+        (upsampling, "upsampling", upsampling.names()),
     ):
         for name in names:
             yield f"{title}-{name}", Case(room, name, {})
@@ -105,21 +119,38 @@ def cases():
             yield f"window-{name}", Case(pooling, name, {"window": 3, "stride": 2})
 
 
-CASES = dict(cases())
+OPTIONS = {
+    "fpn-ppm": Case(necks, "fpn", {"context": "ppm"}),
+    "fpn-aspp": Case(necks, "fpn", {"context": "aspp"}),
+    "spp-lip": Case(heads, "spp", {"pool": "lip", "pool_arguments": {"width": 4}}),
+    "covariance-log": Case(pooling, "covariance", {"method": "log"}),
+    "covariance-newton_schulz": Case(
+        pooling, "covariance", {"method": "newton_schulz"}
+    ),
+    "resnet18-dilated": Case(backbones, "resnet18", {"output_stride": 8}),
+    "resnet18-same": Case(backbones, "resnet18", {"padding": "same", "levels": (3,)}),
+    "alexnet-paper": Case(backbones, "alexnet", {"padding": "paper"}),
+}
+"""Switches that lead through other code."""
+
+CASES = dict(cases()) | OPTIONS
+GAINS = {"backbone-mobilenet_v2": 1}
+"""Part → variance of what a kernel gives; others keep it through a ReLU behind it: 2.
+
+MobileNetV2's projections have none, and add up: with 2 its maps outgrow the 6 at which
+ReLU6 cuts off, where a rounding decides what passes (0.45 of the largest value).
+"""
 every_part = pytest.mark.parametrize("part", CASES)
 
 
-def random_variables(abstract, seed):
-    """Made by NumPy: compiling the initial values takes longer than the test.
-
-    Kernels keep the variance of what passes through them and a ReLU.
-    """
+def random_variables(abstract, seed, gain):
+    """Made by NumPy: compiling the initial values takes longer than the test."""
     rng = np.random.default_rng(seed)
 
     def value(path, leaf):
         if leaf.ndim > 1:
             fan_in = np.prod(leaf.shape[:-1])
-            made = rng.normal(0, np.sqrt(2 / fan_in), leaf.shape)
+            made = rng.normal(0, np.sqrt(gain / fan_in), leaf.shape)
         elif path[-1].key in ("bias", "mean"):
             made = rng.normal(0, 0.1, leaf.shape)
         else:
@@ -137,12 +168,12 @@ def split(variables):
 
 
 def loss(module):
-    def of(params, statistics, inputs):
+    def of(params, statistics, inputs, key):
         outputs, updated = module.apply(
             {"params": params, **statistics},
             *inputs,
             train=True,
-            rngs={"dropout": jax.random.key(0)},
+            rngs={"dropout": key},
             mutable=list(statistics),
         )
         return sum(jnp.square(x).mean() for x in jax.tree.leaves(outputs)), updated
@@ -159,15 +190,14 @@ def abstract_variables(module, inputs):
     return jax.eval_shape(init, jax.random.key(0), *inputs)
 
 
-def round_to_bfloat16(tree, dtype=jnp.bfloat16):
-    return jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(dtype), tree)
+def round_to_bfloat16(tree):
+    return jax.tree.map(lambda x: x.astype(jnp.bfloat16), tree)
 
 
 class Swept(NamedTuple):
     gradients: list[Any]
     outputs: list[Any]
     again: list[Any]
-    rounded: list[Any]
     in_bfloat16: list[Any]
     compilations: tuple[int, ...]
 
@@ -181,18 +211,14 @@ def sweep(part):
     runs = []
     for seed in (0, 1):
         inputs = CASES[part].inputs(module, seed)
-        variables = random_variables(abstract_variables(module, inputs), seed)
-        rounded = {
-            key: round_to_bfloat16(tree, np.float32) if key == "params" else tree
-            for key, tree in variables.items()
-        }
-        gradients, _ = gradient(*split(variables), inputs)
+        variables = abstract_variables(module, inputs)
+        variables = random_variables(variables, seed, GAINS.get(part, 2))
+        gradients, _ = gradient(*split(variables), inputs, jax.random.key(seed))
         runs.append(
             (
                 gradients,
                 evaluate(variables, inputs),
                 evaluate(variables, inputs),
-                evaluate(rounded, inputs),
                 evaluate_in_bfloat16(variables, round_to_bfloat16(inputs)),
             )
         )
@@ -207,6 +233,19 @@ def test_every_gradient_of_a_training_step_is_finite(part):
     assert gradients
     for path, leaf in gradients:
         assert np.isfinite(leaf).all(), jax.tree_util.keystr(path)
+
+
+@every_part
+def test_no_parameter_is_disconnected(part):
+    """Of two steps one at least has a gradient: chance drops whole blocks of the other.
+
+    A bias before batch normalization has one by rounding alone, as in VGG-BN.
+    """
+    first, second = (parameters for parameters, _ in sweep(part).gradients)
+    for (path, x), y in zip(
+        jax.tree_util.tree_leaves_with_path(first), jax.tree.leaves(second), strict=True
+    ):
+        assert np.any(x) or np.any(y), jax.tree_util.keystr(path)
 
 
 @every_part
@@ -228,30 +267,18 @@ def relative_difference(x, y):
 
 @every_part
 def test_bfloat16_agrees_with_float32(part):
-    """Within 2e-2, or thrice what rounding the parameters alone does in float32.
-
-    Deep random networks magnify every rounding, whoever makes it: MobileNetV2, whose
-    linear projections add up, by a hundred. Rounding the maps between its layers does
-    as much again as rounding the kernels, and not more.
-    """
     swept = sweep(part)
     error = jax.tree.map(relative_difference, swept.outputs, swept.in_bfloat16)
-    inherent = jax.tree.map(relative_difference, swept.outputs, swept.rounded)
-    for (path, x), y in zip(
-        jax.tree_util.tree_leaves_with_path(error),
-        jax.tree.leaves(inherent),
-        strict=True,
-    ):
-        where = jax.tree_util.keystr(path)
-        assert x < max(TOLERANCE, 3 * y), f"{where}: {x:.3f}, inherent {y:.3f}"
+    for path, x in jax.tree_util.tree_leaves_with_path(error):
+        assert x < TOLERANCE, f"{jax.tree_util.keystr(path)}: {x:.4f}"
 
 
 @pytest.mark.parametrize("name", [names[1] for names in kinds() if len(names) > 1])
-def test_the_second_of_a_kind_has_a_gradient_for_every_parameter(name):
+def test_the_second_of_a_kind_can_be_traced_in_training(name):
     module = backbones.build(name)
     inputs = (jax.ShapeDtypeStruct((BATCH, SIZE, SIZE, 3), jnp.float32),)
     params, statistics = split(abstract_variables(module, inputs))
     gradient = jax.grad(loss(module), has_aux=True)
-    gradients, updated = jax.eval_shape(gradient, params, statistics, inputs)
-    assert gradients == params
+    key = jax.random.key(0)
+    _, updated = jax.eval_shape(gradient, params, statistics, inputs, key)
     assert updated == statistics

@@ -1,11 +1,14 @@
 """Training that begins with what another training left."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
 from conftest import tiny
 from test_bad_input import write_photographs
 
+from fpn_jax import config as configs
 from fpn_jax import experiment, run
 from fpn_jax.errors import InputError
 from fpn_jax.trained import initial_weights, load
@@ -77,22 +80,107 @@ def test_without_frozen_statistics_they_move(first_run, tmp_path):
     assert not all(same(*pair))
 
 
+def test_a_resumed_run_thaws_as_an_uninterrupted_one(first_run, tmp_path):
+    """Stopped at step 3; the backbone thaws at 4, its statistics at 5."""
+    config = tiny(
+        pretrained__path=str(first_run),
+        finetune__freeze=("backbone=4",),
+        finetune__learning_rate_multipliers=("backbone=0.5",),
+        finetune__frozen_norm_steps=5,
+        train__accumulation_steps=2,
+    )
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    assert run.train(config, str(whole)) == 0
+    shutil.copytree(whole, resumed)
+    shutil.rmtree(resumed / "checkpoints" / "6")
+    assert load(str(resumed), "latest").step == 3
+    assert run.train(config, str(resumed)) == 0
+    ends = [load(str(path), "6").variables for path in (whole, resumed)]
+    assert all(same(*ends))
+    frozen = [load(str(path), "3").variables["params"] for path in (whole, resumed)]
+    assert not all(same(frozen[0]["backbone"], ends[0]["params"]["backbone"]))
+
+
 def test_every_part_of_a_run_can_be_taken(first_run):
     parts = ("backbone", "neck", "head")
     weights = begin(tiny(pretrained__path=str(first_run), pretrained__parts=parts))
     assert all(same(weights, load(str(first_run), "best").variables))
 
 
-def test_a_run_gives_its_backbones_arguments_and_pixels(first_run, capsys):
-    config = tiny(pretrained__path=str(first_run), model__mean=(0.1, 0.2, 0.3))
+def a_workdir(path, **backbone):
+    """Makes the folder of a run, of which only the config is looked at."""
+    path.mkdir()
+    stored = configs.as_json(tiny())
+    stored["model"]["mean"] = [0.1, 0.2, 0.3]
+    stored["backbone"] = backbone
+    configs.save(stored, path / "config.json")
+    return path
+
+
+def resolve(path, *overridden):
+    config = _unresolved(path)
+    return experiment.resolve(config, frozenset({"pretrained.path", *overridden}))
+
+
+def test_a_run_gives_its_backbones_arguments_and_pixels(tmp_path, capsys):
+    path = a_workdir(tmp_path / "run", name="resnet18", width=8)
+    assert _unresolved(path).backbone.width == 24
+    config = resolve(path)
     assert config.backbone.width == 8
-    config = experiment.resolve(
-        wide := _unresolved(first_run), frozenset({"pretrained.path"})
-    )
-    assert wide.backbone.width == 24
-    assert config.backbone.width == 8
+    assert config.model.mean == (0.1, 0.2, 0.3)
     said = capsys.readouterr().out
     assert "backbone.width is 8: it comes with the weights" in said
+    config = resolve(path, "model.mean", "backbone.width")
+    assert config.backbone.width == 24
+    assert config.model.mean == (0.485, 0.456, 0.406)
+
+
+def test_a_run_gives_its_backbone(tmp_path):
+    path = a_workdir(tmp_path / "run", name="mobilenet_v2", padding="same")
+    config = resolve(path)
+    assert config.backbone.to_dict() == {"name": "mobilenet_v2", "padding": "same"}
+    with pytest.raises(InputError, match=r"is 'resnet18', but the run of .* has 'mob"):
+        resolve(path, "backbone.name")
+
+
+@pytest.mark.parametrize("stored", ["[]", '{"architecture": "resnet50"}'])
+def test_a_folder_of_somebody_elses_weights(tmp_path, stored):
+    (tmp_path / "config.json").write_text(stored)
+    with pytest.raises(InputError, match="give the file itself"):
+        resolve(tmp_path)
+
+
+def test_going_on_does_not_need_the_weights_any_more(first_run, tmp_path, capsys):
+    source = tmp_path / "source"
+    shutil.copytree(first_run, source)
+    changes = {
+        "pretrained__path": str(source),
+        "finetune__freeze": ("backbone=2",),
+        "train__total_steps": 3,
+    }
+    workdir = str(tmp_path / "run")
+    assert run.train(tiny(**changes), workdir) == 0
+    shutil.rmtree(source)
+    assert run.train(tiny(workdir, **changes), workdir) == 0
+    assert load(workdir, "latest").step == 3
+    with pytest.raises(InputError, match="source' does not exist"):
+        tiny(**changes)
+
+
+def test_an_unfinished_checkpoint_is_no_beginning(first_run, tmp_path):
+    """The run was killed while it saved for the first time."""
+    left = tmp_path / "run" / "checkpoints" / "3.orbax-checkpoint-tmp-7"
+    left.mkdir(parents=True)
+    config = tiny(
+        pretrained__path=str(first_run),
+        finetune__freeze=("backbone",),
+        finetune__frozen_norm_steps=-1,
+        train__total_steps=3,
+    )
+    assert run.train(config, str(tmp_path / "run")) == 0
+    before, after = load(str(first_run), "best"), load(str(tmp_path / "run"), "latest")
+    pair = [model.variables["params"]["backbone"] for model in (before, after)]
+    assert all(same(*pair))
 
 
 def _unresolved(path):
@@ -115,6 +203,10 @@ def test_nothing_given_begins_with_random_numbers():
         ({"backbone__width": 12}, "backbone are of another model"),
         ({"pretrained__parts": ("spine",)}, "has backbone, head, neck"),
         ({"pretrained__parts": ()}, "has backbone, head, neck"),
+        (
+            {"pretrained__parts": ("backbone", "neck"), "neck__name": "identity"},
+            "neck are of another model",
+        ),
         ({"pretrained__recipe": "torchvision"}, "recipe has no effect"),
     ],
 )
@@ -131,6 +223,24 @@ def test_a_folder_that_holds_no_run(tmp_path):
 def test_parts_without_weights_have_no_effect():
     with pytest.raises(InputError, match="parts has no effect"):
         tiny(pretrained__parts=("neck",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"finetune__freeze": ("backbone=3",)}, "would keep random numbers"),
+        ({"finetune__frozen_norm_steps": -1}, "would keep random numbers"),
+        ({"finetune__freeze": ("backbone=6",), "weights": 1}, "ends at step 6, but"),
+        ({"finetune__freeze": ("backbone=2.5",), "weights": 1}, "a whole number"),
+        ({"finetune__frozen_norm_steps": 9, "weights": 1}, "ends at step 9, but"),
+    ],
+)
+def test_freezing_that_would_do_nothing(changes, says, first_run, tmp_path):
+    if changes.pop("weights", None):
+        changes["pretrained__path"] = str(first_run)
+    with pytest.raises(InputError, match=says):
+        run.train(tiny(**changes), str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_part_that_the_model_does_not_have(tmp_path):

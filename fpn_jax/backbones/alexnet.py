@@ -23,6 +23,8 @@ LEAST = {2: 7, 3: 15, 4: 31, 5: 63}
 STEM = 64
 STAGES = (((192, 5),), ((384, 3), (256, 3), (256, 3)))
 """Channels and kernel size of every convolution of the two stages."""
+ALPHA = 5e-4
+"""The paper's 1e-4, which weighs a sum over 5 channels, for their mean."""
 
 
 class Stage(nn.Module):
@@ -65,7 +67,8 @@ class AlexNet(nn.Module):
 
     Attributes:
       local_response_norm: Whether the maps of the first two convolutions are
-        normalized over neighbouring channels, as in 2012.
+        normalized over neighbouring channels, by the formula of 2012 as printed:
+        `x / (2 + 1e-4 Σ x²)^0.75`, the sum over five channels.
       levels: Levels to return, out of 2 to 5.
       padding: "symmetric", or "paper" for the paper's sizes.
       dtype: Type to compute in; parameters are float32.
@@ -81,6 +84,8 @@ class AlexNet(nn.Module):
         "dropout": 0.5,
     }
     """The head that the paper's classifier is."""
+    paddings: ClassVar[tuple[str, ...]] = PADDINGS
+    """What `padding` can be."""
 
     local_response_norm: bool
     levels: tuple[int, ...] = LEVELS
@@ -97,6 +102,9 @@ class AlexNet(nn.Module):
         """Level → number of channels, for the levels that are returned."""
         widths = (STEM, *(convs[-1][0] for convs in STAGES), STAGES[-1][-1][0])
         return {level: widths[level - 2] for level in sorted(self.levels)}
+
+    def _normalized(self, x):
+        return local_response_norm(x, alpha=ALPHA) if self.local_response_norm else x
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> Pyramid:
@@ -123,12 +131,10 @@ class AlexNet(nn.Module):
             use_bias=True,
         )
         x = nn.relu(stem(x))
-        pyramid = {2: local_response_norm(x) if self.local_response_norm else x}
+        pyramid = {2: self._normalized(x)}
         for level in range(3, coarsest + 1):
             x = max_pool(pyramid[level - 1], 3, stride=2, padding=0 if paper else 1)
             if level < 5:
                 x = Stage(STAGES[level - 3], self.dtype, name=f"stage{level - 2}")(x)
-            if level == 3 and self.local_response_norm:
-                x = local_response_norm(x)
-            pyramid[level] = x
+            pyramid[level] = self._normalized(x) if level == 3 else x
         return {level: pyramid[level] for level in sorted(self.levels)}

@@ -1,4 +1,4 @@
-"""What the classic backbones refuse, in one wording."""
+"""What backbones refuse, in one wording."""
 
 from collections.abc import Sequence
 
@@ -16,11 +16,15 @@ def check_levels(network: str, levels: Sequence[int], choices: Sequence[int]) ->
       choices: Every level that there is.
 
     Raises:
-      InputError: There are none, or one does not exist.
+      InputError: There are none, or one does not exist or is named twice.
     """
     if not levels or not set(levels) <= set(choices):
         raise errors.InputError(
             f"levels are {tuple(levels)}; {network} has one or more of {choices}"
+        )
+    if len(set(levels)) < len(levels):
+        raise errors.InputError(
+            f"levels are {tuple(levels)}; {network} wants each of them once"
         )
 
 

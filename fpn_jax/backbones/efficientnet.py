@@ -4,13 +4,14 @@ arXiv 1905.11946.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.backbones.mobilenet_v1 import check_arguments, round_channels
+from fpn_jax.backbones.checks import check_levels, check_padding
+from fpn_jax.backbones.mobilenet_v1 import LEVELS, PADDINGS, round_channels
 from fpn_jax.backbones.mobilenet_v2 import InvertedResidual, Stage, StageSize, scale
 from fpn_jax.errors import InputError
 from fpn_jax.layers.conv import ConvNorm
@@ -82,6 +83,9 @@ class EfficientNet(nn.Module):
       axis_name: Mapped axis over which batch statistics are averaged in training.
     """
 
+    paddings: ClassVar[tuple[str, ...]] = PADDINGS
+    """What `padding` can be."""
+
     scaling: Scaling
     levels: tuple[int, ...] = (2, 3, 4, 5)
     head_conv: bool = True
@@ -92,7 +96,13 @@ class EfficientNet(nn.Module):
     axis_name: str | None = None
 
     def __post_init__(self):
-        check_arguments("EfficientNet", self.levels, self.padding, self.scaling.width)
+        check_levels("EfficientNet", self.levels, LEVELS)
+        check_padding(self.padding, PADDINGS)
+        if min(self.scaling.width, self.scaling.depth) <= 0:
+            raise InputError(
+                f"scaling has width {self.scaling.width} and depth "
+                f"{self.scaling.depth}; both must be above 0"
+            )
         if not 0 <= self.stochastic_depth < 1:
             raise InputError(
                 f"stochastic_depth is {self.stochastic_depth}; it must be in [0, 1)"

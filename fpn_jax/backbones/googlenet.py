@@ -80,6 +80,8 @@ class GoogLeNet(nn.Module):
     """Height and width of the paper's images, in pixels."""
     paper_head: ClassVar[dict] = {"name": "pool", "pool": "average", "dropout": 0.4}
     """The head that the paper's classifier is."""
+    paddings: ClassVar[tuple[str, ...]] = PADDINGS
+    """What `padding` can be."""
 
     levels: tuple[int, ...] = (2, 3, 4, 5)
     padding: str = "symmetric"

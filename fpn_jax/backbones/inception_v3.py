@@ -108,6 +108,8 @@ class InceptionV3(nn.Module):
     """Height and width of the paper's images, in pixels."""
     paper_head: ClassVar[dict] = {"name": "pool", "pool": "average", "dropout": 0.5}
     """The head that the paper's classifier is, its dropout torchvision's."""
+    paddings: ClassVar[tuple[str, ...]] = PADDINGS
+    """What `padding` can be."""
 
     levels: tuple[int, ...] = (2, 3, 4, 5)
     padding: str = "symmetric"

@@ -47,6 +47,8 @@ class LeNet5(nn.Module):
         "dropout": 0.0,
     }
     """The head that the paper's classifier is."""
+    paddings: ClassVar[tuple[str, ...]] = PADDINGS
+    """What `padding` can be."""
 
     levels: tuple[int, ...] = LEVELS
     padding: str = "symmetric"

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax import errors
+from fpn_jax.backbones.checks import check_levels, check_padding
+from fpn_jax.errors import InputError
 from fpn_jax.layers.conv import ConvNorm
 from fpn_jax.layers.depthwise import DepthwiseConvNorm
 from fpn_jax.layers.norm import EPSILON
@@ -41,7 +42,7 @@ def round_channels(channels: float) -> int:
 def check_arguments(
     network: str, levels: tuple[int, ...], padding: str, width_multiplier: float
 ) -> None:
-    """Refuses what no mobile network has.
+    """Refuses what no MobileNet has.
 
     Args:
       network: Who asks, for the error's sentence.
@@ -50,18 +51,13 @@ def check_arguments(
       width_multiplier: Factor of every layer's channels.
 
     Raises:
-      InputError: A level or the padding does not exist, or the factor is not positive.
+      InputError: A level or the padding does not exist, a level is named twice, or the
+        factor is not positive.
     """
-    if not levels or not set(levels) <= set(LEVELS):
-        raise errors.InputError(
-            f"levels are {tuple(levels)}; {network} has one or more of {LEVELS}"
-        )
-    if padding not in PADDINGS:
-        raise errors.unknown("padding", padding, PADDINGS)
+    check_levels(network, levels, LEVELS)
+    check_padding(padding, PADDINGS)
     if width_multiplier <= 0:
-        raise errors.InputError(
-            f"width_multiplier is {width_multiplier}; it must be above 0"
-        )
+        raise InputError(f"width_multiplier is {width_multiplier}; it must be above 0")
 
 
 class SeparableConv(nn.Module):
@@ -162,6 +158,8 @@ class MobileNetV1(nn.Module):
     """Height and width of the paper's images, in pixels."""
     paper_head: ClassVar[dict] = {"name": "pool", "pool": "average", "dropout": 0.001}
     """The head that the paper's classifier is, dropout that of the authors' code."""
+    paddings: ClassVar[tuple[str, ...]] = PADDINGS
+    """What `padding` can be."""
 
     width_multiplier: float = 1.0
     levels: tuple[int, ...] = (2, 3, 4, 5)

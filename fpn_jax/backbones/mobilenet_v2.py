@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.backbones.mobilenet_v1 import check_arguments, round_channels
+from fpn_jax.backbones.mobilenet_v1 import PADDINGS, check_arguments, round_channels
 from fpn_jax.layers.conv import ConvNorm
 from fpn_jax.layers.depthwise import DepthwiseConvNorm
 from fpn_jax.layers.norm import EPSILON
@@ -198,6 +198,8 @@ class MobileNetV2(nn.Module):
     """Height and width of the paper's images, in pixels."""
     paper_head: ClassVar[dict] = {"name": "pool", "pool": "average", "dropout": 0.2}
     """The head that the paper's classifier is."""
+    paddings: ClassVar[tuple[str, ...]] = PADDINGS
+    """What `padding` can be."""
 
     width_multiplier: float = 1.0
     levels: tuple[int, ...] = (2, 3, 4, 5)

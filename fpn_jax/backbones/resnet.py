@@ -199,6 +199,8 @@ class ResNet(nn.Module):
     """Height and width of the paper's images, in pixels."""
     paper_head: ClassVar[dict] = {"name": "pool", "pool": "average", "dropout": 0.0}
     """The head that the paper's classifier is."""
+    paddings: ClassVar[tuple[str, ...]] = PADDINGS
+    """What `padding` can be."""
 
     block: type[_Block]
     stage_sizes: tuple[int, int, int, int]

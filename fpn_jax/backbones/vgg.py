@@ -84,6 +84,8 @@ class VGG(nn.Module):
         "dropout": 0.5,
     }
     """The head that the paper's classifier is."""
+    paddings: ClassVar[tuple[str, ...]] = PADDINGS
+    """What `padding` can be."""
 
     stage_sizes: tuple[int, int, int, int, int]
     batch_norm: bool

@@ -80,7 +80,8 @@ def conv(
       kernel_init: Initial value of the kernel; biases start at 0.
 
     Returns:
-      A layer of `[B, H, W, C]` to `[B, ceil(H / stride), ceil(W / stride), features]`.
+      A layer of `[B, H, W, C]` to `[B, H', W', features]`, where `H'` is by default
+      `ceil(H / stride)`, likewise `W'`; other paddings see `Padding`.
 
     Raises:
       InputError: The padding is unknown.
@@ -102,7 +103,9 @@ def conv(
 
 
 class ConvNorm(nn.Module):
-    """A convolution and its normalization; the bias is the normalization's, if any.
+    """A convolution and its normalization.
+
+    The bias is the normalization's; with norm "none" the convolution has one.
 
     Attributes:
       features: Output channels.
@@ -130,7 +133,7 @@ class ConvNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Returns `[B, ceil(H / stride), ceil(W / stride), features]`.
+        """Returns `[B, H', W', features]`, by default `H' = ceil(H / stride)`.
 
         Args:
           x: Map, `[B, H, W, C]`.

@@ -35,7 +35,7 @@ class DepthwiseConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Returns `[B, ceil(H / stride), ceil(W / stride), C]`.
+        """Returns `[B, H', W', C]`, by default `H' = ceil(H / stride)`.
 
         Args:
           x: Map, `[B, H, W, C]`.
@@ -78,7 +78,7 @@ class DepthwiseConvNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Returns `[B, ceil(H / stride), ceil(W / stride), C]`.
+        """Returns `[B, H', W', C]`, by default `H' = ceil(H / stride)`.
 
         Args:
           x: Map, `[B, H, W, C]`.

@@ -88,8 +88,7 @@ class KMaxPool(Pool):
     k: int = 2
 
     def __post_init__(self):
-        if self.k < 1:
-            raise errors.InputError(f"k is {self.k}; it must be at least 1")
+        pooling.check_k(self.k)
         super().__post_init__()
 
     def function(self, x: jax.Array, *, train: bool) -> Callable[..., jax.Array]:
@@ -269,12 +268,12 @@ class SpatialPyramid(nn.Module):
     Attributes:
       bins: Height and width of every division of the map; one number for both.
       pool: One of `POOLINGS` that pools windows.
-      arguments: Arguments of the pooling; the windows are the bins.
+      pool_arguments: The pooling's own arguments; the windows are the bins.
     """
 
     bins: Sequence[Size] = (4, 2, 1)
     pool: str = "max"
-    arguments: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    pool_arguments: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if not self.bins:
@@ -282,11 +281,13 @@ class SpatialPyramid(nn.Module):
         for size in self.bins:
             check_size("bins", size)
         choices = sorted(accepts(self.pool) - {"window", "stride", "padding"})
-        for key in self.arguments:
+        for key in self.pool_arguments:
             if key not in choices:
                 kind = f"argument of pool {self.pool!r} in a spatial pyramid"
                 raise errors.unknown(kind, key, choices or ["(none)"])
-        if not isinstance(POOLINGS[self.pool](**self.arguments, parent=None), Pool):
+        if not isinstance(
+            POOLINGS[self.pool](**self.pool_arguments, parent=None), Pool
+        ):
             raise errors.InputError(
                 f"pool is {self.pool!r}, which pools whole maps only; a spatial "
                 "pyramid takes a pool of windows"
@@ -301,5 +302,5 @@ class SpatialPyramid(nn.Module):
           x: Map, `[B, H, W, C]`.
           train: Whether randomness is active.
         """
-        pool = POOLINGS[self.pool](**self.arguments, name="pooling")
+        pool = POOLINGS[self.pool](**self.pool_arguments, name="pooling")
         return spatial_pyramid_pool(x, self.bins, pool.function(x, train=train))

@@ -1,4 +1,8 @@
-"""Upsampling as layers: `layer(x, size)` gives the map at that size."""
+"""Upsampling as layers: `layer(x, size)` gives the map at that size.
+
+Max-unpooling is none of them: it needs the indices that a max-pool found, which no
+pyramid keeps. It is the function `fpn_jax.ops.unpooling.max_unpool`.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +12,7 @@ from flax.linen.dtypes import promote_dtype
 from fpn_jax import errors
 from fpn_jax.layers.conv import LECUN_UNIFORM, conv
 from fpn_jax.ops import upsampling
+from fpn_jax.ops.unpooling import bed_of_nails
 from fpn_jax.registry import registry
 
 FACTOR = 2
@@ -140,11 +145,34 @@ class Lanczos(nn.Module):
         return upsampling.resize_lanczos(x, size, antialias=self.antialias)
 
 
+class BedOfNails(nn.Module):
+    """Puts a cell at the upper left of 2 × 2 cells, the others zero.
+
+    See `fpn_jax.ops.unpooling.bed_of_nails`. The result is `2 n` large, cropped as with
+    `Transposed`. Cell `i` becomes cells `2 i` and `2 i + 1`: no half-pixel centres,
+    nothing is aligned by corners or antialiased.
+    """
+
+    def __call__(self, x: jax.Array, size: tuple[int, int]) -> jax.Array:
+        """Returns `[B, *size, C]`, of the input's type.
+
+        Args:
+          x: Map, `[B, H, W, C]`.
+          size: `2 H` or `2 H - 1`, and `2 W` or `2 W - 1`.
+
+        Raises:
+          InputError: `size` is another.
+        """
+        return _crop(bed_of_nails(x, FACTOR), size)
+
+
 class Transposed(nn.Module):
     """A transposed convolution of stride 2, with bias (arXiv 1603.07285).
 
     The result is `2 n` large, of which the next finer level of a pyramid keeps all or,
-    where it is odd, all but the last cell.
+    where it is odd, all but the last cell. An even kernel lies centred over cells `2 i`
+    and `2 i + 1`, as half-pixel centres have it, an odd one over cell `2 i`; corners
+    are not aligned, and nothing is antialiased.
 
     Attributes:
       features: Channels of the result; None keeps the map's.
@@ -193,7 +221,9 @@ class SubPixel(nn.Module):
     """A convolution to four times the channels, spread over 2 × 2 cells.
 
     Shi et al., arXiv 1609.05158; starts as a convolution of the nearest upsampling
-    (`icnr`). The result is `2 n` large, cropped as with `Transposed`.
+    (`icnr`). The result is `2 n` large, cropped as with `Transposed`. Cell `i` becomes
+    cells `2 i` and `2 i + 1`, as half-pixel centres have it: corners are not aligned,
+    and nothing is antialiased.
 
     Attributes:
       features: Channels of the result; None keeps the map's.
@@ -234,7 +264,9 @@ class SubPixel(nn.Module):
 class ResizeConvolution(nn.Module):
     """A resize to any size, then a convolution with bias.
 
-    Odena et al., "Deconvolution and Checkerboard Artifacts", Distill 2016.
+    Odena et al., "Deconvolution and Checkerboard Artifacts", Distill 2016. Centres are
+    those of the resizing: half-pixel ones, but for "nearest", which copies; corners are
+    not aligned, and only "lanczos" is antialiased.
 
     Attributes:
       features: Channels of the result; None keeps the map's.
@@ -278,6 +310,7 @@ UPSAMPLINGS = {
     "bilinear": Bilinear,
     "bicubic": Bicubic,
     "lanczos": Lanczos,
+    "bed_of_nails": BedOfNails,
     "transposed": Transposed,
     "sub_pixel": SubPixel,
     "resize_convolution": ResizeConvolution,

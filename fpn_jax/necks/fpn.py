@@ -1,8 +1,12 @@
 """Feature Pyramid Networks for Object Detection, arXiv 1612.03144."""
 
+from collections.abc import Mapping, Set
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.core import FrozenDict
 
 from fpn_jax import errors
 from fpn_jax.layers.context import ASPP, PPM
@@ -11,9 +15,14 @@ from fpn_jax.layers.norm import check_norm
 from fpn_jax.layers.upsampling import UPSAMPLINGS, accepts
 from fpn_jax.ops.pooling import max_pool
 from fpn_jax.pyramid import Pyramid, select_levels
+from fpn_jax.registry import registry
 
 EXTRAS = ("max_pool", "conv")
 CONTEXTS = {"ppm": PPM, "aspp": ASPP}
+DECIDED = {"features", "norm", "dtype", "axis_name"}
+"""Arguments of an upsampling or a context that the FPN decides."""
+
+_context_accepts = registry("context", CONTEXTS).accepts
 
 
 class FPN(nn.Module):
@@ -32,11 +41,16 @@ class FPN(nn.Module):
         between two of them (P6 and P7 of RetinaNet, Lin et al., arXiv 1708.02002;
         differs from the paper: from P5 instead of C5).
       upsampling: How a coarser map is resized, one of
-        `fpn_jax.layers.upsampling.names()`; "nearest" is the paper's. "transposed" and
-        "sub_pixel" double the map, so they are for levels without a gap.
+        `fpn_jax.layers.upsampling.names()`; "nearest" is the paper's. "bed_of_nails",
+        "transposed" and "sub_pixel" double the map, so they are for levels without a
+        gap.
+      upsampling_arguments: The upsampling's own arguments, by name, such as
+        `align_corners` or `kernel_size`.
       context: What the coarsest map goes through before its lateral: "none", "ppm", the
         pyramid pooling module, as in UPerNet (Xiao et al., arXiv 1807.10221), or
         "aspp", of `width` channels; see `fpn_jax.layers.context`.
+      context_arguments: The context's own arguments, by name: `bins` and `width` of
+        "ppm", `rates` and `dropout` of "aspp".
       norm: Normalization after every convolution, the context's included: "batch",
         "group" or "none". Convolutions have a bias only where it is "none".
       dtype: Type to compute in; parameters are float32.
@@ -48,7 +62,9 @@ class FPN(nn.Module):
     extra_levels: int = 0
     extra: str = "max_pool"
     upsampling: str = "nearest"
+    upsampling_arguments: Mapping[str, Any] = FrozenDict()
     context: str = "none"
+    context_arguments: Mapping[str, Any] = FrozenDict()
     norm: str = "none"
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
@@ -71,12 +87,33 @@ class FPN(nn.Module):
             raise errors.InputError(
                 "extra is 'conv', but extra_levels is 0; give extra_levels 1 or more"
             )
-        if self.upsampling not in UPSAMPLINGS:
-            raise errors.unknown("upsampling", self.upsampling, UPSAMPLINGS)
         if self.context not in ("none", *CONTEXTS):
             raise errors.unknown("context", self.context, ("none", *CONTEXTS))
         check_norm(self.norm, self.width)
+        self._check_arguments()
         super().__post_init__()
+
+    def _check_arguments(self):
+        self.upsampling_arguments = FrozenDict(self.upsampling_arguments)
+        self.context_arguments = FrozenDict(self.context_arguments)
+        _check_known(
+            f"upsampling {self.upsampling!r}",
+            self.upsampling_arguments,
+            accepts(self.upsampling) - DECIDED,
+        )
+        # Raises where the part refuses a value, as below.
+        self._upsampling(parent=None)
+        if self.context != "none":
+            # ASPP's width is the pyramid's, PPM's that of every grid.
+            decided = DECIDED | ({"width"} if self.context == "aspp" else set())
+            choices = _context_accepts(self.context) - decided
+            _check_known(f"context {self.context!r}", self.context_arguments, choices)
+            self._context(parent=None)
+        elif self.context_arguments:
+            raise errors.InputError(
+                f"context_arguments are {dict(self.context_arguments)}, but context is "
+                f"'none'; choose one of {', '.join(CONTEXTS)}"
+            )
 
     def output_channels(self, channels: dict[int, int]) -> dict[int, int]:
         """Returns level → channels of the result.
@@ -121,7 +158,7 @@ class FPN(nn.Module):
         for level, x in reversed(pyramid.items()):
             lateral = self._conv(f"lateral{level}", 1)(x, train=train)
             if merged is not None:
-                upsample = self._upsampling(f"upsample{level}")
+                upsample = self._upsampling(name=f"upsample{level}")
                 lateral += upsample(merged, lateral.shape[1:3])
             merged = lateral
             result[level] = self._conv(f"smooth{level}", 3)(merged, train=train)
@@ -143,6 +180,7 @@ class FPN(nn.Module):
     def _context(self, **fields) -> PPM | ASPP:
         fields |= {"width": self.width} if self.context == "aspp" else {}
         return CONTEXTS[self.context](
+            **self.context_arguments,
             norm=self.norm,
             dtype=self.dtype,
             axis_name=self.axis_name,
@@ -150,9 +188,9 @@ class FPN(nn.Module):
             **fields,
         )
 
-    def _upsampling(self, name: str) -> nn.Module:
-        fields = {"dtype": self.dtype} if "dtype" in accepts(self.upsampling) else {}
-        return UPSAMPLINGS[self.upsampling](**fields, name=name)
+    def _upsampling(self, **fields) -> nn.Module:
+        fields |= {"dtype": self.dtype} if "dtype" in accepts(self.upsampling) else {}
+        return UPSAMPLINGS[self.upsampling](**self.upsampling_arguments, **fields)
 
     def _conv(self, name: str, kernel_size: int, stride: int = 1) -> ConvNorm:
         return ConvNorm(
@@ -165,3 +203,10 @@ class FPN(nn.Module):
             axis_name=self.axis_name,
             name=name,
         )
+
+
+def _check_known(part: str, given: Mapping[str, Any], choices: Set[str]) -> None:
+    for key in given:
+        if key not in choices:
+            taken = sorted(choices) or ["(none)"]
+            raise errors.unknown(f"argument of {part}", key, taken)

@@ -3,7 +3,8 @@
 All take `(x, window, stride, padding)` as `fpn_jax.ops.windows` defines them: maps
 `[B, H, W, C]`, floating, give `[B, H', W', C]`, and without a window, over the whole
 map, `[B, C]`. They compute in float32, return the input's type, never count padding,
-and raise `InputError` where the windows do not fit the map.
+give NaN of a window that holds one, and raise `InputError` where the windows do not fit
+the map.
 """
 
 import jax
@@ -159,7 +160,8 @@ def k_max_pool(
       `[B, H', W', C]`; `[B, C]` over the whole map.
 
     Raises:
-      InputError: `k` is below 1 or more than a window or the whole map has cells.
+      InputError: `k` is no whole number, below 1, or more than a window or the whole
+        map has cells.
 
     Example:
       >>> x = jnp.array([5.0, 1.0, 9.0, 2.0]).reshape(1, 2, 2, 1)
@@ -168,7 +170,8 @@ def k_max_pool(
     """
     values, inside = windows(x.astype(jnp.float32), window, stride, padding)
     cells = inside.shape[-1]
-    if k < 1 or (k > cells and not isinstance(window, Bins)):
+    check_k(k)
+    if k > cells and not isinstance(window, Bins):
         raise errors.InputError(
             f"k is {k}; it must be from 1 to {cells}, the number of cells of the "
             f"{'whole map' if window is None else f'window {window}'}"
@@ -186,7 +189,8 @@ def l2_pool(
 ) -> jax.Array:
     """Returns `sqrt(Σ r²) / n` of every window of `n` cells `r`.
 
-    The gradient of a window of zeros is zero.
+    A window is divided by its largest `|r|` first, so that no square over- or
+    underflows. The gradient of a window of zeros is zero.
 
     Arguments and result are those of `max_pool`.
 
@@ -194,12 +198,9 @@ def l2_pool(
       >>> l2_pool(jnp.array([3.0, 4.0]).reshape(1, 1, 2, 1)).tolist()
       [[2.5]]
     """
-    # sqrt(Σ r²) / n = sqrt(mean / n), and the root's slope at zero is infinite.
-    mean = window_means(jnp.square(x.astype(jnp.float32)), window, stride, padding)
-    ratio = mean / window_counts(x.shape[1:3], window, stride, padding)
-    some = ratio > 0
-    y = jnp.where(some, jnp.sqrt(jnp.where(some, ratio, 1)), 0)
-    return finish(y, x, window)
+    root = _generalized_mean(x, window, stride, padding, 2)
+    count = window_counts(x.shape[1:3], window, stride, padding)
+    return finish(root / np.sqrt(count), x, window)
 
 
 def lp_pool(
@@ -235,21 +236,9 @@ def lp_pool(
       >>> lp_pool(jnp.array([1.0, -7.0]).reshape(1, 1, 2, 1), p=2).tolist()
       [[5.0]]
     """
-    if isinstance(p, int | float):
+    if _is_known_number(p):
         check_p(p)
-    values, inside = windows(jnp.abs(x.astype(jnp.float32)), window, stride, padding)
-    inside = inside[..., None]
-    largest = jax.lax.stop_gradient(
-        jnp.max(jnp.where(inside, values, 0), axis=3, keepdims=True)
-    )
-    some = largest >= _TINY
-    ratio = values / jnp.where(some, largest, 1)
-    counted = inside & (ratio >= _TINY)
-    powers = jnp.where(counted, jnp.where(counted, ratio, 1) ** p, 0)
-    mean = powers.sum(axis=3) / inside.sum(axis=2)
-    some, largest = some[:, :, :, 0], largest[:, :, :, 0]
-    y = jnp.where(some, largest * jnp.where(some, mean, 1) ** (1 / p), 0)
-    return finish(y, x, window)
+    return finish(_generalized_mean(x, window, stride, padding, p), x, window)
 
 
 def mixed_pool(
@@ -282,7 +271,7 @@ def mixed_pool(
       >>> mixed_pool(x, max_share=0.5).tolist()
       [[2.25]]
     """
-    if isinstance(max_share, int | float):
+    if _is_known_number(max_share):
         check_max_share(max_share)
     largest = window_extremes(x.astype(jnp.float32), True, window, stride, padding)
     average = window_means(x, window, stride, padding)
@@ -299,6 +288,16 @@ def finish(y: jax.Array, x: jax.Array, window: Window) -> jax.Array:
     """
     y = y.astype(x.dtype)
     return y[:, 0, 0] if window is None else y
+
+
+def check_k(k: int) -> None:
+    """Refuses a number of cells of `k_max_pool` that fits no window.
+
+    Raises:
+      InputError: It is no whole number of at least 1.
+    """
+    if not (isinstance(k, int | np.integer) and k >= 1):
+        raise errors.InputError(f"k is {k}; it must be a whole number of at least 1")
 
 
 def check_p(p: float) -> None:
@@ -323,6 +322,31 @@ def check_max_share(max_share: float) -> None:
         raise errors.InputError(f"max_share is {max_share}; it must be in [0, 1]")
 
 
+def _is_known_number(value: float | jax.Array) -> bool:
+    return np.ndim(value) == 0 and not isinstance(value, jax.core.Tracer)
+
+
+def _generalized_mean(
+    x: jax.Array,
+    window: Window,
+    stride: Size | None,
+    padding: Padding,
+    p: float | jax.Array,
+) -> jax.Array:
+    """Returns `lp_pool` before `finish`."""
+    values, inside = windows(jnp.abs(x.astype(jnp.float32)), window, stride, padding)
+    largest = jax.lax.stop_gradient(jnp.max(values, axis=3, keepdims=True))
+    # Zero cannot divide; infinity and NaN come through without a scale.
+    scale = jnp.where((largest >= _TINY) & (largest < jnp.inf), largest, 1)
+    ratio = values / scale
+    # Negated, here and below, so that NaN counts.
+    counted = ~(ratio < _TINY)
+    powers = jnp.where(counted, jnp.where(counted, ratio, 1) ** p, 0)
+    mean = powers.sum(axis=3) / inside.sum(axis=2)[..., None]
+    some = ~(mean <= 0)
+    return jnp.where(some, scale[:, :, :, 0] * jnp.where(some, mean, 1) ** (1 / p), 0)
+
+
 def _ranked_mean(
     values: jax.Array, inside: np.ndarray, shares: np.ndarray
 ) -> jax.Array:
@@ -330,4 +354,6 @@ def _ranked_mean(
     ranked = jnp.sort(jnp.where(inside[..., None], values, jnp.inf), axis=3)
     shares = shares.astype(np.float32)[..., None]
     # Ranks of no share may be the infinities that stand outside the map.
-    return jnp.sum(jnp.where(shares > 0, ranked, 0) * shares, axis=3)
+    mean = jnp.sum(jnp.where(shares > 0, ranked, 0) * shares, axis=3)
+    # NaN is sorted last, where no share may reach it.
+    return jnp.where(jnp.isnan(values).any(axis=3), jnp.nan, mean)

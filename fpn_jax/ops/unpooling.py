@@ -10,6 +10,10 @@ from fpn_jax.ops.windows import Padding, Size, check_size, windows
 def bed_of_nails(x: jax.Array, factor: Size = 2) -> jax.Array:
     """Puts every cell at the upper left of `factor × factor` cells, the others zero.
 
+    By factor 2, cell `i` becomes cells `2 i` and `2 i + 1`, of which the first has the
+    value, half a cell off the half-pixel centre: nothing is aligned by corners or
+    antialiased.
+
     Args:
       x: Maps, `[B, H, W, C]`.
       factor: Rows and columns that a cell becomes, 1 or more.
@@ -81,7 +85,8 @@ def max_unpool(x: jax.Array, indices: jax.Array, size: tuple[int, int]) -> jax.A
 
     Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks", arXiv
     1311.2901. Where overlapping windows name the same cell, it gets the mean of their
-    values, which for the pooled values themselves is the value.
+    values, which for the pooled values themselves is the value. The indices alone say
+    where: there are neither half-pixel centres, aligned corners nor antialiasing.
 
     Args:
       x: Maps, `[B, H', W', C]`, floating.

@@ -206,7 +206,9 @@ def transposed_conv(
 
     `y[s i + d a - p] += x[i] · K[a]` along both axes, for cell `i` and tap `a`
     (Dumoulin & Visin, arXiv 1603.07285). The arguments mean what they mean to
-    PyTorch's `ConvTranspose2d`.
+    PyTorch's `ConvTranspose2d`. A kernel lies centred where half-pixel
+    centres put its cell if `d (h - 1) - 2 p = s - 1`; corners are not aligned, and
+    nothing is antialiased.
 
     Args:
       x: Maps, `[B, H, W, C]`.
@@ -265,7 +267,9 @@ def depth_to_space(x: jax.Array, factor: int) -> jax.Array:
     Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient
     Sub-Pixel Convolutional Neural Network", arXiv 1609.05158. Channel
     `(c * factor + i) * factor + j` becomes row `i`, column `j` of channel `c`: the
-    order of PyTorch's `pixel_shuffle`, where TensorFlow's has `c` last.
+    order of PyTorch's `pixel_shuffle`, where TensorFlow's has `c` last. With factor 2,
+    cell `i` becomes cells `2 i` and `2 i + 1`, half-pixel centres' own places: corners
+    are not aligned, and nothing is antialiased.
 
     Args:
       x: Maps, `[B, H, W, C * factor²]`.

@@ -112,6 +112,8 @@ def stochastic_pool(
         logits = jnp.log(jax.lax.stop_gradient(shares))
         drawn = jax.random.categorical(key, logits, axis=3)[:, :, :, None]
         y = jnp.take_along_axis(values, drawn, axis=3)[:, :, :, 0]
+        # A draw by probabilities that are NaN is of any cell.
+        y = jnp.where(jnp.isnan(shares).any(axis=3), jnp.nan, y)
     return finish(y, x, window)
 
 
@@ -133,6 +135,7 @@ def _proportional(values: jax.Array, inside: np.ndarray) -> jax.Array:
     inside = inside[..., None]
     positive = jnp.where(inside, jnp.maximum(values, 0), 0)
     total = positive.sum(axis=3, keepdims=True)
-    some = total >= _TINY
+    # Negated, so that the shares of a window with NaN are NaN.
+    some = ~(total < _TINY)
     equal = inside / inside.sum(axis=2, keepdims=True, dtype=np.float32)
     return jnp.where(some, positive / jnp.where(some, total, 1), equal)

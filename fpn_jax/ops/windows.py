@@ -56,9 +56,10 @@ class Windows(NamedTuple):
     """The cells of windows, and which of them lie inside the map.
 
     Attributes:
-      values: `[B, H', W', n, C]`; the `n` cells of a window row by row. What stands in
-        a cell outside the map is finite where the map is, and otherwise means nothing.
-      inside: `[H', W', n]` booleans, a NumPy array: known before any value is.
+      values: `[B, H', W', n, C]`; the `n` cells of a window row by row, zero where a
+        cell lies outside the map, or fills a bin up to the size of the largest.
+      inside: `[H', W', n]` booleans, a NumPy array, false at these zeros: known before
+        any value is.
     """
 
     values: jax.Array
@@ -137,6 +138,9 @@ def windows(
 ) -> Windows:
     """Returns the cells of every window.
 
+    A window of `F × F` cells is unrolled into `F²` slices of the map: tracing and
+    compilation slow down where a local window has thousands of cells.
+
     Args:
       x: Maps, `[B, H, W, C]`.
       window: See `Window`.
@@ -162,9 +166,7 @@ def windows(
         return Windows(values, np.ones((1, 1, height * width), bool))
     rows, columns = _spans((height, width), window, stride, padding)
     if isinstance(window, Bins):
-        x = jnp.take(x, rows.cells, axis=1, mode="clip")
-        x = jnp.take(x, columns.cells, axis=3, mode="clip")
-        values = jnp.moveaxis(x, 2, 3)
+        values = jnp.moveaxis(columns.slices(rows.slices(x, 1), 3), 2, 3)
     else:
         values = _slices(x, *_resolve((height, width), window, stride, padding))
     inside = rows.inside[:, None, :, None] & columns.inside[None, :, None, :]
@@ -209,7 +211,7 @@ def window_means(
 ) -> jax.Array:
     """Returns the mean of every window's cells, without making the windows.
 
-    Bins are averaged by two small matrices, one along each axis.
+    Bins are averaged along one axis, then along the other.
 
     Args:
       x: Maps, `[B, H, W, C]`.
@@ -229,13 +231,7 @@ def window_means(
         return x.mean(axis=(1, 2), keepdims=True)
     if isinstance(window, Bins):
         rows, columns = _spans(x.shape[1:3], window, stride, padding)
-        return jnp.einsum(
-            "ih,bhwc,jw->bijc",
-            rows.averages(),
-            x,
-            columns.averages(),
-            precision=jax.lax.Precision.HIGHEST,
-        )
+        return columns.means(rows.means(x, 1), 2)
     total = _reduce(x, 0.0, jax.lax.add, window, stride, padding)
     return total / window_counts(x.shape[1:3], window, stride, padding)
 
@@ -279,14 +275,26 @@ class _Spans(NamedTuple):
 
     cells: np.ndarray
     inside: np.ndarray
-    length: int
 
-    def averages(self) -> np.ndarray:
-        """Returns `[m, length]`: row `i` averages a line of cells over window `i`."""
-        matrix = np.zeros((len(self.cells), self.length), np.float32)
-        for row, cells, inside in zip(matrix, self.cells, self.inside, strict=True):
-            row[cells[inside]] = 1 / inside.sum()
-        return matrix
+    def slices(self, x: jax.Array, axis: int) -> jax.Array:
+        """Returns the axis as two: bins, and their cells up to the longest bin's."""
+        bins = []
+        for piece in self._pieces(x, axis):
+            widths = [(0, 0)] * x.ndim
+            widths[axis] = (0, self.cells.shape[1] - piece.shape[axis])
+            bins.append(jnp.pad(piece, widths))
+        return jnp.stack(bins, axis)
+
+    def means(self, x: jax.Array, axis: int) -> jax.Array:
+        """Returns the axis as the means of the bins."""
+        return jnp.stack([piece.mean(axis) for piece in self._pieces(x, axis)], axis)
+
+    def _pieces(self, x: jax.Array, axis: int) -> list[jax.Array]:
+        counts = self.inside.sum(-1)
+        return [
+            jax.lax.slice_in_dim(x, start, start + count, axis=axis)
+            for start, count in zip(self.cells[:, 0], counts, strict=True)
+        ]
 
 
 def _spans(
@@ -308,7 +316,7 @@ def _spans(
     for n, starts_and_stops in zip(size, edges, strict=True):
         starts, stops = np.array(starts_and_stops).T[..., None]
         cells = starts + np.arange((stops - starts).max())
-        spans.append(_Spans(cells, (cells >= 0) & (cells < np.minimum(stops, n)), n))
+        spans.append(_Spans(cells, (cells >= 0) & (cells < np.minimum(stops, n))))
     return spans
 
 
@@ -346,8 +354,8 @@ def _slices(
     stride: tuple[int, int],
     pads: Sequence[tuple[int, int]],
 ) -> jax.Array:
-    # One strided slice for every cell of a window. Its gradient is a sum of padded
-    # maps; a gather's would be a scatter, whose order of summation is not fixed.
+    # One strided slice for every cell of a window, as bins are slices: the gradient is
+    # a sum of padded maps; a gather's is a scatter, in no fixed order of summation.
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     counts = [
         (n - w) // s + 1 for n, w, s in zip(x.shape[1:3], window, stride, strict=True)

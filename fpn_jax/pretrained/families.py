@@ -34,6 +34,7 @@ class Family:
       recipe: How its usual weights were trained, one of
         `fpn_jax.pretrained.preprocessing.RECIPES`.
       pixels: What torchvision's and timm's weights expect of the pixels.
+      tensorflow_pixels: What weights that TensorFlow trained expect of them.
       paddings: The backbones' choices, the one of torchvision's and timm's networks
         first.
       auxiliary: How names begin that only training needs.
@@ -42,6 +43,7 @@ class Family:
     maps: Mapping[str, tuple[tuple[Pair, ...], ...]]
     recipe: str = "torchvision"
     pixels: Pixels = IMAGENET
+    tensorflow_pixels: Pixels = HALF
     paddings: tuple[str, ...] = FREE
     auxiliary: tuple[str, ...] = ()
 
@@ -54,7 +56,9 @@ FAMILIES = (
         {
             f"efficientnet_b{number}": (efficientnet.TORCHVISION, efficientnet.TIMM)
             for number in range(8)
-        }
+        },
+        # Of timm's tf_efficientnet_b*, those with AdvProp ("ap") alone have HALF.
+        tensorflow_pixels=IMAGENET,
     ),
     Family(
         {

@@ -30,7 +30,7 @@ RECIPES = {
     "torchvision": Recipe(),
     "timm": Recipe(epsilon=1e-5),
     "inception": Recipe(HALF),
-    "tensorflow": Recipe(HALF, padding="same", epsilon=1e-3),
+    "tensorflow": Recipe(padding="same", epsilon=1e-3),
 }
 """Name → recipe."""
 
@@ -76,7 +76,8 @@ def preprocessing(name: str, recipe: str = "", path: str = "") -> Preprocessing:
     if recipe not in RECIPES:
         raise errors.unknown("recipe", recipe, RECIPES)
     pixels, padding, epsilon = RECIPES[recipe]
-    mean, std = pixels or family.pixels
+    of_family = family.tensorflow_pixels if recipe == "tensorflow" else family.pixels
+    mean, std = pixels or of_family
     if padding and padding not in family.paddings:
         raise InputError(
             f"recipe {recipe!r} needs padding {padding!r}, which backbone {name!r} "

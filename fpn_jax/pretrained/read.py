@@ -14,6 +14,9 @@ from safetensors import SafetensorError, safe_open
 from fpn_jax import errors
 from fpn_jax.errors import InputError
 
+SAFE_TORCH = "2.6"
+"""The first PyTorch whose `weights_only` holds: CVE-2025-32434."""
+
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts put the state dict beside other things."""
 
@@ -113,6 +116,11 @@ def _read_pth(file: pathlib.Path) -> tuple[dict, dict]:
                 f"weights {str(file)!r} need PyTorch to be read; install it, with the "
                 "extra 'parity', or convert them to .safetensors"
             ) from error
+        if torch.torch_version.TorchVersion(torch.__version__) < SAFE_TORCH:
+            raise InputError(
+                f"weights {str(file)!r} need PyTorch {SAFE_TORCH} or newer, here is "
+                f"{torch.__version__}: older ones can be made to run code by a file"
+            )
         try:
             stored = torch.load(file, weights_only=True, map_location="cpu")
         except pickle.UnpicklingError as error:

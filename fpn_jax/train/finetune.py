@@ -46,13 +46,22 @@ def phases(freeze: Mapping[str, float], frozen_norm_steps: int) -> tuple[Phase, 
       frozen_norm_steps: Steps with the stored statistics; 0 for none, −1 for all.
 
     Raises:
-      InputError: `frozen_norm_steps` is below −1.
+      InputError: `frozen_norm_steps` is below −1, or a step is no whole number.
+
+    A part that thaws late moves faster at first under AdamW, whose second moment has
+    seen few of its gradients by then: give it a learning-rate multiplier below 1.
     """
     if frozen_norm_steps < -1:
         raise InputError(
             f"finetune.frozen_norm_steps is {frozen_norm_steps}; it is a number of "
             "steps, or -1 for all of them"
         )
+    for part, step in freeze.items():
+        if step != NEVER and step != int(step):
+            raise InputError(
+                f"finetune.freeze has {part!r} until step {step}; a step is a whole "
+                "number"
+            )
     norm_until = NEVER if frozen_norm_steps == -1 else frozen_norm_steps
     starts = {0, *freeze.values(), norm_until} - {NEVER}
     return tuple(

@@ -86,7 +86,7 @@ def with_variables(state: TrainState, loaded: Variables) -> TrainState:
     kept = dict(state.variables)
     for collection, parts in loaded.items():
         for part, new in parts.items():
-            old = kept[collection][part]
+            old = kept[collection].get(part)
             shapes = jax.tree.map(jnp.shape, (old, new))
             if shapes[0] != shapes[1]:
                 raise ValueError(f"{collection} of {part} are of another model")

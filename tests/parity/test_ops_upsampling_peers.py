@@ -9,7 +9,7 @@ import pytest
 from peers import from_torch, relative_difference, to_torch, torch
 from PIL import Image
 
-from fpn_jax.layers.upsampling import Transposed
+from fpn_jax.layers.upsampling import ResizeConvolution, Transposed
 from fpn_jax.ops.unpooling import max_pool_with_indices, max_unpool
 from fpn_jax.ops.upsampling import (
     depth_to_space,
@@ -138,3 +138,19 @@ def test_the_transposed_layer():
         theirs = from_torch(peer(to_torch(X)))
     ours = fast(lambda x: Transposed(4).apply({"params": params}, x, (18, 13)))(X)
     assert relative_difference(ours, theirs[:, :, :13]) < LIMIT
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("resizing", ["nearest", "bilinear"])
+def test_the_resize_convolution(resizing, size):
+    peer = torch.nn.Conv2d(3, 4, 5, padding=2)
+    params = {
+        "kernel": jnp.asarray(peer.weight.detach().permute(2, 3, 1, 0).numpy()),
+        "bias": jnp.asarray(peer.bias.detach().numpy()),
+    }
+    with torch.no_grad():
+        resized = torch.nn.functional.interpolate(to_torch(X), size, mode=resizing)
+        theirs = from_torch(peer(resized))
+    layer = ResizeConvolution(4, kernel_size=5, resizing=resizing)
+    ours = fast(lambda x: layer.apply({"params": {"conv": params}}, x, size))(X)
+    assert relative_difference(ours, theirs) < LIMIT

@@ -2,11 +2,14 @@
 
 import functools
 import pathlib
+import tempfile
 
 import jax
 import numpy as np
 import pytest
+from classifiers import randomized
 from peers import randomize, relative_difference, timm, to_torch, torch, torchvision
+from safetensors.numpy import save_file
 
 from fpn_jax import backbones, heads, pretrained
 from fpn_jax.pretrained import convert
@@ -115,6 +118,43 @@ def test_the_peer_takes_what_we_write(tmp_path):
     ours = pretrained.load_classifier("mobilenet_v2", str(tmp_path / "x.npz"))
     state = pretrained.to_state_dict("mobilenet_v2", ours)
     peer.load_state_dict({key: torch.from_numpy(x) for key, x in state.items()})
+
+
+def with_random_weights(name):
+    """Returns torchvision's network, whose signal reaches the logits."""
+    with torch.device("meta"):
+        peer = of_torchvision(name)
+    peer = randomized(peer)
+    for module in peer.modules():
+        if isinstance(module, torch.nn.Linear):
+            bound = (6 / module.in_features) ** 0.5
+            torch.nn.init.uniform_(module.weight, -bound, bound)
+            torch.nn.init.uniform_(module.bias, -0.2, 0.2)
+    return peer
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "arguments"),
+    [
+        ("alexnet", 224, {"padding": "paper"}),
+        ("vgg11", 224, {"padding": "paper"}),
+        ("resnet18", 97, {}),
+    ],
+)
+def test_logits_of_random_weights_are_those_of_the_peer(name, size, arguments):
+    """Among them dense layers behind a flattened map, whose order is another."""
+    peer = with_random_weights(name)
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(1, size, size, 3)).astype(np.float32)
+    with torch.no_grad():
+        theirs = peer(to_torch(images)).numpy()
+    # Half a gigabyte, of which `tmp_path` would keep some.
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/x.safetensors"
+        save_file(arrays_of(peer), path)
+        variables = pretrained.load_classifier(name, path, **arguments)
+    ours = logits(name, variables, images, **arguments)
+    assert relative_difference(ours, theirs) < 1e-4
 
 
 @needs_weights
