@@ -76,10 +76,14 @@ def rows(suite: str, root: str, weights: str | None) -> list[Row]:
 def train(row: Row, seed: int, directory: Path) -> dict[str, float]:
     """Trains one row, or reads what it gave; returns its figures."""
     result = directory / "result.json"
-    if not result.exists():
-        cache = directory.parent.absolute() / "compiled"
-        command = [sys.executable, "-m", "fpn_jax.main", *row.arguments]
-        command += [f"--workdir={directory}", f"--config.train.seed={seed}"]
+    cache = directory.parent.absolute() / "compiled"
+    command = [sys.executable, "-m", "fpn_jax.main", *row.arguments]
+    command += [f"--workdir={directory}", f"--config.train.seed={seed}"]
+    if result.exists():
+        before = json.loads(result.read_text())["command"]
+        if before != command[1:]:
+            sys.exit(f"{directory} was trained by another command: {' '.join(before)}")
+    else:
         directory.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         with (directory / "log.txt").open("a") as log:
@@ -97,6 +101,7 @@ def train(row: Row, seed: int, directory: Path) -> dict[str, float]:
         figures = _figures(directory)
         figures["peak_memory_mib"] = usage.ru_maxrss / 1024
         figures["seconds"] = time.monotonic() - began
+        figures["command"] = command[1:]
         result.write_text(json.dumps(figures) + "\n")
     return json.loads(result.read_text())
 
@@ -121,16 +126,19 @@ def experiment_of(row: Row):
 
     from fpn_jax import experiment
 
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
-    values(["compare", *row.arguments])
+    values, argv = flags.FlagValues(), ["compare", *row.arguments]
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    values(argv)
     overridden = config_flags.get_override_values(values["config"])
     config = experiment.resolve(values.config, frozenset(overridden))
     return experiment.Experiment(config, ("cat", "dog"))
 
 
 class Stepping:
-    """A row's train step on a batch of noise, all of it training."""
+    """A row's train step on a batch of noise, as at the end of its run.
+
+    Parts that never train cost no gradient; those that thaw have thawed.
+    """
 
     def __init__(self, row: Row):
         import jax

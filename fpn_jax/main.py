@@ -72,14 +72,17 @@ def parse(argv: list[str]) -> list[str]:
         # Config files import each other from the folder above theirs.
         sys.path.append(str(file.absolute().parent.parent))
     argv, added = configs.split_parts(argv, PARTS)
+    # config_flags looks for the config's keys there, and not in what it is given.
+    sys.argv = argv
     try:
         rest = FLAGS(argv)
         if FLAGS.config is not None:
             # A file that cannot be loaded raises only where it is looked at.
-            with FLAGS.config.unlocked():
-                for key, value in added.items():
-                    part, name = key.split(".", 1)
-                    FLAGS.config[part][name] = value
+            FLAGS.config.to_dict()
+        for key, value in added.items():
+            part, name = key.split(".", 1)
+            with FLAGS.config[part].unlocked():
+                FLAGS.config[part][name] = value
         ADDED.update(added)
         return rest
     except Exception as error:

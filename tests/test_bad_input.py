@@ -40,6 +40,12 @@ def command(*arguments):
             "could not convert string to float",
         ),
         (["--config.train.total_steps=2.5"], "invalid literal for int()"),
+        (
+            ["--config.neck.upsamplng=bilinear"],
+            "argument of neck 'fpn' 'upsamplng' is unknown; did you mean 'upsampling'",
+        ),
+        (["--config.backbone.output_stride", "12"], "output_stride is 12"),
+        (["--config.head.name=flatten", "--config.head.pool=gem"], "has no effect"),
         (["--wrkdir=x"], "Did you mean: workdir"),
         (["--mode=evalute"], "train|check|evaluate|predict|export"),
         (["--input=a.jpg"], "--mode=train takes no --input; it is for predict"),
