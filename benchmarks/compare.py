@@ -49,7 +49,7 @@ def rows(suite: str, root: str, weights: str | None) -> list[Row]:
         "--config.mix.cutmix_alpha=0.0",
         "--config.optimizer.warmup_steps=60",
         "--config.train.ema_decay=0.99",
-        "--config.train.epochs=12",
+        "--config.train.epochs=24",
     )
     tuned = (
         *of_all,
