@@ -6,6 +6,7 @@ from flax import linen as nn
 
 from fpn_jax import errors
 from fpn_jax.layers.norm import EPSILON, norm
+from fpn_jax.ops.convolution import convolve
 
 HE_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 """He et al., arXiv 1502.01852: keeps the gradient's variance through a ReLU."""
@@ -98,8 +99,19 @@ def conv(
         use_bias=use_bias,
         dtype=dtype,
         kernel_init=kernel_init,
+        conv_general_dilated_cls=_convolution,
         name=name,
     )
+
+
+def _convolution():
+    """Returns what `nn.Conv` calls in place of XLA's convolution."""
+
+    # `conv` leaves the other arguments of XLA's at their defaults.
+    def call(x, kernel, stride, padding, *, rhs_dilation, **_):
+        return convolve(x, kernel, stride, padding, rhs_dilation)
+
+    return call
 
 
 class ConvNorm(nn.Module):

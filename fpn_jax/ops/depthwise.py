@@ -5,7 +5,8 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+
+from fpn_jax.ops import taps
 
 Padding = str | Sequence[tuple[int, int]]
 """`"SAME"`, `"VALID"`, or cells `(before, after)` for height and width."""
@@ -76,9 +77,9 @@ def _grouped_conv(x, kernel, stride, padding, dilation):
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _sum_of_taps(x, kernel, stride, padding, dilation):
-    shifted = _shifted(_wide(x), kernel.shape[:2], stride, padding, dilation)
-    taps = _wide(kernel).reshape(-1, x.shape[-1])
-    return sum(map(jnp.multiply, shifted, taps)).astype(x.dtype)
+    met = _met(_wide(x), kernel, stride, padding, dilation)
+    weights = _wide(kernel).reshape(-1, x.shape[-1])
+    return sum(map(jnp.multiply, met, weights)).astype(x.dtype)
 
 
 def _forward(x, kernel, stride, padding, dilation):
@@ -88,9 +89,17 @@ def _forward(x, kernel, stride, padding, dilation):
 def _backward(stride, padding, dilation, residuals, gradient):
     x, kernel = map(_wide, residuals)
     dtype, gradient = gradient.dtype, _wide(gradient)
-    to_x = _gradient_of_map(x, kernel, gradient, stride, padding, dilation)
-    shifted = _shifted(x, kernel.shape[:2], stride, padding, dilation)
-    products = [tap * gradient for tap in shifted]
+    weights = kernel.reshape(-1, x.shape[-1])
+    to_x = taps.spread(
+        lambda tap, gradient: gradient * weights[tap],
+        [gradient],
+        x.shape[1:3],
+        kernel.shape[:2],
+        (stride,) * 2,
+        padding,
+        (dilation,) * 2,
+    )
+    products = [tap * gradient for tap in _met(x, kernel, stride, padding, dilation)]
     # One pass over both maps for all taps; as many sums would be as many passes.
     columns = jax.lax.reduce(
         products,
@@ -109,44 +118,6 @@ def _wide(x):
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _shifted(x, window, stride, padding, dilation):
-    """Returns for every tap of the window the cells it meets, `[B, H', W', C]`."""
-    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    spans = [dilation * (size - 1) + 1 for size in window]
-    ends = [x.shape[1 + axis] - spans[axis] + 1 for axis in range(2)]
-    return [
-        x[:, row : row + ends[0] : stride, column : column + ends[1] : stride]
-        for row in range(0, spans[0], dilation)
-        for column in range(0, spans[1], dilation)
-    ]
-
-
-def _gradient_of_map(x, kernel, gradient, stride, padding, dilation):
-    """Returns the gradient of the map, made of one dense map for each phase.
-
-    Padded cell `s·n + r` is met by the taps whose offset `t` is `r` modulo `s`, in
-    window `n − t // s`.
-    """
-    padded = [x.shape[1 + axis] + sum(padding[axis]) for axis in range(2)]
-    cells = [-(-size // stride) for size in padded]
-    reach = [dilation * (size - 1) // stride for size in kernel.shape[:2]]
-    widths = [
-        (reach[axis], cells[axis] - gradient.shape[1 + axis]) for axis in range(2)
-    ]
-    windows = jnp.pad(gradient, ((0, 0), *widths, (0, 0)))
-    phases = [
-        [jnp.zeros((len(x), *cells, x.shape[-1]), x.dtype)] * stride
-        for _ in range(stride)
-    ]
-    for row, column in np.ndindex(kernel.shape[:2]):
-        (down, above), (right, left) = (
-            divmod(dilation * offset, stride) for offset in (row, column)
-        )
-        top, start = reach[0] - down, reach[1] - right
-        met = windows[:, top : top + cells[0], start : start + cells[1]]
-        phases[above][left] += met * kernel[row, column, 0]
-    rows = [jnp.stack(columns, axis=3) for columns in phases]
-    whole = jnp.stack(rows, axis=2)
-    whole = whole.reshape(len(x), *(stride * size for size in cells), x.shape[-1])
-    (top, _), (left, _) = padding
-    return whole[:, top : top + x.shape[1], left : left + x.shape[2]]
+def _met(x, kernel, stride, padding, dilation):
+    window, stride, dilation = kernel.shape[:2], (stride,) * 2, (dilation,) * 2
+    return taps.shifted(x, window, stride, padding, dilation)

@@ -6,7 +6,7 @@ given number of parts. Cells of padding count in none of them.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fpn_jax import errors
+from fpn_jax.ops import taps
+from fpn_jax.ops.extremes import sliding_extremes
 
 Size = int | tuple[int, int]
 """Height and width, in cells; one number for both."""
@@ -168,7 +170,10 @@ def windows(
     if isinstance(window, Bins):
         values = jnp.moveaxis(columns.slices(rows.slices(x, 1), 3), 2, 3)
     else:
-        values = _slices(x, *_resolve((height, width), window, stride, padding))
+        # One strided slice for every cell of a window, as bins are slices: the gradient
+        # is a sum of padded maps; a gather's is a scatter, in no fixed order.
+        place = _resolve((height, width), window, stride, padding)
+        values = jnp.stack(taps.shifted(x, *place), axis=3)
     inside = rows.inside[:, None, :, None] & columns.inside[None, :, None, :]
     shape = (*inside.shape[:2], -1)
     return Windows(values.reshape(batch, *shape, channels), inside.reshape(shape))
@@ -232,7 +237,10 @@ def window_means(
     if isinstance(window, Bins):
         rows, columns = _spans(x.shape[1:3], window, stride, padding)
         return columns.means(rows.means(x, 1), 2)
-    total = _reduce(x, 0.0, jax.lax.add, window, stride, padding)
+    pair, strides, pads = _resolve(x.shape[1:3], window, stride, padding)
+    total = jax.lax.reduce_window(
+        x, 0.0, jax.lax.add, (1, *pair, 1), (1, *strides, 1), ((0, 0), *pads, (0, 0))
+    )
     return total / window_counts(x.shape[1:3], window, stride, padding)
 
 
@@ -266,8 +274,8 @@ def window_extremes(
     if isinstance(window, Bins):
         values, inside = windows(x, window)
         return reduce(jnp.where(inside[..., None], values, worst), axis=3)
-    operation = jax.lax.max if larger else jax.lax.min
-    return _reduce(x, worst, operation, window, stride, padding)
+    place = _resolve(x.shape[1:3], window, stride, padding)
+    return sliding_extremes(x, larger, *place)
 
 
 class _Spans(NamedTuple):
@@ -346,42 +354,3 @@ def _sides(padding: int | Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]
             "or ((before, after), (before, after)) for height and width"
         )
     return [tuple(pair) for pair in sides.tolist()]
-
-
-def _slices(
-    x: jax.Array,
-    window: tuple[int, int],
-    stride: tuple[int, int],
-    pads: Sequence[tuple[int, int]],
-) -> jax.Array:
-    # One strided slice for every cell of a window, as bins are slices: the gradient is
-    # a sum of padded maps; a gather's is a scatter, in no fixed order of summation.
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    counts = [
-        (n - w) // s + 1 for n, w, s in zip(x.shape[1:3], window, stride, strict=True)
-    ]
-    height, width = ((m - 1) * s + 1 for m, s in zip(counts, stride, strict=True))
-    cells = [
-        x[:, i : i + height : stride[0], j : j + width : stride[1]]
-        for i, j in np.ndindex(*window)
-    ]
-    return jnp.stack(cells, axis=3)
-
-
-def _reduce(
-    x: jax.Array,
-    initial: float,
-    operation: Callable[[jax.Array, jax.Array], jax.Array],
-    window: Size,
-    stride: Size | None,
-    padding: Padding,
-) -> jax.Array:
-    pair, strides, pads = _resolve(x.shape[1:3], window, stride, padding)
-    return jax.lax.reduce_window(
-        x,
-        initial,
-        operation,
-        (1, *pair, 1),
-        (1, *strides, 1),
-        ((0, 0), *pads, (0, 0)),
-    )
