@@ -24,8 +24,8 @@ from typing import NamedTuple
 from configs.pooling import POOLINGS
 
 PYRAMIDS = (
-    *("identity", "image_pyramid", "fpn_flatten", "fpn", "spp", "fpn_ppm", "ppm"),
-    *("aspp", "covariance"),
+    *("identity", "image_pyramid", "fpn_flatten", "fpn", "spp", "ppm", "aspp"),
+    *("covariance", "fpn_ppm"),
 )
 
 
