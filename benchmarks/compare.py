@@ -94,8 +94,13 @@ def train(row: Row, seed: int, directory: Path) -> dict[str, float]:
                 # Seeds differ in numbers alone: the step is compiled once for all.
                 env={"JAX_COMPILATION_CACHE_DIR": str(cache), **os.environ},
             )
-            _, status, usage = os.wait4(process.pid, 0)
-        if status:
+            try:
+                _, status, usage = os.wait4(process.pid, 0)
+            except KeyboardInterrupt:
+                # The run was told too: it saves, and says so in its log.
+                status = process.wait()
+        # A run that was stopped ends well, but before its report.
+        if status or not (directory / "report.html").exists():
             tail = (directory / "log.txt").read_text().splitlines()[-2:]
             sys.exit(f"{row.name}, seed {seed}: {' '.join(tail)}")
         figures = _figures(directory)

@@ -85,9 +85,11 @@ def drawn() -> ConfigDict:
                 # Levels above the backbone's coarsest, by max_pool or by conv.
                 "extra_levels": 0,
                 "extra": "max_pool",
-                # Of a coarser map to the finer one's size: nearest, bilinear, …
+                # Of a coarser map to the finer one's size: nearest, bilinear, … Its own
+                # arguments, if any, go into a dict upsampling_arguments.
                 "upsampling": "nearest",
-                # none, or ppm or aspp on the coarsest map before its lateral.
+                # none, or ppm or aspp on the coarsest map before its lateral; likewise
+                # context_arguments.
                 "context": "none",
                 # none, batch or group, after every convolution.
                 "norm": "none",
