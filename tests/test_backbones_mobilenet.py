@@ -11,6 +11,7 @@ from flax import linen as nn
 from fpn_jax import backbones, pyramid
 from fpn_jax.backbones.mobilenet_v1 import round_channels
 from fpn_jax.errors import InputError
+from fpn_jax.layers import norm
 
 LEVELS = (1, 2, 3, 4, 5)
 SIZES = [(33, 33), (64, 64), (97, 97), (224, 224), (97, 130)]
@@ -151,7 +152,7 @@ def test_epsilon_reaches_every_norm(name):
 
     def note(call, arguments, keywords, context):
         if (
-            isinstance(context.module, nn.BatchNorm)
+            isinstance(context.module, norm.BatchNorm)
             and context.method_name == "__call__"
         ):
             found.append(context.module.epsilon)

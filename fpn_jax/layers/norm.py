@@ -14,6 +14,9 @@ NORMS = ("batch", "group", "none")
 GROUPS = 32
 """Groups of group normalization; the number of channels is a multiple of it."""
 
+MOMENTUM = 0.9
+"""Weight of the old running average of batch normalization's moments."""
+
 EPSILON = 1e-5
 """Added to the variance before its root, where a paper says nothing else."""
 
@@ -37,6 +40,56 @@ def check_norm(kind: str, channels: int) -> None:
         )
 
 
+class BatchNorm(nn.Module):
+    """Batch normalization, Ioffe & Szegedy, arXiv 1502.03167.
+
+    `y = scale · (x − mean) / sqrt(var + epsilon) + bias` for every channel, written as
+    `x · k + shift`: two passes over the map, and two for the gradient. In training the
+    moments are the batch's, in one pass, `var = E[x²] − mean²`, which suits maps whose
+    mean is not far larger than their deviation. Moments are float32 at least.
+
+    Attributes:
+      train: Whether the batch's moments are used and the running averages updated.
+      momentum: Weight of the old running average.
+      epsilon: Added to the variance before its root.
+      dtype: Type of the result.
+      scale_init: Initial value of the scale.
+      axis_name: Mapped axis over which the moments are averaged in training.
+    """
+
+    train: bool
+    momentum: float = MOMENTUM
+    epsilon: float = EPSILON
+    dtype: jnp.dtype = jnp.float32
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns an array of the shape of `x`, `[..., C]`."""
+        channels = (x.shape[-1],)
+        ones, zeros = nn.initializers.ones, nn.initializers.zeros
+        mean = self.variable("batch_stats", "mean", zeros, None, channels)
+        var = self.variable("batch_stats", "var", ones, None, channels)
+        scale = self.param("scale", self.scale_init, channels)
+        bias = self.param("bias", zeros, channels)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        moments = self._moments(x) if self.train else (mean.value, var.value)
+        if self.train and not self.is_initializing():
+            for average, moment in zip((mean, var), moments, strict=True):
+                average.value += (1 - self.momentum) * (moment - average.value)
+        k = scale * jax.lax.rsqrt(moments[1] + self.epsilon)
+        return (x * k + (bias - moments[0] * k)).astype(self.dtype)
+
+    def _moments(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        axes = tuple(range(x.ndim - 1))
+        sums = jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)
+        if self.axis_name is not None and not self.is_initializing():
+            sums = jax.lax.pmean(sums, self.axis_name)
+        # Rounding must not make it negative.
+        return sums[0], jnp.maximum(0.0, sums[1] - jnp.square(sums[0]))
+
+
 def norm(
     kind: str,
     *,
@@ -49,9 +102,8 @@ def norm(
 ) -> Callable[[jax.Array], jax.Array]:
     """Makes a normalization layer over the last axis.
 
-    "batch" is batch normalization (Ioffe & Szegedy, arXiv 1502.03167) with running
-    averages of momentum 0.9, "group" is group normalization (Wu & He, arXiv
-    1803.08494). Statistics are float32 whatever `dtype` is.
+    "batch" is `BatchNorm`, "group" is group normalization (Wu & He, arXiv 1803.08494).
+    Statistics are float32 whatever `dtype` is.
 
     Args:
       kind: One of `NORMS`; "none" makes the identity.
@@ -70,9 +122,8 @@ def norm(
     """
     scale_init = nn.initializers.zeros if zero_init else nn.initializers.ones
     if kind == "batch":
-        return nn.BatchNorm(
-            use_running_average=not train,
-            momentum=0.9,
+        return BatchNorm(
+            train=train,
             epsilon=epsilon,
             dtype=dtype,
             scale_init=scale_init,
