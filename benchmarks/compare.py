@@ -21,6 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks import stepping, timing
+from benchmarks.stepping import Stepping
 from configs.pooling import POOLINGS
 
 PYRAMIDS = (
@@ -124,79 +126,19 @@ def _is_evaluation(record: dict) -> bool:
     return "validate/accuracy" in record
 
 
-def experiment_of(row: Row):
-    """Returns what a row trains, built in this process."""
-    from absl import flags
-    from ml_collections import config_flags
-
-    from fpn_jax import experiment
-
-    values, argv = flags.FlagValues(), ["compare", *row.arguments]
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
-    values(argv)
-    overridden = config_flags.get_override_values(values["config"])
-    config = experiment.resolve(values.config, frozenset(overridden))
-    return experiment.Experiment(config, ("cat", "dog"))
-
-
-class Stepping:
-    """A row's train step on a batch of noise, as at the end of its run.
-
-    Parts that never train cost no gradient; those that thaw have thawed.
-    """
-
-    def __init__(self, row: Row):
-        import jax
-        import numpy as np
-
-        from fpn_jax.train import parallel
-
-        planned = experiment_of(row)
-        transformation, _ = planned.optimizer(1_000)
-        initial = jax.jit(lambda: planned.initial_state(transformation))
-        self.state = parallel.replicate(initial())
-        self.parameters = sum(x.size for x in jax.tree.leaves(self.state.params))
-        self._step = planned.train_step_at(transformation)(10**6)
-        size, batch = planned.config.data.image_size, 32
-        noise = np.random.default_rng(0)
-        self._batch = parallel.shard(
-            {
-                "image": noise.integers(0, 256, (batch, size, size, 3), np.uint8),
-                "label": np.arange(batch, dtype=np.int32) % 2,
-                "weight": np.ones(batch, np.float32),
-                "index": np.arange(batch, dtype=np.int32),
-            }
-        )
-        self.images = batch
-
-    def seconds(self, steps: int) -> float:
-        """Returns the seconds of one step, the mean of some."""
-        import jax
-
-        began = time.perf_counter()
-        for _ in range(steps):
-            self.state, metrics = self._step(self.state, self._batch)
-        jax.block_until_ready(metrics)
-        return (time.perf_counter() - began) / steps
-
-
 def speed(table: Sequence[Row], repeats: int) -> dict[str, dict[str, float]]:
     """Returns row → images a second of the train step and parameters; in turns."""
-    steppings = {row.name: Stepping(row) for row in table}
-    for stepping in steppings.values():
-        stepping.seconds(1)
-    taken: dict[str, list[float]] = {name: [] for name in steppings}
-    for _ in range(repeats):
-        for name, stepping in steppings.items():
-            taken[name].append(stepping.images / stepping.seconds(2))
+    made = {row.name: Stepping(row.arguments) for row in table}
+    calls = {name: lambda it=it: it.run(2) for name, it in made.items()}
+    taken = timing.in_turns(calls, repeats)
     return {
         name: {
-            "images_per_second": statistics.median(taken[name]),
-            "slowest": min(taken[name]),
-            "fastest": max(taken[name]),
-            "parameters": stepping.parameters,
+            "images_per_second": 2 * it.images / statistics.median(taken[name]),
+            "slowest": 2 * it.images / max(taken[name]),
+            "fastest": 2 * it.images / min(taken[name]),
+            "parameters": it.parameters,
         }
-        for name, stepping in steppings.items()
+        for name, it in made.items()
     }
 
 
@@ -216,6 +158,7 @@ def main() -> None:
         parser.error(f"{given.suite} needs --weights")
     table = rows(given.suite, given.root, given.weights)
     if given.speed:
+        stepping.start()
         for name, figures in speed(table, given.repeats).items():
             print(json.dumps({"suite": given.suite, "row": name, **figures}))
         return

@@ -1,0 +1,268 @@
+"""Our train step against the same network in PyTorch, in one process, in turns.
+
+    python -m benchmarks.train_step [--cases=resnet18,…] [--repeats=7]
+
+On a CPU both compute in float32, and PyTorch also in bfloat16 (`torch_bf16`). On a GPU
+both compute in bfloat16 on batches of 256 at 224 px, PyTorch channels-last, compiled
+with "max-autotune" (which uses CUDA graphs) and with cuDNN's autotuning. Parameter and
+FLOP counts must agree before anything is timed. Peak memory is that of a process that
+does nothing else.
+"""
+
+import argparse
+import pathlib
+import re
+import subprocess
+import sys
+import warnings
+from typing import NamedTuple
+
+from benchmarks import stepping, timing
+
+
+class Case(NamedTuple):
+    """A network and a batch that a CPU can bear.
+
+    Attributes:
+      backbone: Its name, here and in torchvision.
+      fpn: Whether there is a pyramid.
+      images: Images a step.
+      size: Their height and width.
+    """
+
+    backbone: str
+    fpn: bool
+    images: int
+    size: int
+
+
+CASES = {
+    "resnet18": Case("resnet18", False, 16, 128),
+    "resnet50_fpn": Case("resnet50", True, 8, 160),
+    "vgg16_fpn": Case("vgg16", True, 8, 96),
+    "mobilenet_v2_fpn": Case("mobilenet_v2", True, 16, 128),
+    "efficientnet_b0_fpn": Case("efficientnet_b0", True, 16, 128),
+}
+GPU_BATCH = {"images": 256, "size": 224}
+
+
+class Ours:
+    """Our train step."""
+
+    def __init__(self, case: Case, dtype: str):
+        neck = "fpn" if case.fpn else "identity"
+        fpn = ("--config.neck.width=256", "--config.neck.levels=(2,3,4,5)")
+        self.stepping = stepping.Stepping(
+            (
+                f"--config=configs/{neck}.py:cats_vs_dogs",
+                *(fpn if case.fpn else ()),
+                f"--config.backbone.name={case.backbone}",
+                f"--config.data.image_size={case.size}",
+                f"--config.data.global_batch_size={case.images}",
+                f"--config.model.dtype={dtype}",
+                # What PyTorch's loop does not do either.
+                "--config.mix.mixup_alpha=0.0",
+                "--config.mix.cutmix_alpha=0.0",
+                "--config.train.ema_decay=0.0",
+                "--config.optimizer.clip_norm=0.0",
+            )
+        )
+        self.parameters = self.stepping.parameters
+
+    def forward_flops(self, size: int) -> float:
+        """Returns the operations of a forward pass of one image, before XLA's rules."""
+        import jax
+        import jax.numpy as jnp
+
+        model = self.stepping.experiment.model
+        image = jnp.zeros((1, size, size, 3))
+        variables = jax.eval_shape(
+            lambda: model.init(jax.random.key(0), image, train=False)
+        )
+        apply = jax.jit(lambda v, x: model.apply(v, x, train=False))
+        return float(apply.lower(variables, image).cost_analysis()["flops"])
+
+    def run(self, steps: int) -> None:
+        """Takes some steps, and returns when the last one has ended."""
+        self.stepping.run(steps)
+
+
+class Theirs:
+    """PyTorch's train step: as plain as can be on a CPU, as strong as on a GPU."""
+
+    def __init__(self, case: Case, dtype: str):
+        import torch
+
+        from benchmarks import torch_peers
+
+        self._torch = torch
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
+        torch.manual_seed(0)
+        model = torch_peers.Classifier(case.backbone, fpn=case.fpn, size=case.size)
+        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.parameters = sum(p.numel() for p in self.model.parameters())
+        self._optimizer = torch.optim.SGD(
+            self.model.parameters(),
+            lr=1e-3,
+            momentum=0.9,
+            weight_decay=5e-5,
+            nesterov=True,
+            **({"fused": True} if self.device == "cuda" else {}),
+        )
+        shape = (case.images, 3, case.size, case.size)
+        pixels = torch.randint(0, 256, shape, dtype=torch.uint8)
+        self._images = pixels.to(self.device, memory_format=torch.channels_last)
+        self._labels = torch.arange(case.images, device=self.device) % 2
+        self._autocast = dtype == "bfloat16"
+        self._mean = torch.tensor((0.485, 0.456, 0.406), device=self.device)
+        self._std = torch.tensor((0.229, 0.224, 0.225), device=self.device)
+        self._loss = self._loss_of_batch
+        if self.device == "cuda":
+            self._loss = torch.compile(self._loss_of_batch, mode="max-autotune")
+
+    def _loss_of_batch(self, pixels, labels):
+        torch = self._torch
+        mean, std = (x.view(1, 3, 1, 1) for x in (self._mean, self._std))
+        with torch.autocast(self.device, torch.bfloat16, enabled=self._autocast):
+            logits = self.model((pixels.float() / 255 - mean) / std)
+        return torch.nn.functional.cross_entropy(logits.float(), labels)
+
+    def forward_flops(self, size: int) -> float:
+        """Returns the operations of a forward pass of one image."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        self.model.eval()
+        counter = FlopCounterMode(display=False)
+        image = self._torch.zeros(1, 3, size, size, device=self.device)
+        with counter, self._torch.no_grad():
+            self.model(image)
+        self.model.train()
+        return float(counter.get_total_flops())
+
+    def run(self, steps: int) -> None:
+        """Takes some steps, and returns when the last one has ended."""
+        for _ in range(steps):
+            self._optimizer.zero_grad(set_to_none=True)
+            self._loss(self._images, self._labels).backward()
+            self._optimizer.step()
+        if self.device == "cuda":
+            self._torch.cuda.synchronize()
+
+
+CONTENDERS = {
+    "ours": (Ours, "float32"),
+    "ours_bf16": (Ours, "bfloat16"),
+    "torch": (Theirs, "float32"),
+    "torch_bf16": (Theirs, "bfloat16"),
+}
+
+
+def check_same(name: str, ours: Ours, theirs: Theirs) -> None:
+    """Ends the benchmark where the two are not the same network."""
+    # Of maps this large only a small part is padding, whose products XLA leaves out.
+    size = 224
+    if ours.parameters != theirs.parameters:
+        sys.exit(f"{name}: {ours.parameters} parameters, torch {theirs.parameters}")
+    mine, other = ours.forward_flops(size), theirs.forward_flops(size)
+    # XLA counts what is done cell by cell, too.
+    if not 0.9 < mine / other < 1.1:
+        sys.exit(f"{name}: {mine:.4g} FLOPs of one image, torch {other:.4g}")
+
+
+def peak_mib(name: str, case: Case, contender: str) -> float:
+    """Returns the peak memory of a process that takes a few steps, in MiB."""
+    command = [sys.executable, "-m", "benchmarks.train_step"]
+    command += [f"--cases={name}", f"--memory_of={contender}"]
+    command += [f"--images={case.images}", f"--size={case.size}"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(done.stdout.splitlines()[-1])
+
+
+def memory_of(case: Case, contender: str) -> float:
+    """Returns this process's peak memory after a few steps: the device's, in MiB."""
+    make, dtype = CONTENDERS[contender]
+    made = make(case, dtype)
+    made.run(3)
+    if make is Ours:
+        import jax
+
+        statistics = jax.local_devices()[0].memory_stats()
+        if statistics:
+            return statistics["peak_bytes_in_use"] / 2**20
+    elif made.device == "cuda":
+        return made._torch.cuda.max_memory_allocated() / 2**20
+    # Of getrusage, the parent's peak would be part.
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
+
+
+def measure(name: str, case: Case, given, report: timing.Report) -> None:
+    """Adds a case's rows to the report."""
+    import jax
+
+    on_gpu = jax.default_backend() == "gpu"
+    names = ("ours", "torch", "torch_bf16")
+    if on_gpu:
+        names = ("ours_bf16", "torch_bf16")
+    made = {who: CONTENDERS[who][0](case, CONTENDERS[who][1]) for who in names}
+    check_same(name, made[names[0]], made[names[1]])
+    calls = {who: lambda it=it: it.run(given.steps) for who, it in made.items()}
+    taken = timing.in_turns(calls, given.repeats, warm_up=3 if on_gpu else 1)
+    peer = timing.spread(taken[names[1]])["median"]
+    for who in names:
+        times = timing.spread([seconds / given.steps for seconds in taken[who]])
+        figures = {
+            "case": name,
+            "images": case.images,
+            "size": case.size,
+            "who": who,
+            "seconds": times["median"],
+            "shortest": times["shortest"],
+            "longest": times["longest"],
+            "images_per_second": case.images / times["median"],
+            "ratio_to_peer": peer / given.steps / times["median"],
+            "peak_mib": peak_mib(name, case, who),
+        }
+        if who == names[0]:
+            figures["gflop_per_step"] = made[who].stepping.flops() / 1e9
+            if given.peak_tflops:
+                rate = figures["gflop_per_step"] / times["median"] / 1e3
+                figures["share_of_peak"] = rate / given.peak_tflops
+        report.add(**figures)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--repeats", type=int, default=7, help="rounds, in turns")
+    parser.add_argument("--steps", type=int, default=1, help="of a round")
+    parser.add_argument("--images", type=int, help="a step, in place of the case's")
+    parser.add_argument("--size", type=int, help="of the images, likewise")
+    parser.add_argument("--peak_tflops", type=float, help="of the device, for MFU")
+    parser.add_argument("--memory_of", choices=CONTENDERS, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    unknown = set(given.cases.split(",")) - set(CASES)
+    if unknown:
+        parser.error(f"unknown cases {sorted(unknown)}; choose from {list(CASES)}")
+    stepping.start()
+    import jax
+
+    changes = GPU_BATCH if jax.default_backend() == "gpu" else {}
+    own = {"images": given.images, "size": given.size}
+    changes = changes | {key: value for key, value in own.items() if value}
+    cases = {name: CASES[name]._replace(**changes) for name in given.cases.split(",")}
+    warnings.simplefilter("ignore")
+    if given.memory_of:
+        print(memory_of(*cases.values(), given.memory_of))
+        return
+    report = timing.Report("train_step")
+    for name, case in cases.items():
+        measure(name, case, given, report)
+    report.show()
+
+
+if __name__ == "__main__":
+    main()
