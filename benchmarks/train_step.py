@@ -46,27 +46,29 @@ CASES = {
 GPU_BATCH = {"images": 256, "size": 224}
 
 
+def arguments_of(case: Case, dtype: str) -> tuple[str, ...]:
+    """Returns the command line of a case, without what PyTorch's loop does not do."""
+    neck = "fpn" if case.fpn else "identity"
+    fpn = ("--config.neck.width=256", "--config.neck.levels=(2,3,4,5)")
+    return (
+        f"--config=configs/{neck}.py:cats_vs_dogs",
+        *(fpn if case.fpn else ()),
+        f"--config.backbone.name={case.backbone}",
+        f"--config.data.image_size={case.size}",
+        f"--config.data.global_batch_size={case.images}",
+        f"--config.model.dtype={dtype}",
+        "--config.mix.mixup_alpha=0.0",
+        "--config.mix.cutmix_alpha=0.0",
+        "--config.train.ema_decay=0.0",
+        "--config.optimizer.clip_norm=0.0",
+    )
+
+
 class Ours:
     """Our train step."""
 
     def __init__(self, case: Case, dtype: str):
-        neck = "fpn" if case.fpn else "identity"
-        fpn = ("--config.neck.width=256", "--config.neck.levels=(2,3,4,5)")
-        self.stepping = stepping.Stepping(
-            (
-                f"--config=configs/{neck}.py:cats_vs_dogs",
-                *(fpn if case.fpn else ()),
-                f"--config.backbone.name={case.backbone}",
-                f"--config.data.image_size={case.size}",
-                f"--config.data.global_batch_size={case.images}",
-                f"--config.model.dtype={dtype}",
-                # What PyTorch's loop does not do either.
-                "--config.mix.mixup_alpha=0.0",
-                "--config.mix.cutmix_alpha=0.0",
-                "--config.train.ema_decay=0.0",
-                "--config.optimizer.clip_norm=0.0",
-            )
-        )
+        self.stepping = stepping.Stepping(arguments_of(case, dtype))
         self.parameters = self.stepping.parameters
 
     def forward_flops(self, size: int) -> float:

@@ -1,0 +1,134 @@
+"""Seconds from a command to its first step: cold, with the cache, resumed; imports.
+
+    python -m benchmarks.start [--case=resnet50_fpn] [--repeats=3]
+
+Every start is a process of its own, that of `python -m fpn_jax.main` on drawn animals,
+in a workdir of its own. `cold` begins with an empty compilation cache, `warm` with the
+one that it left, `resumed` continues the warm run, whose checkpoint is there.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import timing
+from benchmarks.train_step import CASES, Case, arguments_of
+
+IMPORTS = ("fpn_jax.main", "fpn_jax.run", "jax")
+
+
+def seconds_to_step(arguments: list[str], workdir: Path, cache: Path) -> float:
+    """Returns the seconds from a command to the record of the first step it takes."""
+    records = workdir / "metrics.jsonl"
+    before = len(records.read_text().splitlines()) if records.exists() else 0
+    command = [sys.executable, "-m", "fpn_jax.main", *arguments]
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [*command, f"--workdir={workdir}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)},
+    )
+    while process.poll() is None:
+        # The bytes of a line may still be on their way; a whole one ends.
+        if records.exists() and records.read_text().count("\n") > before:
+            taken = time.perf_counter() - began
+            process.wait()
+            return taken
+        time.sleep(0.02)
+    sys.exit(f"the run ended before its first step: {' '.join(command)}")
+
+
+def starts(case: Case, repeats: int) -> dict[str, list[float]]:
+    """Returns kind of start → seconds, one number a repeat."""
+    taken: dict[str, list[float]] = {"cold": [], "warm": [], "resumed": []}
+    arguments = [
+        *arguments_of(case, "float32"),
+        "--config.data.source=drawn",
+        "--config.data.drawn.train_records=256",
+        "--config.data.drawn.validate_records=16",
+        "--config.train.log_every_steps=1",
+        "--config.train.evaluate_every_steps=1000",
+    ]
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            for kind, workdir, steps in (
+                ("cold", "first", 2),
+                ("warm", "second", 2),
+            ):
+                run = [*arguments, f"--config.train.total_steps={steps}"]
+                seconds = seconds_to_step(run, root / workdir, root / "cache")
+                taken[kind].append(seconds)
+            taken["resumed"].append(_resumed(arguments, root))
+    return taken
+
+
+def _resumed(arguments: list[str], root: Path) -> float:
+    """Returns the seconds of a start that goes on with a run that was stopped."""
+    run = [*arguments, "--config.train.total_steps=100000"]
+    workdir = root / "third"
+    command = [sys.executable, "-m", "fpn_jax.main", *run, f"--workdir={workdir}"]
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(root / "cache")}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, env=environment, **quiet)
+    records = workdir / "metrics.jsonl"
+    while not (records.exists() and records.read_text().count("\n")):
+        time.sleep(0.1)
+    process.terminate()
+    process.wait()
+    before = records.read_text().count("\n")
+    began = time.perf_counter()
+    process = subprocess.Popen(command, env=environment, **quiet)
+    while records.read_text().count("\n") <= before:
+        time.sleep(0.02)
+    taken = time.perf_counter() - began
+    process.terminate()
+    process.wait()
+    return taken
+
+
+def import_seconds(module: str) -> float:
+    """Returns the seconds that a fresh interpreter needs to import a module."""
+    code = (
+        "import time; began = time.perf_counter()\n"
+        f"import {module}\n"
+        "print(time.perf_counter() - began)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    return float(json.loads(done.stdout))
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--case", choices=CASES, default="resnet50_fpn")
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args()
+    rows = {
+        f"import {module}": [import_seconds(module) for _ in range(given.repeats)]
+        for module in IMPORTS
+    }
+    rows |= starts(CASES[given.case], given.repeats)
+    report = timing.Report("start")
+    for what, seconds in rows.items():
+        spread = timing.spread(seconds)
+        report.add(
+            case=given.case,
+            what=what,
+            seconds=spread["median"],
+            shortest=spread["shortest"],
+            longest=spread["longest"],
+        )
+    report.show()
+
+
+if __name__ == "__main__":
+    main()
