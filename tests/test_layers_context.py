@@ -166,7 +166,8 @@ def test_one_image_in_training_leaves_the_image_branch_its_bias():
 
     y, image = jit(train)(x)
     bias = variables["params"]["image"]["norm"]["bias"]
-    np.testing.assert_allclose(image[0, 0, 0], bias, atol=1e-6)
+    # The variance is 0: rounding grows by the root of 1 / epsilon, 316.
+    np.testing.assert_allclose(image[0, 0, 0], bias, atol=1e-5)
     assert jnp.isfinite(y).all()
 
 
