@@ -48,7 +48,9 @@ def drawn() -> ConfigDict:
                 "on_bad_file": "stop",
                 # RGB behind the transparent pixels of a file.
                 "background": (255, 255, 255),
-                "num_threads": 4,
+                # Drawing holds Python's lock, so more threads only wait for each other;
+                # decoders let go of it.
+                "num_threads": 1,
                 "num_workers": 0,
                 "drawn": {
                     # Each is drawn once: new ones beat the same ones again.
@@ -180,6 +182,7 @@ def smoke(config: ConfigDict) -> None:
 def folder(config: ConfigDict) -> None:
     """Learns from a few thousand photographs, from scratch: strong regularisation."""
     config.data.source = "folder"
+    config.data.num_threads = 4
     config.data.image_size = 96
     config.data.global_batch_size = 32
     config.data.crop_fraction = 0.875
