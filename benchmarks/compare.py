@@ -11,13 +11,15 @@ prints. Accuracy is that of the last step on the validate split, never of the be
 """
 
 import argparse
+import concurrent.futures
 import json
 import os
+import queue
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,7 +53,7 @@ def rows(suite: str, root: str, weights: str | None) -> list[Row]:
         "--config.mix.cutmix_alpha=0.0",
         "--config.optimizer.warmup_steps=60",
         "--config.train.ema_decay=0.99",
-        "--config.train.epochs=24",
+        "--config.train.epochs=16",
     )
     tuned = (
         *of_all,
@@ -75,8 +77,8 @@ def rows(suite: str, root: str, weights: str | None) -> list[Row]:
     ]
 
 
-def train(row: Row, seed: int, directory: Path) -> dict[str, float]:
-    """Trains one row, or reads what it gave; returns its figures."""
+def train(row: Row, seed: int, directory: Path, cores: set[int]) -> dict[str, float]:
+    """Trains one row on some cores, or reads what it gave; returns its figures."""
     result = directory / "result.json"
     cache = directory.parent.absolute() / "compiled"
     command = [sys.executable, "-m", "fpn_jax.main", *row.arguments]
@@ -85,32 +87,76 @@ def train(row: Row, seed: int, directory: Path) -> dict[str, float]:
         before = json.loads(result.read_text())["command"]
         if before != command[1:]:
             sys.exit(f"{directory} was trained by another command: {' '.join(before)}")
-    else:
-        directory.mkdir(parents=True, exist_ok=True)
-        began = time.monotonic()
-        with (directory / "log.txt").open("a") as log:
-            process = subprocess.Popen(
-                command,
-                stdout=log,
-                stderr=log,
-                # Seeds differ in numbers alone: the step is compiled once for all.
-                env={"JAX_COMPILATION_CACHE_DIR": str(cache), **os.environ},
-            )
-            try:
-                _, status, usage = os.wait4(process.pid, 0)
-            except KeyboardInterrupt:
-                # The run was told too: it saves, and says so in its log.
-                status = process.wait()
-        # A run that was stopped ends well, but before its report.
-        if status or not (directory / "report.html").exists():
-            tail = (directory / "log.txt").read_text().splitlines()[-2:]
-            sys.exit(f"{row.name}, seed {seed}: {' '.join(tail)}")
-        figures = _figures(directory)
-        figures["peak_memory_mib"] = usage.ru_maxrss / 1024
-        figures["seconds"] = time.monotonic() - began
-        figures["command"] = command[1:]
-        result.write_text(json.dumps(figures) + "\n")
-    return json.loads(result.read_text())
+        return json.loads(result.read_text())
+    directory.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    with (directory / "log.txt").open("a") as log:
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            # Seeds differ in numbers alone: the step is compiled once for all.
+            env={"JAX_COMPILATION_CACHE_DIR": str(cache), **os.environ},
+        )
+        # Before its libraries have counted the cores and started their threads.
+        os.sched_setaffinity(process.pid, cores)
+        _, status, usage = os.wait4(process.pid, 0)
+    # A run that was stopped ends well, but before its report.
+    if status or not (directory / "report.html").exists():
+        tail = (directory / "log.txt").read_text().splitlines()[-2:]
+        sys.exit(f"{row.name}, seed {seed}: {' '.join(tail)}")
+    figures = _figures(directory)
+    figures["peak_memory_mib"] = usage.ru_maxrss / 1024
+    figures["seconds"] = time.monotonic() - began
+    figures["command"] = command[1:]
+    result.write_text(json.dumps(figures) + "\n")
+    return figures
+
+
+def train_all(
+    table: Sequence[Row], seeds: int, workdir: Path, jobs: int
+) -> Iterator[dict[str, object]]:
+    """Trains every row and seed, `jobs` runs at a time; yields the lines of the table.
+
+    Each run has an equal share of the cores to itself: two runs of one core each are
+    through in little more time than one run of two.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    free: queue.SimpleQueue[set[int]] = queue.SimpleQueue()
+    for job in range(jobs):
+        free.put(set(cores[job::jobs]))
+
+    def run(row: Row, seed: int) -> dict[str, float]:
+        mine = free.get()
+        try:
+            return train(row, seed, workdir / f"{row.name}_{seed}", mine)
+        finally:
+            free.put(mine)
+
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        runs = {
+            row.name: [pool.submit(run, row, seed) for seed in range(seeds)]
+            for row in table
+        }
+        try:
+            for name, futures in runs.items():
+                yield {"row": name, **_summary([it.result() for it in futures])}
+        except BaseException:
+            # Ctrl-C reached the runs too: they save, and say so in their logs.
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _summary(runs: Sequence[dict[str, float]]) -> dict[str, float]:
+    accuracies = [figures["accuracy"] for figures in runs]
+    return {
+        "seeds": len(runs),
+        "accuracy": statistics.mean(accuracies),
+        "lowest": min(accuracies),
+        "highest": max(accuracies),
+        "peak_memory_mib": max(figures["peak_memory_mib"] for figures in runs),
+        "seconds": statistics.median(figures["seconds"] for figures in runs),
+    }
 
 
 def _figures(directory: Path) -> dict[str, float]:
@@ -151,9 +197,12 @@ def main() -> None:
     parser.add_argument("--weights", help="of mobilenet_v2, where it is fine-tuned")
     parser.add_argument("--workdir", type=Path, help="of the runs")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--repeats", type=int, default=7, help="of --speed")
     given = parser.parse_args()
+    if not 1 <= given.jobs <= len(os.sched_getaffinity(0)):
+        parser.error(f"--jobs={given.jobs} is not one a core, or fewer")
     if given.suite != "pyramid" and not given.weights:
         parser.error(f"{given.suite} needs --weights")
     table = rows(given.suite, given.root, given.weights)
@@ -164,21 +213,8 @@ def main() -> None:
         return
     if given.workdir is None:
         parser.error("give --workdir, or --speed")
-    for row in table:
-        runs = [
-            train(row, seed, given.workdir / f"{row.name}_{seed}")
-            for seed in range(given.seeds)
-        ]
-        accuracies = [figures["accuracy"] for figures in runs]
-        summed = {
-            "accuracy": statistics.mean(accuracies),
-            "lowest": min(accuracies),
-            "highest": max(accuracies),
-            "peak_memory_mib": max(figures["peak_memory_mib"] for figures in runs),
-            "seconds": statistics.median(figures["seconds"] for figures in runs),
-        }
-        shown = {"suite": given.suite, "row": row.name, "seeds": len(runs), **summed}
-        print(json.dumps(shown), flush=True)
+    for line in train_all(table, given.seeds, given.workdir, given.jobs):
+        print(json.dumps({"suite": given.suite, **line}), flush=True)
 
 
 if __name__ == "__main__":
