@@ -8,6 +8,10 @@ import tempfile
 # More threads than devices, or steps of simulated devices wait for each other for ever.
 os.environ.setdefault("NPROC", "16")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# What is compiled here is many, and runs for milliseconds: half the suite's time.
+if os.environ["JAX_PLATFORMS"] == "cpu":
+    QUICKLY = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
+    os.environ["XLA_FLAGS"] = f"{QUICKLY} {os.environ.get('XLA_FLAGS', '')}".strip()
 # The same step is compiled once for all tests, those in other processes included.
 CACHE = tempfile.TemporaryDirectory(prefix="fpn_jax_tests_")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", CACHE.name)

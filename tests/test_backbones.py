@@ -90,9 +90,7 @@ def random_variables(backbone):
 
 
 def compiled(method):
-    # Compiling well takes longer than computing.
-    options = {"xla_backend_optimization_level": 0}
-    return jax.jit(functools.partial(method, train=False), compiler_options=options)
+    return jax.jit(functools.partial(method, train=False))
 
 
 def test_every_backbone_has_a_published_size():

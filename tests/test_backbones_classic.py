@@ -19,8 +19,6 @@ from fpn_jax.backbones.vgg import VGG
 from fpn_jax.errors import InputError
 from fpn_jax.ops.pooling import max_pool
 
-FAST = {"xla_backend_optimization_level": 0}
-
 
 def shapes(backbone, size, channels=3):
     """Returns the shapes of the pyramid of a square image, and of the variables."""
@@ -49,7 +47,7 @@ def images_of(height, width, batch=1):
 
 def evaluate(backbone, variables, images):
     apply = functools.partial(backbone.apply, train=False)
-    return jax.jit(apply, compiler_options=FAST)(variables, images)
+    return jax.jit(apply)(variables, images)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +139,7 @@ def test_evaluation_changes_nothing_and_sees_one_image_at_a_time():
     backbone, images = GoogLeNet(levels=(2,)), images_of(16, 16, batch=3)
     variables = random_variables(backbone)
     apply = functools.partial(backbone.apply, train=False, mutable=["batch_stats"])
-    both, updated = jax.jit(apply, compiler_options=FAST)(variables, images)
+    both, updated = jax.jit(apply)(variables, images)
     jax.tree.map(
         np.testing.assert_array_equal, updated["batch_stats"], variables["batch_stats"]
     )

@@ -13,7 +13,6 @@ from fpn_jax.errors import InputError
 
 LEVELS = (1, 2, 3, 4, 5)
 SIZES = [(33, 33), (64, 64), (97, 97), (224, 224), (97, 130)]
-FAST = {"xla_backend_optimization_level": 0}
 # torchvision's efficientnet_b0 to b7.
 PUBLISHED = {
     "efficientnet_b0": 5_288_548 - (1280 * 1000 + 1000),
@@ -54,7 +53,7 @@ def random_variables(backbone):
 
 
 def compiled(function, *arguments):
-    return jax.jit(function).lower(*arguments).compile(FAST)(*arguments)
+    return jax.jit(function)(*arguments)
 
 
 def images(batch, size):

@@ -83,10 +83,7 @@ def test_a_few_steps_on_one_batch_bring_its_loss_down(name):
         optimizer__warmup_steps=0,
     )
     transformation, _ = run.optimizer(100)
-    unoptimized = {"xla_backend_optimization_level": 0}
-    state = jax.jit(
-        lambda: run.initial_state(transformation), compiler_options=unoptimized
-    )()
+    state = jax.jit(lambda: run.initial_state(transformation))()
     state, losses = parallel.replicate(state), []
     rng = np.random.default_rng(0)
     batch = parallel.shard(

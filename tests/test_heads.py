@@ -12,8 +12,6 @@ from fpn_jax import heads
 from fpn_jax.errors import InputError
 from fpn_jax.layers import pooling
 
-# Compiles several times faster; what runs is tiny.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 CLASSES = 3
 
 
@@ -44,7 +42,7 @@ def run(head, maps):
 
 
 def evaluate(head, parameters, maps):
-    apply = jit(functools.partial(head.apply, train=False))
+    apply = jax.jit(functools.partial(head.apply, train=False))
     predictions = apply({"params": parameters}, maps)
     assert list(predictions) == ["logits"]
     assert predictions["logits"].shape == (2, CLASSES)
@@ -88,7 +86,7 @@ def test_pool_takes_every_pooling(maps, pool):
     logits, parameters = run(head, maps)
     assert set(parameters) <= {"logits", "pool2", "pool3", "pool4"}
 
-    @jit
+    @jax.jit
     def vectors(maps):
         return [
             pooling.build(pool).apply(
@@ -229,7 +227,7 @@ def test_bfloat16_gives_float32_logits_and_gradients(maps, name, arguments):
     def logits(parameters):
         return head.apply({"params": parameters}, maps, train=True)["logits"]
 
-    @jit
+    @jax.jit
     def with_gradients(parameters):
         actual, pullback = jax.vjp(logits, parameters)
         return actual, pullback(jnp.ones_like(actual))
@@ -256,7 +254,7 @@ def test_gradients_are_finite_and_reach_every_parameter(maps, name, arguments):
         logits = head.apply({"params": parameters}, maps, train=True)["logits"]
         return jnp.square(logits).sum()
 
-    for_parameters, for_maps = jit(jax.grad(loss, (0, 1)))(parameters, maps)
+    for_parameters, for_maps = jax.jit(jax.grad(loss, (0, 1)))(parameters, maps)
     for path, leaf in jax.tree.leaves_with_path(for_parameters):
         assert jnp.isfinite(leaf).all(), path
         assert jnp.abs(leaf).max() > 0, path
@@ -277,7 +275,7 @@ def test_dropout_is_random_in_training_alone(maps, name, arguments):
     head = heads.build(name, num_classes=CLASSES, dropout=0.5, **arguments)
     _, parameters = run(head, maps)
 
-    @functools.partial(jit, static_argnums=1)
+    @functools.partial(jax.jit, static_argnums=1)
     def logits(seed, train):
         rngs = {"dropout": jax.random.key(seed)}
         predictions = head.apply({"params": parameters}, maps, train=train, rngs=rngs)

@@ -10,8 +10,6 @@ import pytest
 from fpn_jax.errors import InputError
 from fpn_jax.layers.context import ASPP, PPM
 
-# Compiles several times faster; what runs is tiny.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 BLOCKS = {
     "ppm": PPM(bins=(1, 2, 3)),
     "aspp": ASPP(width=4, rates=(1, 3), dropout=0.0),
@@ -38,7 +36,7 @@ def random_variables(block, x):
 
 
 def apply(block, variables, x):
-    return jit(functools.partial(block.apply, train=False))(variables, x)
+    return jax.jit(functools.partial(block.apply, train=False))(variables, x)
 
 
 def branch(x, variables, name):
@@ -138,7 +136,7 @@ def test_gradients_are_finite_and_reach_every_parameter(name):
         )
         return (y * jnp.cos(jnp.arange(y.size)).reshape(y.shape)).sum(), updated
 
-    gradient, updated = jit(jax.grad(loss, has_aux=True))(variables["params"])
+    gradient, updated = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
     for path, leaf in jax.tree.leaves_with_path(gradient):
         assert jnp.isfinite(leaf).all(), path
         assert jnp.abs(leaf).max() > 0, path
@@ -164,7 +162,7 @@ def test_one_image_in_training_leaves_the_image_branch_its_bias():
         )
         return y, state["intermediates"]["image"]["__call__"][0]
 
-    y, image = jit(train)(x)
+    y, image = jax.jit(train)(x)
     bias = variables["params"]["image"]["norm"]["bias"]
     # The variance is 0: rounding grows by the root of 1 / epsilon, 316.
     np.testing.assert_allclose(image[0, 0, 0], bias, atol=1e-5)
@@ -175,7 +173,7 @@ def test_dropout_is_random_in_training_alone():
     x, block = a_map(), ASPP(width=8, rates=(1,), norm="none")
     variables = random_variables(block, x)
 
-    @functools.partial(jit, static_argnums=1)
+    @functools.partial(jax.jit, static_argnums=1)
     def run(seed, train):
         rngs = {"dropout": jax.random.key(seed)}
         return block.apply(variables, x, train=train, rngs=rngs)

@@ -11,15 +11,11 @@ from fpn_jax.errors import InputError
 from fpn_jax.layers.covariance import METHODS, CovariancePool
 from fpn_jax.ops import covariance
 
-fast = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
-
 X = jax.random.normal(jax.random.key(0), (2, 5, 4, 6))
 
 
 def apply(layer, variables, x=X):
-    return fast(lambda x: layer.apply(variables, x, train=True))(x)
+    return jax.jit(lambda x: layer.apply(variables, x, train=True))(x)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +45,7 @@ def apply(layer, variables, x=X):
 def test_every_attribute_reaches_its_function(attributes, transform):
     centre = not attributes
     layer = CovariancePool(centre=centre, **attributes)
-    expected = fast(lambda x: covariance.covariance_pool(x, transform, centre))(X)
+    expected = jax.jit(lambda x: covariance.covariance_pool(x, transform, centre))(X)
     np.testing.assert_allclose(apply(layer, {}), expected, atol=1e-6)
 
 
@@ -83,7 +79,7 @@ def test_gradient_of_the_parameters_is_finite_on_a_map_without_full_rank(method)
     layer = CovariancePool(width=4, method=method)
     x = jnp.ones((2, 1, 2, 6)).at[0, 0, 0].set(2.0)
     variables = layer.init(jax.random.key(0), x, train=False)
-    grads = fast(jax.grad(lambda v: layer.apply(v, x, train=True).sum()))(variables)
+    grads = jax.jit(jax.grad(lambda v: layer.apply(v, x, train=True).sum()))(variables)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
 

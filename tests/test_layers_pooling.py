@@ -24,19 +24,15 @@ X = jax.random.normal(jax.random.key(0), (2, 5, 6, 3))
 RNGS = {"params": jax.random.key(1), "dropout": jax.random.key(2)}
 
 
-def quick(function):
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
-
-
 def apply(module, x=X, train=False):
     """Returns what a fresh module makes of a map, and its parameters."""
-    call = quick(lambda x: module.init_with_output(RNGS, x, train=train))
+    call = jax.jit(lambda x: module.init_with_output(RNGS, x, train=train))
     y, variables = call(x)
     return y, variables.get("params", {})
 
 
 def evaluate(module, params):
-    call = quick(lambda x: module.apply({"params": params}, x, train=False))
+    call = jax.jit(lambda x: module.apply({"params": params}, x, train=False))
     return np.asarray(call(X))
 
 
@@ -107,7 +103,7 @@ def test_every_argument_reaches_its_function(name, arguments, expected):
         SpatialPyramid((2, 1), name, arguments),
     )
     actual = [apply(module)[0] for module in modules]
-    functions = quick(
+    functions = jax.jit(
         lambda x: (
             expected(x, *windows.values()),
             spatial_pyramid_pool(x, (2, 1), expected),
@@ -130,7 +126,7 @@ def test_learned_parameters_start_where_told_and_learn():
         def loss(params, module=module):
             return (module.apply({"params": params}, X, train=True) ** 2).sum()
 
-        gradients = quick(jax.grad(loss))(params)
+        gradients = jax.jit(jax.grad(loss))(params)
         for leaf in map(np.asarray, jax.tree.leaves(gradients)):
             assert np.isfinite(leaf).all()
             assert np.abs(leaf).max() > 0
@@ -162,12 +158,12 @@ def test_lip_weighs_cells_between_average_and_maximum():
 
 def test_stochastic_draws_in_training_only():
     module = pooling.build("stochastic", window=3, stride=1)
-    draw = quick(lambda key: module.apply({}, X, train=True, rngs={"dropout": key}))
+    draw = jax.jit(lambda key: module.apply({}, X, train=True, rngs={"dropout": key}))
     first, again, other = (np.asarray(draw(jax.random.key(k))) for k in (2, 2, 3))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
     assert np.isin(first, X).all()
-    expectation = quick(lambda x: weighted_pooling.stochastic_pool(x, 3, 1))(X)
+    expectation = jax.jit(lambda x: weighted_pooling.stochastic_pool(x, 3, 1))(X)
     np.testing.assert_allclose(evaluate(module, {}), expectation, rtol=1e-6)
 
 

@@ -1,7 +1,5 @@
 """Upsampling layers: sizes, types, initial values, and what they refuse."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,10 +8,6 @@ import pytest
 from fpn_jax.errors import InputError
 from fpn_jax.layers import upsampling as layers
 from fpn_jax.ops import upsampling
-
-fast = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
 
 X = jax.random.normal(jax.random.key(0), (2, 3, 4, 6))
 LEARNED = ("transposed", "sub_pixel", "resize_convolution")
@@ -26,7 +20,7 @@ def run(layer, size, x=X):
         variables = layer.init(jax.random.key(0), x, size)
         return variables.get("params", {}), layer.apply(variables, x, size)
 
-    return fast(init_and_apply)(x)
+    return jax.jit(init_and_apply)(x)
 
 
 @pytest.mark.parametrize("name", layers.names())

@@ -16,8 +16,6 @@ from fpn_jax.ops.image_pyramids import gaussian_pyramid
 from fpn_jax.ops.normalization import normalize
 from fpn_jax.pyramid import level_size
 
-# Compiles several times faster; what runs is tiny.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 SIZES = [(33, 33), (64, 64), (97, 97), (224, 224), (97, 130)]
 
 
@@ -69,7 +67,7 @@ def initialized():
 
 @functools.cache
 def evaluate(model):
-    return jit(functools.partial(model.apply, train=False))
+    return jax.jit(functools.partial(model.apply, train=False))
 
 
 def gradients(model, variables, images, labels):
@@ -89,7 +87,7 @@ def gradients(model, variables, images, labels):
 @functools.cache
 def gradients_of_one_batch():
     model, _, variables = initialized()
-    gradient = jit(functools.partial(gradients, model))
+    gradient = jax.jit(functools.partial(gradients, model))
     return gradient(variables, *batch())
 
 
@@ -137,7 +135,7 @@ def test_predictions_are_the_heads_on_the_features():
     model, images, variables = initialized()
     assert set(variables["params"]) == {"backbone", "neck", "head"}
 
-    @jit
+    @jax.jit
     def in_two_steps(variables, images):
         maps = model.apply(variables, images, train=False, method="features")
         return model.apply(variables, maps, train=False, method="predict")
@@ -191,7 +189,7 @@ def test_gradients_are_finite_and_reach_every_parameter_of_vgg_and_flatten():
     vgg = VGG((1, 1, 1, 1, 1), batch_norm=False, width=4, levels=(2, 3))
     model, (images, labels) = small_model(vgg, "flatten"), batch()
     variables = random_variables(model, images)
-    gradient = jit(functools.partial(gradients, model))
+    gradient = jax.jit(functools.partial(gradients, model))
     result = gradient(variables, images, labels)
     assert_finite_and_not_zero(result[0])
 
@@ -237,11 +235,11 @@ def test_image_pyramid_is_one_backbone_over_every_copy(num_scales):
     model, images, variables = over_copies(num_scales)
     assert set(variables["params"]["backbone"]) == {"stem", "stage1", "stage2"}
 
-    @jit
+    @jax.jit
     def features(variables, images):
         return model.apply(variables, images, train=False, method="features")
 
-    @jit
+    @jax.jit
     def alone(variables, images):
         parts = {key: tree["backbone"] for key, tree in variables.items()}
         pixels = gaussian_pyramid(normalize(images, model.mean, model.std), num_scales)
@@ -257,12 +255,12 @@ def test_every_copy_of_an_image_pyramid_updates_the_statistics():
     model, images, variables = over_copies(2)
     parameters = {"params": variables["params"]["backbone"]}
 
-    @jit
+    @jax.jit
     def train(variables, images):
         updated = model.apply(variables, images, train=True, mutable=["batch_stats"])
         return updated[1]["batch_stats"]["backbone"]
 
-    @jit
+    @jax.jit
     def one_after_the_other(statistics, images):
         pixels = gaussian_pyramid(normalize(images, model.mean, model.std), 2)
         for x in pixels.values():
@@ -287,11 +285,11 @@ def test_frozen_norm_uses_and_keeps_the_backbones_statistics():
     model = model.clone(neck=neck, frozen_norm=True)
     variables = random_variables(model, images)
 
-    @jit
+    @jax.jit
     def train(variables, images):
         return model.apply(variables, images, train=True, mutable=["batch_stats"])
 
-    @jit
+    @jax.jit
     def by_parts(variables, images):
         def part(name):
             return {key: tree.get(name, {}) for key, tree in variables.items()}

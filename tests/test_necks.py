@@ -12,8 +12,6 @@ from fpn_jax.errors import InputError
 from fpn_jax.layers.context import ASPP, PPM
 from fpn_jax.layers.upsampling import UPSAMPLINGS
 
-# Compiles several times faster; what runs is tiny.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 CHANNELS = {2: 3, 3: 5, 4: 7, 5: 9}
 SIZES = {2: (25, 17), 3: (13, 9), 4: (7, 5), 5: (4, 3)}
 WIDTH = 4
@@ -61,12 +59,12 @@ def run(neck, maps):
         lambda leaf: rng.normal(0, 0.2, leaf.shape).astype(np.float32),
         variables["params"],
     )
-    apply = jit(functools.partial(neck.apply, train=False))
+    apply = jax.jit(functools.partial(neck.apply, train=False))
     return apply({"params": parameters}, maps), parameters
 
 
 def run_block(block, parameters, x):
-    apply = jit(functools.partial(block.apply, train=False))
+    apply = jax.jit(functools.partial(block.apply, train=False))
     return np.asarray(apply({"params": parameters}, x))
 
 
@@ -142,7 +140,7 @@ def test_upsampling_is_that_of_its_layer(maps, upsampling):
     neck = necks.build("fpn", width=WIDTH, levels=(4, 5), upsampling=upsampling)
     actual, parameters = run(neck, maps)
     coarse = conv(maps[5], parameters["lateral5"])
-    resized = jit(UPSAMPLINGS[upsampling]().apply, static_argnums=2)(
+    resized = jax.jit(UPSAMPLINGS[upsampling]().apply, static_argnums=2)(
         {"params": parameters.get("upsample4", {})}, jnp.float32(coarse), SIZES[4]
     )
     fine = conv(maps[4], parameters["lateral4"]) + np.asarray(resized)
@@ -172,7 +170,7 @@ def test_arguments_reach_the_upsampling(maps, upsampling, arguments):
     assert hash(neck) == hash(neck.clone())
     actual, parameters = run(neck, maps)
     coarse = conv(maps[5], parameters["lateral5"])
-    resized = jit(UPSAMPLINGS[upsampling](**arguments).apply, static_argnums=2)(
+    resized = jax.jit(UPSAMPLINGS[upsampling](**arguments).apply, static_argnums=2)(
         {"params": parameters.get("upsample4", {})}, jnp.float32(coarse), SIZES[4]
     )
     fine = conv(maps[4], parameters["lateral4"]) + np.asarray(resized)

@@ -19,11 +19,6 @@ from fpn_jax.ops.covariance import (
     upper_triangle,
 )
 
-# Compiled once and quickly: what is tested is the arithmetic, not the speed.
-fast = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
-
 FUNCTIONS = {
     "power": matrix_power,
     "cube_root": functools.partial(matrix_power, power=1 / 3),
@@ -53,7 +48,9 @@ def test_functions_of_a_matrix_equal_scipy():
     x = np.random.default_rng(0).normal(size=(2, 6, 6, 5))
     sigma = np.stack([np.cov(map_.reshape(-1, 5).T, bias=True) for map_ in x])
     for matrix, root, cube_root, log in zip(
-        sigma, *(fast(f)(jnp.float32(sigma)) for f in FUNCTIONS.values()), strict=True
+        sigma,
+        *(jax.jit(f)(jnp.float32(sigma)) for f in FUNCTIONS.values()),
+        strict=True,
     ):
         np.testing.assert_allclose(root, scipy.linalg.sqrtm(matrix), atol=1e-5)
         expected = scipy.linalg.fractional_matrix_power(matrix, 1 / 3)
@@ -115,8 +112,8 @@ def test_gradient_equals_finite_differences(function, truncation):
         return (image * weights).sum((1, 2))
 
     with jax.enable_x64(True):
-        losses = fast(loss)
-        grad = fast(jax.grad(lambda matrix: loss(matrix).sum()))(jnp.asarray(sigma))
+        losses = jax.jit(loss)
+        grad = jax.jit(jax.grad(lambda matrix: loss(matrix).sum()))(jnp.asarray(sigma))
         grad = np.asarray(grad)
         rise = np.asarray(losses(sigma + step)) - np.asarray(losses(sigma - step))
     slopes = (grad * direction).sum((1, 2))
@@ -152,7 +149,7 @@ def test_pooling_and_gradient_stay_finite_without_full_rank(transform):
     def loss(x):
         return (covariance_pool(x, transform) ** 2).sum()
 
-    gradient = fast(jax.value_and_grad(loss))
+    gradient = jax.jit(jax.value_and_grad(loss))
     for name, x in MAPS.items():
         for value in jax.tree.leaves(gradient(x)):
             assert np.isfinite(value).all(), name
@@ -161,7 +158,7 @@ def test_pooling_and_gradient_stay_finite_without_full_rank(transform):
 def test_gradient_where_cells_are_fewer_than_channels():
     """The null space of Σ takes no part in the gradient of `‖Σ^½‖² = tr Σ`."""
     x = jax.random.normal(jax.random.key(0), (1, 1, 3, 6))
-    loss, grad = fast(
+    loss, grad = jax.jit(
         jax.value_and_grad(lambda x: (covariance_pool(x, centre=False) ** 2).sum())
     )(x)
     np.testing.assert_allclose(loss, (x**2).sum() / 3, rtol=1e-4)
@@ -179,13 +176,13 @@ def test_newton_schulz_equals_the_eigenvalues_root():
     def iterate(steps):
         return functools.partial(matrix_sqrt_newton_schulz, iterations=steps)
 
-    root, expected = fast(lambda: root_and_gradient(matrix_power))()
-    iterated, grad = fast(lambda: root_and_gradient(iterate(12)))()
+    root, expected = jax.jit(lambda: root_and_gradient(matrix_power))()
+    iterated, grad = jax.jit(lambda: root_and_gradient(iterate(12)))()
     np.testing.assert_allclose(iterated, root, atol=1e-5)
     # Of a symmetric matrix only the symmetric part of a gradient means something.
     grad = (grad + jnp.matrix_transpose(grad)) / 2
     np.testing.assert_allclose(grad, expected, atol=1e-4)
-    early = fast(lambda: [iterate(steps)(sigma) for steps in (1, 4, 8)])()
+    early = jax.jit(lambda: [iterate(steps)(sigma) for steps in (1, 4, 8)])()
     errors = [np.abs(matrix - root).max() for matrix in early]
     assert errors == sorted(errors, reverse=True)
 
@@ -203,7 +200,7 @@ def test_newton_schulz_follows_the_papers_steps():
 
 def test_newton_schulz_holds_without_full_rank_at_the_most_steps():
     sigma = covariance(jax.random.normal(jax.random.key(0), (2, 3, 3, 32)))
-    root = fast(lambda: matrix_sqrt_newton_schulz(sigma, 20))()
+    root = jax.jit(lambda: matrix_sqrt_newton_schulz(sigma, 20))()
     np.testing.assert_allclose(root, matrix_power(sigma), atol=5e-3)
 
 
@@ -219,9 +216,9 @@ def test_the_triangle_keeps_products():
 
 def test_bfloat16_is_computed_in_float32():
     x = jax.random.normal(jax.random.key(0), (2, 4, 4, 3), jnp.bfloat16)
-    y = fast(covariance_pool)(x)
+    y = jax.jit(covariance_pool)(x)
     assert y.dtype == jnp.bfloat16
-    exact = fast(covariance_pool)(x.astype(jnp.float32))
+    exact = jax.jit(covariance_pool)(x.astype(jnp.float32))
     np.testing.assert_array_equal(y, exact.astype(jnp.bfloat16))
 
 

@@ -21,10 +21,6 @@ CASES = [
 SIZES = [(6, 6), (7, 9), (5, 8)]
 
 
-def quick(function):
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
-
-
 def sides(length, window, stride, padding, axis):
     if padding == "VALID":
         return 0, 0
@@ -56,7 +52,7 @@ def naive(x, window, stride, padding, reduce):
 )
 def test_windows_equal_a_loop(function, reduce, size):
     x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32) - 5
-    maps = quick(lambda x: [function(x, *case) for case in CASES])(x)
+    maps = jax.jit(lambda x: [function(x, *case) for case in CASES])(x)
     for case, actual in zip(CASES, maps, strict=True):
         expected = naive(x, *case, reduce)
         np.testing.assert_allclose(actual, expected, rtol=1e-5)
@@ -90,7 +86,7 @@ def test_gradient_goes_to_the_first_largest_cell(window, stride, padding, size):
     x = rng.integers(0, 3, (2, *size, 3)).astype(np.float32)
     shape = jax.eval_shape(lambda x: pooling.max_pool(x, window, stride, padding), x)
     upstream = rng.normal(size=shape.shape).astype(np.float32)
-    actual = quick(
+    actual = jax.jit(
         jax.grad(
             lambda x: (pooling.max_pool(x, window, stride, padding) * upstream).sum()
         )
@@ -188,7 +184,7 @@ WINDOWS = [
 def test_every_pooling_equals_a_loop(name):
     function, reduce = POOLS[name]
     x = np.random.default_rng(3).normal(size=(2, 7, 6, 3)).astype(np.float32)
-    calls = quick(lambda x: [function(x, *w) for w in WINDOWS] + [function(x)])
+    calls = jax.jit(lambda x: [function(x, *w) for w in WINDOWS] + [function(x)])
     *maps, whole = calls(jnp.asarray(x))
     for window, actual in zip(WINDOWS, maps, strict=True):
         expected = naive(x, *window, lambda r, axis: reduce(r))
@@ -201,7 +197,7 @@ def test_bfloat16_is_rounded_only_at_the_end(name):
     function, _ = POOLS[name]
     x = jax.random.normal(jax.random.key(4), (1, 7, 6, 3), jnp.bfloat16)
 
-    @quick
+    @jax.jit
     def both(x):
         return [function(y, 3, 2, "SAME") for y in (x, x.astype(jnp.float32))]
 
@@ -211,8 +207,8 @@ def test_bfloat16_is_rounded_only_at_the_end(name):
 
 
 def check_gradient(function, x):
-    pullback = quick(lambda x, upstream: jax.vjp(function, x)[1](upstream))
-    forward = quick(function)
+    pullback = jax.jit(lambda x, upstream: jax.vjp(function, x)[1](upstream))
+    forward = jax.jit(function)
     check_vjp(
         forward,
         lambda x: (forward(x), lambda upstream: pullback(x, upstream)),
@@ -236,7 +232,7 @@ def test_constant_maps_and_their_gradients(name):
     function, _ = POOLS[name]
     x = jnp.stack([jnp.zeros((4, 4, 3)), jnp.full((4, 4, 3), 2.0)])
 
-    @quick
+    @jax.jit
     def gradients(x):
         windows = [(3, 2, "SAME"), ()]
         return [jax.grad(lambda x, w=w: function(x, *w).sum())(x) for w in windows]
@@ -247,12 +243,12 @@ def test_constant_maps_and_their_gradients(name):
             assert (gradient[0] == 0).all()
             assert (gradient[1] > 0).all()
     if name != "l2":
-        np.testing.assert_allclose(quick(function)(x), [[0] * 3, [2] * 3], rtol=1e-5)
+        np.testing.assert_allclose(jax.jit(function)(x), [[0] * 3, [2] * 3], rtol=1e-5)
 
 
 def gradient_of_one_window(function, cells):
     x = jnp.array(cells, jnp.float32).reshape(1, 1, -1, 1)
-    return quick(jax.grad(lambda x: function(x).sum()))(x).ravel().tolist()
+    return jax.jit(jax.grad(lambda x: function(x).sum()))(x).ravel().tolist()
 
 
 def test_gradients_at_ties():
@@ -277,7 +273,9 @@ def test_a_window_of_zeros_gives_no_gradient_beside_one_that_does():
         partial(pooling.lp_pool, p=0.5),
         partial(pooling.lp_pool, p=4),
     ):
-        gradient = quick(jax.grad(lambda x, f=function: f(x, (1, 2)).sum()))(x).ravel()
+        gradient = jax.jit(jax.grad(lambda x, f=function: f(x, (1, 2)).sum()))(
+            x
+        ).ravel()
         assert gradient[:2].tolist() == [0, 0]
         assert (np.asarray(gradient[2:]) > 0).all()
 
@@ -328,14 +326,14 @@ def test_limits(window):
         )
 
     x = jax.random.normal(jax.random.key(7), (2, 5, 7, 3))
-    for actual, expected in quick(lambda x: list(pairs(x)))(x):
+    for actual, expected in jax.jit(lambda x: list(pairs(x)))(x):
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_first_largest_cell_wins_also_of_k_equal_to_one():
     x = np.random.default_rng(8).integers(0, 3, (2, 6, 6, 2)).astype(np.float32)
     gradients = [
-        quick(jax.grad(lambda x, f=function: (f(x, 3, 2, "SAME") ** 2).sum()))(x)
+        jax.jit(jax.grad(lambda x, f=function: (f(x, 3, 2, "SAME") ** 2).sum()))(x)
         for function in (pooling.max_pool, partial(pooling.k_max_pool, k=1))
     ]
     np.testing.assert_allclose(*gradients)
@@ -358,7 +356,7 @@ def test_nan_comes_out_of_the_windows_that_hold_it_and_of_no_other(name):
     x = jnp.array([[np.nan, 1, 5, 6, 7], [9, 2, 7, 8, 3]]).reshape(1, 2, 5, 1)
     x = jnp.broadcast_to(x, (1, 2, 5, 3))
 
-    @quick
+    @jax.jit
     def pools(x):
         local = [(2, 2, "VALID"), (2, 2, "SAME"), (2, 1, 1)]
         return [function(x, *w) for w in local] + [function(x, Bins(1, 3)), function(x)]
@@ -370,5 +368,5 @@ def test_nan_comes_out_of_the_windows_that_hold_it_and_of_no_other(name):
     # Bins of two, three and two cells, the first filled up to three.
     assert bins.tolist() == [[[True, False, False]]]
     assert whole.all()
-    (mirrored,) = quick(lambda x: [function(x, Bins(1, 3))])(x[:, :, ::-1])
+    (mirrored,) = jax.jit(lambda x: [function(x, Bins(1, 3))])(x[:, :, ::-1])
     assert np.isnan(mirrored)[..., 0].tolist() == [[[False, False, True]]]

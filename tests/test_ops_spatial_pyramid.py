@@ -19,10 +19,6 @@ from fpn_jax.ops.windows import windows
 SIZES = [(7, 5), (3, 9)]
 
 
-def quick(function):
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
-
-
 def cells(r):
     return r.reshape(len(r), -1, r.shape[-1])
 
@@ -80,7 +76,7 @@ def naive(x, bins, reduce):
 def test_every_pooling_over_bins_equals_a_loop(name):
     pool, reduce = POOLS[name]
     divisions = [(4, 4), (2, 3)]
-    pyramid = quick(
+    pyramid = jax.jit(
         lambda maps: [spatial_pyramid_pool(x, divisions, pool) for x in maps]
     )
     rng = np.random.default_rng(0)
@@ -116,7 +112,7 @@ def test_the_means_along_the_axes_equal_those_of_the_windows(bins):
         values = jnp.where(inside[..., None], values, 0)
         return values.sum(axis=3) / inside.sum(axis=-1)[..., None]
 
-    both = quick(
+    both = jax.jit(
         lambda x: (adaptive_average_pool(x, bins), adaptive_pool(x, bins, by_windows))
     )
     np.testing.assert_allclose(*both(x), rtol=1e-5, atol=1e-6)

@@ -1,7 +1,5 @@
 """Unpooling, and the pooling that remembers where, against loops."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,11 +9,6 @@ from jax.test_util import check_grads
 from fpn_jax.errors import InputError
 from fpn_jax.ops.pooling import max_pool
 from fpn_jax.ops.unpooling import bed_of_nails, max_pool_with_indices, max_unpool
-
-# Compiled once and quickly: what is tested is the arithmetic, not the speed.
-fast = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3, (2, 1)])
@@ -62,7 +55,7 @@ WINDOWS = [
 def test_pool_with_indices_equals_its_definition(window, stride, padding, pads):
     # Few values, so that windows have ties.
     x = np.random.default_rng(0).integers(-3, 1, (2, 7, 6, 3)).astype(np.float32)
-    pool = fast(lambda x: max_pool_with_indices(x, window, stride, padding))
+    pool = jax.jit(lambda x: max_pool_with_indices(x, window, stride, padding))
     values, indices = pool(x)
     expected, where = naive_pool(x, window, stride, pads)
     np.testing.assert_array_equal(values, expected)
@@ -75,11 +68,11 @@ def test_pool_with_indices_equals_its_definition(window, stride, padding, pads):
 
 def test_padding_never_wins_and_not_a_number_shows():
     x = jnp.full((1, 3, 3, 1), -jnp.inf)
-    values, indices = fast(lambda x: max_pool_with_indices(x, 3, 2, 1))(x)
+    values, indices = jax.jit(lambda x: max_pool_with_indices(x, 3, 2, 1))(x)
     np.testing.assert_array_equal(values, np.full((1, 2, 2, 1), -np.inf))
     np.testing.assert_array_equal(indices.ravel(), [0, 1, 3, 4])
     x = x.at[0, 1, 1].set(jnp.nan)
-    values, indices = fast(lambda x: max_pool_with_indices(x, 3))(x)
+    values, indices = jax.jit(lambda x: max_pool_with_indices(x, 3))(x)
     assert np.isnan(values).all()
     assert indices.item() == 4
 
@@ -87,7 +80,7 @@ def test_padding_never_wins_and_not_a_number_shows():
 @pytest.mark.parametrize(("window", "stride", "padding", "pads"), WINDOWS)
 def test_unpool_puts_every_maximum_back(window, stride, padding, pads):
     x = np.random.default_rng(1).normal(size=(2, 7, 6, 3)).astype(np.float32)
-    pool = fast(lambda x: max_pool_with_indices(x, window, stride, padding))
+    pool = jax.jit(lambda x: max_pool_with_indices(x, window, stride, padding))
     values, indices = pool(x)
     expected = np.zeros_like(x)
     for b, i, j, c in np.ndindex(values.shape):
@@ -111,7 +104,7 @@ def test_gradients():
     x = jax.random.permutation(jax.random.key(0), jnp.arange(24.0)).reshape(1, 4, 6, 1)
     check_grads(lambda x: max_pool_with_indices(x, 3, 2, "SAME")[0], (x,), 1, eps=1e-2)
     # Of a tie the first takes the gradient.
-    tied = fast(jax.grad(lambda x: max_pool_with_indices(x, 2)[0].sum()))
+    tied = jax.jit(jax.grad(lambda x: max_pool_with_indices(x, 2)[0].sum()))
     grad = tied(jnp.ones((1, 2, 2, 1)))
     assert grad.ravel().tolist() == [1.0, 0.0, 0.0, 0.0]
 
@@ -135,5 +128,5 @@ def test_indices_that_do_not_match_are_refused():
 def test_indices_outside_are_dropped_where_values_are_unknown():
     x = jnp.array([1.0, 2.0, 3.0]).reshape(1, 1, 3, 1)
     indices = jnp.array([-1, 1, 4]).reshape(x.shape)
-    y = fast(max_unpool, static_argnums=2)(x, indices, (2, 2))
+    y = jax.jit(max_unpool, static_argnums=2)(x, indices, (2, 2))
     assert y.ravel().tolist() == [0.0, 2.0, 0.0, 0.0]

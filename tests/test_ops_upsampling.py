@@ -1,6 +1,5 @@
 """Upsampling against its definitions, cell by cell, and in its limits."""
 
-import functools
 import math
 
 import jax
@@ -19,11 +18,6 @@ from fpn_jax.ops.upsampling import (
     resize_nearest,
     space_to_depth,
     transposed_conv,
-)
-
-# Compiled once and quickly: what is tested is the arithmetic, not the speed.
-fast = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
 )
 
 
@@ -119,7 +113,7 @@ IDS = [f"{f.__name__}-{'-'.join(o) or 'plain'}" for f, _, o in CASES]
 @pytest.mark.parametrize("size", [(11, 3), (1, 14)])
 def test_a_resize_equals_its_definition(resize, kernel, options, size):
     x = np.random.default_rng(1).normal(size=(2, 5, 7, 2))
-    y = fast(lambda x: resize(x, size, **options))(np.float32(x))
+    y = jax.jit(lambda x: resize(x, size, **options))(np.float32(x))
     expected = resample_map(x, size, kernel, **{"antialias": False} | options)
     np.testing.assert_allclose(y, expected, atol=2e-6)
 
@@ -144,7 +138,7 @@ def test_weights_are_applied_in_float32_and_the_type_is_kept(name):
 def test_limits_of_a_resize(resize, kernel, options):
     sizes = [(13, 11), (1, 3)]
 
-    @fast
+    @jax.jit
     def limits(x):
         ones = [resize(jnp.ones_like(x), size, **options) for size in sizes]
         return resize(x, (6, 5), **options), ones, resize(x[:, :1, :1], (4, 2))
@@ -196,7 +190,7 @@ TRANSPOSED = [
 def test_transposed_conv_equals_its_definition(k, numbers):
     generator = np.random.default_rng(0)
     x, kernel = generator.normal(size=(2, 4, 5, 3)), generator.normal(size=(k, k, 3, 2))
-    upsample = fast(lambda x, kernel: transposed_conv(x, kernel, *numbers))
+    upsample = jax.jit(lambda x, kernel: transposed_conv(x, kernel, *numbers))
     y = upsample(np.float32(x), np.float32(kernel))
     np.testing.assert_allclose(y, naive_transposed(x, kernel, *numbers), atol=1e-5)
 
@@ -222,7 +216,7 @@ def test_transposed_conv_is_the_gradient_of_a_convolution():
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
 
-    (expected,) = fast(lambda g: jax.vjp(convolution, x)[1](g))(g)
+    (expected,) = jax.jit(lambda g: jax.vjp(convolution, x)[1](g))(g)
     y = transposed_conv(g, kernel.swapaxes(2, 3), 2, padding=1, output_padding=1)
     np.testing.assert_allclose(y, expected, atol=1e-5)
 

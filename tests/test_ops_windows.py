@@ -22,10 +22,6 @@ CASES = [
 ]
 
 
-def quick(function):
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
-
-
 def spans(window, starts):
     return [range(max(start, 0), start + window) for start in starts]
 
@@ -40,7 +36,7 @@ def edges(window, rows, columns):
 @pytest.mark.parametrize(("window", "stride", "padding", "tops", "lefts"), CASES)
 def test_windows_hold_the_cells_of_a_loop(window, stride, padding, tops, lefts):
     x = np.arange(2 * 5 * 7 * 2, dtype=np.float32).reshape(2, 5, 7, 2)
-    values = quick(lambda x: ops.windows(x, window, stride, padding).values)(x)
+    values = jax.jit(lambda x: ops.windows(x, window, stride, padding).values)(x)
     inside = ops.windows(x, window, stride, padding).inside
     rows, columns = edges(window, tops, lefts)
     assert inside.shape[:2] == (len(rows), len(columns))
@@ -67,7 +63,7 @@ def every_window():
 
 @pytest.mark.parametrize(("window", "stride", "padding"), every_window())
 def test_fast_ways_equal_the_windows(window, stride, padding):
-    @quick
+    @jax.jit
     def ways(x):
         return (
             ops.windows(x, window, stride, padding).values,
@@ -95,7 +91,7 @@ def test_gradient_of_windows_counts_how_often_a_cell_is_seen():
             values, inside = ops.windows(x, *window)
             return jnp.where(inside[..., None], values, 0).sum()
 
-        return quick(jax.grad(total))(x)[0, :, :, 0].tolist()
+        return jax.jit(jax.grad(total))(x)[0, :, :, 0].tolist()
 
     assert seen(3, 1, "VALID")[0] == [1, 2, 2, 1]
     assert seen(3, 1, "VALID")[1] == [2, 4, 4, 2]

@@ -19,14 +19,6 @@ from fpn_jax import backbones, heads, necks
 from fpn_jax.layers import pooling, upsampling
 from fpn_jax.pyramid import level_size
 
-# Compiles several times faster; what runs is tiny.
-jit = functools.partial(
-    jax.jit,
-    compiler_options={
-        "xla_backend_optimization_level": 0,
-        "xla_cpu_use_fusion_emitters": False,
-    },
-)
 TOLERANCE = 2e-2
 """Of bfloat16 against float32, relative to the largest value of a map."""
 BATCH = 2
@@ -182,7 +174,9 @@ def loss(module):
 
 
 def evaluation(module):
-    return jit(lambda variables, inputs: module.apply(variables, *inputs, train=False))
+    return jax.jit(
+        lambda variables, inputs: module.apply(variables, *inputs, train=False)
+    )
 
 
 def abstract_variables(module, inputs):
@@ -206,7 +200,7 @@ class Swept(NamedTuple):
 def sweep(part):
     """Runs a part twice, on other values: training, evaluation, and in bfloat16."""
     module, in_bfloat16 = CASES[part].build(), CASES[part].build(jnp.bfloat16)
-    gradient = jit(jax.grad(loss(module), argnums=(0, 2), has_aux=True))
+    gradient = jax.jit(jax.grad(loss(module), argnums=(0, 2), has_aux=True))
     evaluate, evaluate_in_bfloat16 = evaluation(module), evaluation(in_bfloat16)
     runs = []
     for seed in (0, 1):

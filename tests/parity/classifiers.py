@@ -10,8 +10,6 @@ from peers import from_torch, randomize, relative_difference, to_torch, torch
 from fpn_jax import heads
 from fpn_jax.pretrained import convert
 
-FAST = {"xla_backend_optimization_level": 0}
-
 
 def randomized(peer):
     """Gives a torch network random numbers with which a signal reaches every layer.
@@ -66,7 +64,7 @@ def compare(backbone, peer, pairs, modules, sizes=(224, 225, 97)):
     for size in sizes:
         rng = np.random.default_rng(size)
         images = rng.normal(size=(1, size, size, 3)).astype(np.float32)
-        ours = apply.lower(variables, images).compile(FAST)(variables, images)
+        ours = apply(variables, images)
         with torch.no_grad():
             theirs = maps_of(peer, modules, to_torch(images))
         assert list(ours) == list(theirs)

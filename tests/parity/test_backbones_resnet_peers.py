@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 from classifiers import (
-    FAST,
     assert_names_and_shapes_fit,
     compare,
     maps_of,
@@ -96,7 +95,7 @@ def test_training_is_torchvisions():
         )
         return sum((weights[level] * x**2).mean() for level, x in maps.items()), maps
 
-    gradient = jax.jit(jax.grad(loss, has_aux=True), compiler_options=FAST)
+    gradient = jax.jit(jax.grad(loss, has_aux=True))
     gradients, maps = gradient(variables["params"], variables, images)
     for level, x in maps.items():
         assert relative_difference(x, from_torch(theirs[level])) < 1e-4, level

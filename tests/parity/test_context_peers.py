@@ -42,7 +42,6 @@ def difference(block, variables, peer, x):
         expected = from_torch(peer(to_torch(x)))
     run = jax.jit(
         functools.partial(block.apply, train=False),
-        compiler_options={"xla_backend_optimization_level": 0},
     )
     return relative_difference(run(variables, x), expected)
 

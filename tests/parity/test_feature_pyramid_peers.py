@@ -57,7 +57,6 @@ def test_fpn(size, extra):
     neck = necks.build("fpn", width=WIDTH, **arguments)
     run = jax.jit(
         functools.partial(neck.apply, train=False),
-        compiler_options={"xla_backend_optimization_level": 0},
     )
     actual = run({"params": parameters}, maps)
     assert len(actual) == len(expected) == 4 + number

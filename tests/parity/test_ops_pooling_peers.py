@@ -19,8 +19,7 @@ def maps(size):
 
 
 def ours(function, x):
-    options = {"xla_backend_optimization_level": 0}
-    return jax.jit(function, compiler_options=options)(jnp.asarray(x))
+    return jax.jit(function)(jnp.asarray(x))
 
 
 def sides(padding):

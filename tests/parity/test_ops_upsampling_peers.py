@@ -1,7 +1,5 @@
 """Upsampling against PyTorch and Pillow."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,10 +19,6 @@ from fpn_jax.ops.upsampling import (
     transposed_conv,
 )
 
-fast = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
-
 X = np.random.default_rng(0).normal(size=(2, 9, 7, 3)).astype(np.float32)
 SIZES = [(18, 5), (4, 13), (9, 1)]
 LIMIT = 1e-5
@@ -38,7 +32,7 @@ def interpolate(size, mode, **options):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_nearest(size):
-    ours = fast(lambda x: resize_nearest(x, size))(X)
+    ours = jax.jit(lambda x: resize_nearest(x, size))(X)
     np.testing.assert_array_equal(ours, interpolate(size, "nearest"))
 
 
@@ -50,7 +44,7 @@ def test_bilinear_and_bicubic(size, options):
     # PyTorch's cubic is Keys' with antialiasing, and a sharper one without.
     coefficient = -0.5 if "antialias" in options else -0.75
 
-    @fast
+    @jax.jit
     def resize(x):
         cubic = resize_bicubic(x, size, coefficient=coefficient, **options)
         return resize_bilinear(x, size, **options), cubic
@@ -62,7 +56,7 @@ def test_bilinear_and_bicubic(size, options):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_pillow(size):
-    @fast
+    @jax.jit
     def resize(x):
         linear = resize_bilinear(x, size, antialias=True)
         return linear, resize_bicubic(x, size, antialias=True), resize_lanczos(x, size)
@@ -83,9 +77,9 @@ def test_max_unpooling(window, stride, padding):
     pool = torch.nn.functional.max_pool2d(
         to_torch(X), window, stride, padding, return_indices=True
     )
-    values, indices = fast(lambda x: max_pool_with_indices(x, window, stride, padding))(
-        X
-    )
+    values, indices = jax.jit(
+        lambda x: max_pool_with_indices(x, window, stride, padding)
+    )(X)
     np.testing.assert_array_equal(values, from_torch(pool[0]))
     np.testing.assert_array_equal(indices, from_torch(pool[1]))
     theirs = torch.nn.functional.max_unpool2d(
@@ -124,7 +118,7 @@ def test_transposed_convolution(size, stride, padding, output_padding, dilation)
     kernel = layer.weight.detach().permute(2, 3, 0, 1).numpy()
     with torch.no_grad():
         theirs = from_torch(layer(to_torch(X)))
-    ours = fast(lambda x: transposed_conv(x, kernel, *numbers))(X)
+    ours = jax.jit(lambda x: transposed_conv(x, kernel, *numbers))(X)
     assert relative_difference(ours, theirs) < LIMIT
 
 
@@ -136,7 +130,7 @@ def test_the_transposed_layer():
     }
     with torch.no_grad():
         theirs = from_torch(peer(to_torch(X)))
-    ours = fast(lambda x: Transposed(4).apply({"params": params}, x, (18, 13)))(X)
+    ours = jax.jit(lambda x: Transposed(4).apply({"params": params}, x, (18, 13)))(X)
     assert relative_difference(ours, theirs[:, :, :13]) < LIMIT
 
 
@@ -152,5 +146,5 @@ def test_the_resize_convolution(resizing, size):
         resized = torch.nn.functional.interpolate(to_torch(X), size, mode=resizing)
         theirs = from_torch(peer(resized))
     layer = ResizeConvolution(4, kernel_size=5, resizing=resizing)
-    ours = fast(lambda x: layer.apply({"params": {"conv": params}}, x, size))(X)
+    ours = jax.jit(lambda x: layer.apply({"params": {"conv": params}}, x, size))(X)
     assert relative_difference(ours, theirs) < LIMIT

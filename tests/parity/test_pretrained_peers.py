@@ -51,8 +51,6 @@ def arrays_of(peer):
 @functools.partial(
     jax.jit,
     static_argnums=0,
-    # Compiles in a fraction of the time.
-    compiler_options={"xla_backend_optimization_level": 0},
 )
 def compiled(apply, variables, x):
     return apply(variables, x, train=False)
