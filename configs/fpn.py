@@ -48,6 +48,9 @@ def drawn() -> ConfigDict:
                 "on_bad_file": "stop",
                 # RGB behind the transparent pixels of a file.
                 "background": (255, 255, 255),
+                # For training: in quick arithmetic, at 1/2, 1/4 or 1/8 of the size of a
+                # JPEG where its crop is that much larger than image_size.
+                "quick_decoding": True,
                 # Drawing holds Python's lock, so more threads only wait for each other;
                 # decoders let go of it.
                 "num_threads": 1,

@@ -35,12 +35,16 @@ KEYS = {
     ),
     "data": configs.Keys.exactly(
         *("source", "root", "image_size", "global_batch_size", "crop_fraction"),
-        *("on_bad_file", "background", "num_threads", "num_workers"),
+        *("on_bad_file", "background", "quick_decoding", "num_threads", "num_workers"),
         *configs.SOURCES,
     ),
     "data.drawn": configs.Keys.exactly(*(f"{s}_records" for s in SPLITS), "seed"),
-    "data.folder": configs.Keys.of(FolderSource, given=("root", "split", "background")),
-    "data.tfds": configs.Keys.of(TfdsSource, given=("split", "data_dir", "background")),
+    "data.folder": configs.Keys.of(
+        FolderSource, given=("root", "split", "background", "encoded")
+    ),
+    "data.tfds": configs.Keys.of(
+        TfdsSource, given=("split", "data_dir", "background", "encoded")
+    ),
     "augment": configs.Keys.of(augment.build_train, given=("image_size",)),
     "mix": configs.Keys.of(mixing.mix, given=("rng", "images")),
     "model": configs.Keys.exactly("dtype", "mean", "std"),
@@ -83,8 +87,13 @@ def resolve(
     return configs.load(resolved)
 
 
-def source(config: Config, split: str) -> Source:
+def source(config: Config, split: str, *, encoded: bool = False) -> Source:
     """Returns the records of one split.
+
+    Args:
+      config: Names them.
+      split: `train`, `validate` or `test`.
+      encoded: Whether JPEGs may stay encoded, for a random crop to decode.
 
     Raises:
       InputError: The split or its files are not there; names what is.
@@ -102,11 +111,18 @@ def source(config: Config, split: str) -> Source:
                 "data.root is empty; give the folder of the photographs, which holds "
                 "Train/Validate/Test × Cat/Dog: --config.data.root=DIR"
             )
-        return FolderSource(data.root, split, background=data.background, **data.folder)
+        return FolderSource(
+            data.root,
+            split,
+            background=data.background,
+            encoded=encoded,
+            **data.folder,
+        )
     return TfdsSource(
         split=split,
         data_dir=data.root or None,
         background=data.background,
+        encoded=encoded,
         **data.tfds,
     )
 

@@ -32,7 +32,8 @@ def train(config: Config, workdir: str) -> int:
       InputError: The config, the data or the workdir cannot be used.
     """
     check_numbers(config)
-    records, validate = source(config, "train"), source(config, "validate")
+    records = source(config, "train", encoded=config.data.quick_decoding)
+    validate = source(config, "validate")
     experiment = Experiment(config, tuple(records.classes))
     transformation, schedule = experiment.optimizer(
         experiment.total_steps(len(records))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from fpn_jax.data import decode as decode_module
+from fpn_jax.data import pillow
 from fpn_jax.data.decode import decode, decode_file
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
@@ -335,7 +335,7 @@ def test_size_is_judged_from_the_header(monkeypatch):
     jpeg[frame + 5 : frame + 9] = struct.pack(">HH", 60, 0)
     with pytest.raises(ValueError, match="no pixels: 0 x 60"):
         decode(bytes(jpeg))
-    monkeypatch.setattr(decode_module, "MAX_PIXELS", 60 * 90)
+    monkeypatch.setattr(pillow, "MAX_PIXELS", 60 * 90)
     assert decode(encode(picture(), "PNG")).shape == (60, 90, 3)
 
 

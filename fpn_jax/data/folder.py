@@ -45,6 +45,7 @@ class FolderSource:
       validate_fraction: Share of Train, in (0, 1), that is `validate` where there is no
         such folder.
       background: Red, green and blue, 0 to 255, seen through transparent pixels.
+      encoded: Whether JPEGs stay `decode.Encoded`, for a random crop to decode.
 
     Attributes:
       classes: Names of the classes as on disk; a record's label is a position in it.
@@ -61,6 +62,7 @@ class FolderSource:
         *,
         validate_fraction: float = 0.1,
         background: tuple[int, int, int] = decode.WHITE,
+        encoded: bool = False,
     ):
         if split not in SPLITS:
             raise unknown("split", split, SPLITS)
@@ -68,7 +70,7 @@ class FolderSource:
             raise InputError(
                 f"validate_fraction is {validate_fraction}; it must lie between 0 and 1"
             )
-        self._background = background
+        self._background, self._encoded = background, encoded
         folders = _split_folders(Path(root))
         folder = folders.get(split)
         # Held-out photographs may come without those that a model was trained on.
@@ -104,7 +106,10 @@ class FolderSource:
     def __getitem__(self, index: int) -> Record:
         path = self._paths[index]
         try:
-            image = decode.decode_file(path, background=self._background)
+            data = decode.read_file(path)
+            image = decode.open_encoded(data, background=self._background)
+            if not self._encoded:
+                image = decode.pixels(image)
         except ValueError as error:
             raise BadRecord(path, str(error)) from error
         return {"image": image, "label": self.labels[index]}

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 import grain
 import numpy as np
 
+from fpn_jax.data.decode import Undecodable, pixels
 from fpn_jax.data.records import BadRecord, Batch, Source
 from fpn_jax.errors import InputError, unknown
 
@@ -86,20 +87,24 @@ class _ForTraining(_Share):
 
     def row(self, position: int) -> Batch:
         requested = int(self.order[position])
-        # Counters so far apart that no two positions draw the same numbers.
-        bits = np.random.Philox(key=self.seed, counter=(0, 0, 0, position))
-        rng = np.random.Generator(bits)
         # A bad record gives way to the next good one, so that every batch is full and
         # every process counts alike.
         for index in range(requested, requested + len(self.source)):
             index %= len(self.source)
             try:
                 record = self.source[index]
-            except BadRecord:
+                # Counters so far apart that no two positions draw the same numbers.
+                bits = np.random.Philox(key=self.seed, counter=(0, 0, 0, position))
+                rng = np.random.Generator(bits)
+                # What is still encoded is decoded here.
+                image = self.transform(record["image"], rng)
+            except (BadRecord, Undecodable) as error:
                 if self.options.on_bad_file == "stop":
-                    raise
+                    if isinstance(error, BadRecord):
+                        raise
+                    raise BadRecord(self.source.id(index), str(error)) from error
                 continue
-            row = _row(self.transform(record["image"], rng), record["label"], index)
+            row = _row(image, record["label"], index)
             return row | {"requested": np.int32(requested)}
         raise InputError("not one file of the training split decodes whole")
 
@@ -173,9 +178,11 @@ class Batches:
 def why_bad(source: Source, index: int) -> tuple[str, str]:
     """Returns the id of a bad record and the reason, by reading it once more."""
     try:
-        source[index]
+        pixels(source[index]["image"])
     except BadRecord as error:
         return error.id, error.reason
+    except Undecodable as error:
+        return source.id(index), str(error)
     return source.id(index), "it could not be read for a moment"
 
 

@@ -9,7 +9,8 @@ from fpn_jax.errors import InputError
 Record = dict[str, Any]
 """One example, on the host.
 
-Always: `image` uint8 `[H, W, 3]` RGB, `label` int. Where a source knows them:
+Always: `image` uint8 `[H, W, 3]` RGB (or a JPEG as `decode.Encoded`, from a source that
+was asked for it), `label` int. Where a source knows them:
 `mask` uint8 `[H, W]`, 1 on the animal; `boxes` float32 `[N, 4]` as
 `(x0, y0, x1, y1)` in pixels, edges (not centres of pixels), x to the right, y down;
 `box_labels` int32 `[N]`; `landmarks` float32 `[K, 3]` as `(x, y, visible)`, in pixels;

@@ -59,6 +59,7 @@ class TfdsSource:
         label_key: str | None = None,
         validate_fraction: float = 0.1,
         background: tuple[int, int, int] = decode.WHITE,
+        encoded: bool = False,
     ):
         import tensorflow_datasets as tfds
 
@@ -83,7 +84,7 @@ class TfdsSource:
             raise unknown(f"image feature of {name}", image_key, images)
         self._image_key = image_key
         self._label_key = _label_key(name, features, label_key)
-        self._background = background
+        self._background, self._encoded = background, encoded
         self._instruction = _instruction(name, sizes, split, validate_fraction)
         self._name = name
         self.classes = tuple(features[self._label_key].names)
@@ -108,7 +109,10 @@ class TfdsSource:
             raise IndexError(f"record {index} of {len(self)}")
         try:
             record = self._data[index]
-            image = decode.decode(record[self._image_key], background=self._background)
+            data = record[self._image_key]
+            image = decode.open_encoded(data, background=self._background)
+            if not self._encoded:
+                image = decode.pixels(image)
         except (ValueError, RuntimeError) as error:
             # RuntimeError: ArrayRecord's checksum, or a file that has vanished.
             raise BadRecord(self.id(index), str(error)) from error

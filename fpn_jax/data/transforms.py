@@ -1,5 +1,7 @@
 """Geometry of one image: crop, resize and flip; uint8 `[H, W, 3]` in and out.
 
+Only a random crop also takes a JPEG that is still encoded: it decodes what it needs.
+
 A random transform takes its `np.random.Generator` with the image and keeps no state, so
 it may be pickled and shared by threads. No transform writes into its input.
 """
@@ -11,6 +13,7 @@ import numbers
 import cv2
 import numpy as np
 
+from fpn_jax.data.decode import Encoded
 from fpn_jax.errors import InputError
 
 
@@ -144,6 +147,38 @@ def center_box(
     return (image_size[0] - height) // 2, (image_size[1] - width) // 2, height, width
 
 
+def cut(
+    image: np.ndarray | Encoded, box: tuple[int, int, int, int], least: int
+) -> np.ndarray:
+    """Returns the pixels of a box, of an encoded image perhaps fewer of them.
+
+    A JPEG is decoded at a half, a quarter or an eighth of its size where the box then
+    still has `least` pixels on both sides, and in quick arithmetic. The box is rounded
+    to whole pixels of the smaller image.
+
+    Args:
+      image: uint8 `[H, W, 3]`, or a JPEG of this size.
+      box: Top, left, height and width, in pixels.
+      least: Pixels on a side that must be left, where there are as many.
+
+    Raises:
+      Undecodable: The JPEG does not decode whole; the text is the reason.
+    """
+    top, left, height, width = box
+    if isinstance(image, Encoded):
+        shortest = min(height, width)
+        reduction = next((r for r in (8, 4, 2) if shortest >= r * least), 1)
+        rows, columns, _ = image.shape
+        image = image.decode(reduction=reduction, quick=True)
+        down, across = image.shape[0] / rows, image.shape[1] / columns
+        top, height = round(top * down), max(1, round(height * down))
+        left, width = round(left * across), max(1, round(width * across))
+        # Rounding both ends up may lead over the edge.
+        top = min(top, image.shape[0] - height)
+        left = min(left, image.shape[1] - width)
+    return image[top : top + height, left : left + width]
+
+
 @dataclasses.dataclass(frozen=True)
 class ResizeAndCenterCrop:
     """Resizes the short side to `round(image_size / crop_fraction)`, crops the middle.
@@ -201,12 +236,13 @@ class RandomResizedCrop:
         require_interval("RandomResizedCrop.scale", self.scale, high=1.0)
         require_interval("RandomResizedCrop.ratio", self.ratio)
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def __call__(
+        self, image: np.ndarray | Encoded, rng: np.random.Generator
+    ) -> np.ndarray:
         """Returns uint8 `[image_size, image_size, 3]` of an image uint8 `[H, W, 3]`."""
         size = image.shape[:2]
         box = sample_box(rng, size, self.scale, self.ratio)
-        top, left, height, width = box or self._largest_center_box(size)
-        crop = image[top : top + height, left : left + width]
+        crop = cut(image, box or self._largest_center_box(size), self.image_size)
         return resize(crop, self.image_size, self.image_size)
 
     def _largest_center_box(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
