@@ -29,7 +29,7 @@ from configs.pooling import POOLINGS
 
 PYRAMIDS = (
     *("identity", "image_pyramid", "fpn_flatten", "fpn", "spp", "ppm", "aspp"),
-    *("covariance", "fpn_ppm"),
+    "covariance",
 )
 
 
