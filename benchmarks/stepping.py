@@ -9,15 +9,25 @@ PARTS = ("backbone", "neck", "head")
 """Dicts of a config that hold a constructor's arguments."""
 
 
-def start() -> None:
-    """Sets up the environment as `fpn_jax.main` does; before JAX has a device."""
+def start(
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+) -> None:
+    """Sets up the environment as `fpn_jax.main` does; before JAX has a device.
+
+    Args:
+      coordinator: `HOST:PORT` of process 0, where there are several.
+      num_processes: How many.
+      process_id: Which one this is.
+    """
     import os
 
     from fpn_jax import runtime
 
     # Another framework may need the device's memory in the same process.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    runtime.start(None, None, None)
+    runtime.start(coordinator, num_processes, process_id)
 
 
 def experiment_of(arguments: Sequence[str], classes: Sequence[str] = ("cat", "dog")):
@@ -55,7 +65,7 @@ class Stepping:
     Attributes:
       experiment: What is trained.
       parameters: Number of parameters.
-      images: Images a step.
+      images: Images a step, of all processes together.
     """
 
     def __init__(self, arguments: Sequence[str]):
@@ -72,18 +82,24 @@ class Stepping:
         self._step = self.experiment.train_step_at(transformation)(10**6)
         self.images, size = data.global_batch_size, data.image_size
         noise = np.random.default_rng(0)
+        share = self.images // jax.process_count()
         batch = parallel.shard(
             {
-                "image": noise.integers(0, 256, (self.images, size, size, 3), np.uint8),
-                "label": np.arange(self.images, dtype=np.int32) % 2,
-                "weight": np.ones(self.images, np.float32),
-                "index": np.arange(self.images, dtype=np.int32),
+                "image": noise.integers(0, 256, (share, size, size, 3), np.uint8),
+                "label": np.arange(share, dtype=np.int32) % 2,
+                "weight": np.ones(share, np.float32),
+                "index": np.arange(share, dtype=np.int32),
             }
         )
         mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("data",))
         spec = jax.sharding.PartitionSpec("data")
         sharding = jax.sharding.NamedSharding(mesh, spec)
         self._batch = jax.device_put(batch, sharding)
+
+    @property
+    def params(self):
+        """The parameters as they are now."""
+        return self._state.params
 
     def run(self, steps: int = 1) -> None:
         """Takes some steps, and returns when the last one has ended."""

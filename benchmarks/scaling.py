@@ -1,0 +1,198 @@
+"""Step time over devices and processes, and work over image size, batch and depth.
+
+    python -m benchmarks.scaling [--case=resnet18] [--repeats=5]
+
+First the same global batch on 1, 2, 4 and 8 simulated devices of one process, and of
+two processes: on one machine the cores are the same, so what is beyond the time of a
+single device is the cost of dividing. `collective` is the sum of one gradient over the
+devices alone. Then XLA's count of operations of a train step, before anything is
+compiled or allocated, over sizes that need not fit; `slope` is that of a line through
+the logarithms.
+"""
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+
+import numpy as np
+
+from benchmarks import stepping, timing
+from benchmarks.train_step import CASES, arguments_of
+
+LAYOUTS = ((1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (2, 2))
+"""Processes, and simulated devices of each."""
+IMAGES = 16
+VARIED = {
+    "image_size": (64, 128, 256, 512, 1024),
+    "global_batch_size": (8, 32, 128, 512, 2048),
+    "depth": (18, 34, 50, 101, 152),
+}
+
+
+def seconds_of(case: str, processes: int, devices: int, steps: int) -> dict:
+    """Returns the figures of one layout, measured by processes of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "benchmarks.scaling", f"--case={case}"]
+    command += [f"--steps={steps}", f"--processes={processes}", f"--address={address}"]
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": str(devices),
+    }
+    children = [
+        subprocess.Popen(
+            [*command, f"--measure_as={rank}"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(processes)
+    ]
+    said = [child.communicate()[0] for child in children]
+    if any(child.returncode for child in children):
+        sys.exit(f"{processes} processes of {devices} devices failed")
+    return json.loads(said[0].splitlines()[-1])
+
+
+def measure(case: str, steps: int) -> dict[str, float]:
+    """Returns the seconds of a step and of a gradient's sum, in this process."""
+    import jax
+
+    from fpn_jax.train import parallel
+
+    changed = CASES[case]._replace(images=IMAGES)
+    made = stepping.Stepping(arguments_of(changed, "float32"))
+    made.run(2)
+    times = [made.seconds(1) for _ in range(steps)]
+    gradient = parallel.replicate(jax.tree.map(np.zeros_like, made.params))
+    total = jax.pmap(
+        lambda tree: jax.lax.psum(tree, "data"),
+        axis_name="data",
+        in_axes=None,
+        out_axes=None,
+        axis_size=jax.device_count(),
+    )
+
+    def collective():
+        jax.block_until_ready(total(gradient))
+
+    summed = timing.in_turns({"sum": collective}, steps, warm_up=2)["sum"]
+    return {
+        "seconds": statistics.median(times),
+        "collective": statistics.median(summed),
+    }
+
+
+def operations(case: str, what: str, value: int) -> float:
+    """Returns the operations of a train step's forward and backward pass."""
+    import jax
+    import jax.numpy as jnp
+
+    changed = CASES[case]
+    if what == "image_size":
+        changed = changed._replace(size=value)
+    elif what == "global_batch_size":
+        changed = changed._replace(images=value)
+    else:
+        changed = changed._replace(backbone=f"resnet{value}")
+    model = stepping.experiment_of(arguments_of(changed, "float32")).model
+    shape = (changed.images, changed.size, changed.size, 3)
+    images = jax.ShapeDtypeStruct(shape, jnp.uint8)
+    variables = jax.eval_shape(
+        lambda x: model.init(jax.random.key(0), x, train=False), images
+    )
+
+    def loss(params, statistics, images):
+        outputs, _ = model.apply(
+            {"params": params, **statistics},
+            images,
+            train=True,
+            mutable=list(statistics),
+            rngs={"dropout": jax.random.key(0)},
+        )
+        return outputs["logits"].sum()
+
+    statistics = {key: tree for key, tree in variables.items() if key != "params"}
+    lowered = jax.jit(jax.grad(loss)).lower(variables["params"], statistics, images)
+    return float(lowered.cost_analysis()["flops"])
+
+
+def slope(values, counts) -> float:
+    """Returns the exponent of the power that fits best."""
+    return float(np.polyfit(np.log(values), np.log(counts), 1)[0])
+
+
+def add_layouts(report: timing.Report, case: str, steps: int, repeats: int) -> None:
+    """Adds a row for every layout, measured in turns."""
+    taken: dict[tuple[int, int], list[dict[str, float]]] = {}
+    for _ in range(repeats):
+        for layout in LAYOUTS:
+            taken.setdefault(layout, []).append(seconds_of(case, *layout, steps))
+    medians = {
+        layout: {
+            key: statistics.median(figures[key] for figures in rounds)
+            for key in ("seconds", "collective")
+        }
+        for layout, rounds in taken.items()
+    }
+    single = medians[LAYOUTS[0]]["seconds"]
+    for (processes, devices), figures in medians.items():
+        seconds = [figures["seconds"] for figures in taken[processes, devices]]
+        report.add(
+            case=case,
+            processes=processes,
+            devices=devices,
+            seconds=figures["seconds"],
+            shortest=min(seconds),
+            longest=max(seconds),
+            ratio_to_single=figures["seconds"] / single,
+            collective=figures["collective"],
+        )
+
+
+def add_slopes(report: timing.Report, case: str) -> None:
+    """Adds a row for every quantity that is varied."""
+    for what, values in VARIED.items():
+        if what == "depth" and not CASES[case].backbone.startswith("resnet"):
+            continue
+        counts = [operations(case, what, value) for value in values]
+        report.add(
+            case=case,
+            varied=what,
+            values=list(values),
+            gflop=[round(count / 1e9, 2) for count in counts],
+            slope=slope(values, counts),
+        )
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--case", choices=CASES, default="resnet18")
+    parser.add_argument("--steps", type=int, default=10, help="of a round")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds, in turns")
+    parser.add_argument("--measure_as", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--processes", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--address", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure_as is not None:
+        several = given.processes > 1
+        stepping.start(
+            *(given.address, given.processes, given.measure_as)
+            if several
+            else (None, None, None)
+        )
+        print(json.dumps(measure(given.case, given.steps)), flush=True)
+        return
+    report = timing.Report("scaling")
+    add_layouts(report, given.case, given.steps, given.repeats)
+    add_slopes(report, given.case)
+    report.show()
+
+
+if __name__ == "__main__":
+    main()
