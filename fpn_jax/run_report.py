@@ -1,6 +1,7 @@
 """The report of a trained model: picks the images, explains them, writes the page."""
 
 import importlib.metadata
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def write(
         html.Contents(
             title=f"{path.absolute().parent.name}: {' or '.join(experiment.classes)}?",
             config=experiment.config.to_dict(),
-            versions={name: importlib.metadata.version(name) for name in PACKAGES},
+            environment=_environment(),
             records=writers.read(metrics),
             classes=experiment.classes,
             labels=labels,
@@ -74,6 +75,15 @@ def write(
             step=step,
         ),
     )
+
+
+def _environment() -> dict[str, str]:
+    """Returns what the run ran on: versions, devices, and the flags that XLA read."""
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    found["devices"] = f"{jax.device_count()} × {jax.devices()[0].device_kind}"
+    if flags := os.environ.get("XLA_FLAGS"):
+        found["XLA_FLAGS"] = flags
+    return found
 
 
 def _worth_explaining(labels: np.ndarray, probabilities: np.ndarray) -> list[int]:

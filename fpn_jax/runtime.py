@@ -29,6 +29,9 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
         # The user's flags come last and win.
         given = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{XLA_FLAGS} {given}".strip()
+    # Empty is JAX's own way to say: none.
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and (folder := _cache_folder()):
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
     # With fewer threads, steps of simulated devices wait for each other for ever.
     simulated = int(os.environ.get("JAX_NUM_CPU_DEVICES", "1"))
     if simulated > 1:
@@ -48,6 +51,17 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
         raise InputError(
             f"the other processes were not found: {str(error).splitlines()[0]}"
         ) from error
+
+
+def _cache_folder() -> str | None:
+    """Returns the user's folder for compiled steps; None where none can be made."""
+    try:
+        root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        folder = os.path.join(root, "fpn_jax", "compiled")
+        os.makedirs(folder, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
 
 
 def _has_accelerator_plugin() -> bool:

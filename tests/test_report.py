@@ -35,7 +35,7 @@ def contents(count=60, classes=("cat", "dog"), seed=0, **changes):
     made = report.Contents(
         title="A run",
         config={"model": {"levels": (2, 3), "width": 256}, "seed": 0},
-        versions={"jax": "0.10.2"},
+        environment={"jax": "0.10.2"},
         records=records,
         classes=tuple(classes),
         labels=labels,
@@ -256,7 +256,7 @@ def test_no_mistakes_no_records_no_maps_no_skipped_files(read):
             heat_maps=[],
             skipped=[],
             config={},
-            versions={},
+            environment={},
         )
     )
     assert "No mistakes in 1 image." in page.text
@@ -282,7 +282,7 @@ def test_names_are_text_and_never_markup(read):
             ids=[f"/very/long/{'path/' * 60}{ATTACK}{index}" for index in range(300)],
             config={ATTACK: ATTACK, "nan": float("nan")},
             skipped=[(ATTACK, ATTACK)],
-            versions={ATTACK: ATTACK},
+            environment={ATTACK: ATTACK},
             split=ATTACK,
         )
     )

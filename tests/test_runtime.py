@@ -44,6 +44,32 @@ def test_a_failed_process_of_several_ends_at_once():
     assert "ZeroDivisionError" in ran.stderr
 
 
+def cache_after_start(monkeypatch):
+    monkeypatch.setattr(runtime, "_has_accelerator_plugin", lambda: True)
+    runtime.start(None, None, None)
+    return os.environ.get("JAX_COMPILATION_CACHE_DIR")
+
+
+def test_compiled_steps_are_kept_in_the_users_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    assert cache_after_start(monkeypatch) == str(tmp_path / "fpn_jax" / "compiled")
+    assert (tmp_path / "fpn_jax" / "compiled").is_dir()
+
+
+@pytest.mark.parametrize("chosen", ["", "elsewhere"])
+def test_the_users_choice_of_a_cache_stands(monkeypatch, chosen):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", chosen)
+    assert cache_after_start(monkeypatch) == chosen
+
+
+def test_without_a_folder_to_write_there_is_no_cache(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    assert cache_after_start(monkeypatch) is None
+
+
 @pytest.mark.parametrize("plugin", [False, True])
 def test_the_users_xla_flags_come_last(monkeypatch, plugin):
     monkeypatch.setattr(runtime, "_has_accelerator_plugin", lambda: plugin)

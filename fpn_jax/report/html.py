@@ -39,7 +39,7 @@ class Contents:
     Attributes:
       title: Heading of the page.
       config: The resolved config, nested.
-      versions: Package → version.
+      environment: What the run ran on: versions, devices, flags.
       records: The lines of `metrics.jsonl`, such as `{"step": 100, "train/loss": 0.6,
         "train/learning_rate": 0.1, "train/images_per_second": 900.0}` or `{"step": 100,
         "validate/accuracy": 0.8, "validate/loss": 0.5}`.
@@ -57,7 +57,7 @@ class Contents:
 
     title: str
     config: Mapping[str, Any]
-    versions: Mapping[str, str]
+    environment: Mapping[str, str]
     records: Records
     classes: tuple[str, ...]
     labels: np.ndarray
