@@ -63,6 +63,7 @@ def measure(case: str, steps: int) -> dict[str, float]:
     import jax
 
     from fpn_jax.train import parallel
+    from fpn_jax.train.steps import AXIS
 
     changed = CASES[case]._replace(images=IMAGES)
     made = stepping.Stepping(arguments_of(changed, "float32"))
@@ -70,8 +71,8 @@ def measure(case: str, steps: int) -> dict[str, float]:
     times = [made.seconds(1) for _ in range(steps)]
     gradient = parallel.replicate(jax.tree.map(np.zeros_like, made.params))
     total = jax.pmap(
-        lambda tree: jax.lax.psum(tree, "data"),
-        axis_name="data",
+        lambda tree: jax.lax.psum(tree, AXIS),
+        axis_name=AXIS,
         in_axes=None,
         out_axes=None,
         axis_size=jax.device_count(),
@@ -92,6 +93,8 @@ def operations(case: str, what: str, value: int) -> float:
     import jax
     import jax.numpy as jnp
 
+    from fpn_jax.train.steps import AXIS
+
     changed = CASES[case]
     if what == "image_size":
         changed = changed._replace(size=value)
@@ -101,9 +104,9 @@ def operations(case: str, what: str, value: int) -> float:
         changed = changed._replace(backbone=f"resnet{value}")
     model = stepping.experiment_of(arguments_of(changed, "float32")).model
     shape = (changed.images, changed.size, changed.size, 3)
-    images = jax.ShapeDtypeStruct(shape, jnp.uint8)
     variables = jax.eval_shape(
-        lambda x: model.init(jax.random.key(0), x, train=False), images
+        lambda x: model.init(jax.random.key(0), x, train=False),
+        jax.ShapeDtypeStruct(shape, jnp.uint8),
     )
 
     def loss(params, statistics, images):
@@ -117,7 +120,10 @@ def operations(case: str, what: str, value: int) -> float:
         return outputs["logits"].sum()
 
     statistics = {key: tree for key, tree in variables.items() if key != "params"}
-    lowered = jax.jit(jax.grad(loss)).lower(variables["params"], statistics, images)
+    # One device, which has an axis to sum over all the same.
+    step = jax.vmap(jax.grad(loss), in_axes=(None, None, 0), axis_name=AXIS)
+    images = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)
+    lowered = jax.jit(step).lower(variables["params"], statistics, images)
     return float(lowered.cost_analysis()["flops"])
 
 

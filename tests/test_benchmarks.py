@@ -1,11 +1,13 @@
 """Benchmarks: they train what the command line would; contenders run in turns."""
 
 import json
+import threading
 
 import jax
+import numpy as np
 import pytest
 
-from benchmarks import compare, stepping, timing, train_step
+from benchmarks import checkpoint, compare, scaling, stepping, timing, train_step
 
 # ml_collections loads a config's file in a way that Python 3.12 drops.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -69,3 +71,68 @@ def test_a_stepping_takes_steps():
     assert made.seconds(2) > 0
     assert int(made._state.step) == before + 2
     assert made.flops() > 1e6
+
+
+def test_runs_at_a_time_have_cores_of_their_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(compare.os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    both = threading.Barrier(2, timeout=10)
+    seen = []
+
+    def train(row, seed, directory, cores):
+        both.wait()
+        seen.append((directory.name, cores))
+        return {"accuracy": seed / 10, "peak_memory_mib": 1.0, "seconds": 2.0}
+
+    monkeypatch.setattr(compare, "train", train)
+    table = [compare.Row("a", ()), compare.Row("b", ())]
+    lines = list(compare.train_all(table, 3, tmp_path, jobs=2))
+    assert [(line["row"], line["seeds"]) for line in lines] == [("a", 3), ("b", 3)]
+    assert lines[0]["accuracy"] == pytest.approx(0.1)
+    assert (lines[0]["lowest"], lines[0]["highest"]) == (0.0, 0.2)
+    assert {name for name, _ in seen} == {
+        f"{row}_{s}" for row in "ab" for s in (0, 1, 2)
+    }
+    assert {frozenset(cores) for _, cores in seen} == {
+        frozenset({0, 2}),
+        frozenset({1, 3}),
+    }
+
+
+def test_a_run_that_fails_ends_the_table(monkeypatch, tmp_path):
+    root = tmp_path / "none"
+    row = compare.Row(
+        "a", ("--config=configs/fpn.py:folder", f"--config.data.root={root}")
+    )
+    with pytest.raises(SystemExit, match=r"a, seed 0: .*none does not exist"):
+        list(compare.train_all([row], 1, tmp_path, jobs=1))
+
+
+def test_another_command_in_the_same_place_is_refused(tmp_path):
+    (tmp_path / "a_0").mkdir()
+    before = {"accuracy": 0.5, "command": ["-m", "fpn_jax.main", "--old"]}
+    (tmp_path / "a_0" / "result.json").write_text(json.dumps(before))
+    with pytest.raises(SystemExit, match=r"trained by another command: .*--old"):
+        list(compare.train_all([compare.Row("a", ())], 1, tmp_path, jobs=1))
+
+
+def test_the_slope_of_a_power_is_its_exponent():
+    values = np.array([1, 2, 4, 8])
+    assert scaling.slope(values, 3 * values**2) == pytest.approx(2)
+
+
+def test_work_grows_with_the_area_and_the_batch():
+    def count(what, value):
+        return scaling.operations("resnet18", what, value)
+
+    assert count("global_batch_size", 4) == pytest.approx(
+        2 * count("global_batch_size", 2), rel=0.01
+    )
+    assert count("image_size", 128) > 3 * count("image_size", 64)
+
+
+def test_a_checkpoint_is_timed_beside_orbax():
+    size, taken = checkpoint.measure(mebibytes=9, repeats=1)
+    assert size == pytest.approx(9, rel=0.01)
+    for figures in taken.values():
+        assert 0 < figures["blocking"][0] <= figures["written"][0]
+    assert taken.keys() == {"ours", "orbax"}
