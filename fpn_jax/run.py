@@ -1,10 +1,11 @@
 """What the command line does: train, evaluate, check."""
 
+import contextlib
 import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from fpn_jax.data import check as data_check
 from fpn_jax.data.records import SPLITS, AbsentSplit, Source
 from fpn_jax.errors import InputError
 from fpn_jax.experiment import Config, Experiment, check_numbers, read_options, source
-from fpn_jax.train import loop, parallel
+from fpn_jax.train import lock, loop, parallel
 from fpn_jax.train.checkpoints import Checkpoints, DamagedCheckpoint
 from fpn_jax.train.progress import ProgressBar
 from fpn_jax.train.state import TrainState, with_variables
@@ -52,27 +53,26 @@ def train(config: Config, workdir: str) -> int:
     weights = (
         None if configs.is_begun(Path(workdir)) else initial_weights(experiment, like)
     )
-    directory = _claim(Path(workdir), config)
-    checkpoints = Checkpoints(
-        directory / "checkpoints",
-        monitor=plan.monitor,
-        keep_latest=config.train.keep_checkpoints,
-    )
-    try:
-        with loop.StopRequest(checkpoints) as stop:
-            started = _restore_newest(checkpoints, like)
-            if started is None:
-                first = _compile_fast(initial)
-                if weights is None:
-                    weights = initial_weights(experiment, like)
-                if weights:
-                    first = with_variables(first, weights)
-                started = parallel.replicate(first), {}
-            run = _Run(experiment, directory, plan, checkpoints, *started)
-            run.refuse_other_data(records)
-            return run.train(step_at, records, validate, stop)
-    finally:
-        checkpoints.close()
+    directory = Path(workdir)
+    with _claim(directory, config), contextlib.ExitStack() as stack:
+        checkpoints = Checkpoints(
+            directory / "checkpoints",
+            monitor=plan.monitor,
+            keep_latest=config.train.keep_checkpoints,
+        )
+        stack.callback(checkpoints.close)
+        stop = stack.enter_context(loop.StopRequest(checkpoints))
+        started = _restore_newest(checkpoints, like)
+        if started is None:
+            first = _compile_fast(initial)
+            if weights is None:
+                weights = initial_weights(experiment, like)
+            if weights:
+                first = with_variables(first, weights)
+            started = parallel.replicate(first), {}
+        run = _Run(experiment, directory, plan, checkpoints, *started)
+        run.refuse_other_data(records)
+        return run.train(step_at, records, validate, stop)
 
 
 def _compile_fast(initial):
@@ -83,34 +83,43 @@ def _compile_fast(initial):
     return jax.jit(initial, compiler_options=options if cpu else None)()
 
 
-def _claim(directory: Path, config: Config) -> Path:
-    """Returns the workdir, made and marked with its config.
+@contextlib.contextmanager
+def _claim(directory: Path, config: Config) -> Iterator[None]:
+    """Makes the workdir, marks it with its config, and keeps others out.
 
     Raises:
-      InputError: It cannot be written, or holds a run of another config.
+      InputError: It cannot be written, is in use, or holds a run of another config.
     """
-    path = directory / "config.json"
     if ":/" in str(directory):
         raise InputError(
             f"--workdir={directory} is an address; take a folder, or mount it as one"
         )
+    with contextlib.ExitStack() as stack:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            if jax.process_index() == 0:
+                stack.enter_context(lock.hold(directory))
+            _mark(directory, config)
+        except OSError as error:
+            raise InputError(
+                f"--workdir={directory} cannot be written: {error.strerror}"
+            ) from error
+        yield
+
+
+def _mark(directory: Path, config: Config) -> None:
+    path = directory / "config.json"
+    now = configs.as_json(config)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        now = configs.as_json(config)
         stored = json.loads(path.read_text()) if path.exists() else None
-        # Without a checkpoint there is nothing that another config would spoil.
-        if stored is not None and configs.is_begun(directory):
-            configs.refuse_other(stored, now, str(directory))
-        parallel.barrier("config read")
-        if jax.process_index() == 0 and stored != now:
-            configs.save(now, path)
-    except OSError as error:
-        raise InputError(
-            f"--workdir={directory} cannot be written: {error.strerror}"
-        ) from error
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not JSON: {error}") from error
-    return directory
+    # Without a checkpoint there is nothing that another config would spoil.
+    if stored is not None and configs.is_begun(directory):
+        configs.refuse_other(stored, now, str(directory))
+    parallel.barrier("config read")
+    if jax.process_index() == 0 and stored != now:
+        configs.save(now, path)
 
 
 def _restore_newest(
