@@ -28,6 +28,11 @@ if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
 
 
+def pytest_configure(config):
+    # By default files with few tests come last, and the longest have few.
+    config.option.loadscopereorder = False
+
+
 CONFIG = "configs/fpn.py:smoke"
 ROOT = pathlib.Path(__file__).parent.parent
 
