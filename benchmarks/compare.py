@@ -12,6 +12,7 @@ prints. Accuracy is that of the last step on the validate split, never of the be
 
 import argparse
 import concurrent.futures
+import contextlib
 import json
 import os
 import queue
@@ -174,7 +175,9 @@ def _is_evaluation(record: dict) -> bool:
 
 def speed(table: Sequence[Row], repeats: int) -> dict[str, dict[str, float]]:
     """Returns row → images a second of the train step and parameters; in turns."""
-    made = {row.name: Stepping(row.arguments) for row in table}
+    # What a config says about itself is no line of the table.
+    with contextlib.redirect_stdout(sys.stderr):
+        made = {row.name: Stepping(row.arguments) for row in table}
     calls = {name: lambda it=it: it.run(2) for name, it in made.items()}
     taken = timing.in_turns(calls, repeats)
     return {
