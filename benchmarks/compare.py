@@ -101,7 +101,9 @@ def train(row: Row, seed: int, directory: Path, cores: set[int]) -> dict[str, fl
         )
         # Before its libraries have counted the cores and started their threads.
         os.sched_setaffinity(process.pid, cores)
+        # Also what it used; the object must be told that it has ended.
         _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
     # A run that was stopped ends well, but before its report.
     if status or not (directory / "report.html").exists():
         tail = (directory / "log.txt").read_text().splitlines()[-2:]

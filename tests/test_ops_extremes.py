@@ -1,4 +1,4 @@
-"""The largest and smallest of sliding windows: both ways, at ties and at NaN."""
+"""The largest and smallest cells of windows: both ways, at ties and at NaN."""
 
 import jax
 import jax.numpy as jnp
@@ -60,3 +60,30 @@ def test_the_gradient_differentiates_again():
         atol=5e-2,
         rtol=5e-2,
     )
+
+
+@pytest.mark.parametrize("larger", [True, False])
+def test_of_equal_cells_the_first_takes_the_whole_gradient(larger):
+    values = jnp.array([[1.0, 1.0], [2.0, 1.0], [2.0, -jnp.inf]])
+    extreme, pull = jax.vjp(lambda v: extremes.extreme_cells(v, larger, 0), values)
+    expected = {True: [2.0, 1.0], False: [1.0, -np.inf]}[larger]
+    assert extreme.tolist() == expected
+    (gradient,) = pull(jnp.array([3.0, 5.0]))
+    expected = {True: [[0, 5], [3, 0], [0, 0]], False: [[3, 0], [0, 0], [0, 5]]}
+    assert gradient.tolist() == expected[larger]
+
+
+def test_an_extreme_among_nan_is_nan():
+    values = jnp.array([1.0, jnp.nan, 3.0])
+    assert jnp.isnan(extremes.extreme_cells(values, True, 0))
+    assert jnp.isnan(extremes.extreme_cells(values, False, 0))
+
+
+def test_the_gradient_remembers_places_and_no_value():
+    # Values kept for it might be computed again and rounded another way.
+    x = jnp.linspace(0.1, 1.0, 12).reshape(2, 6)
+    _, pull = jax.vjp(lambda v: extremes.extreme_cells(v, True, 1), x)
+    kept = [leaf for leaf in jax.tree.leaves(pull) if leaf.size > 1]
+    assert kept
+    floats = [leaf for leaf in kept if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    assert not any(leaf.any() for leaf in floats)

@@ -259,7 +259,7 @@ def test_gradients_at_ties():
     assert gradient_of_one_window(median, [3, 2, 2, 1]) == [0, 0.5, 0.5, 0]
     assert gradient_of_one_window(k_max, [1, 1, 1, 0]) == [0.5, 0.5, 0, 0]
     assert gradient_of_one_window(k_max, [0, 1, 2, 1]) == [0, 0.5, 0.5, 0]
-    assert gradient_of_one_window(pooling.max_pool, [1, 1, 0]) == [0.5, 0.5, 0]
+    assert gradient_of_one_window(pooling.max_pool, [1, 1, 0]) == [1, 0, 0]
     local = partial(pooling.max_pool, window=(1, 3))
     assert gradient_of_one_window(local, [1, 1, 0]) == [1, 0, 0]
     local = partial(pooling.min_pool, window=(1, 3))

@@ -1,4 +1,4 @@
-"""The largest or smallest cell of sliding windows, with a fast gradient on a CPU."""
+"""The largest or smallest cell of windows; of equal ones the first has the gradient."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -46,6 +46,31 @@ def sliding_extremes(
         cpu=lambda x: _extreme_of_taps(x, *place),
         default=lambda x: _reduce_window(x, *place),
     )
+
+
+def extreme_cells(values: jax.Array, larger: bool, axis: int) -> jax.Array:
+    """Returns the largest or the smallest value along an axis.
+
+    Of equal values the first one gets the gradient. Places decide, as equality must
+    not: XLA may compute the values once for the extreme and again for its gradient,
+    rounded another way, and the gradient of `jnp.max` then finds no cell equal to the
+    extreme and divides by their number, zero.
+
+    Args:
+      values: Floating, of any shape.
+      larger: Whether the largest is returned, rather than the smallest.
+      axis: The axis that is reduced.
+
+    Returns:
+      The values' shape without the axis, of their type; NaN where one is NaN.
+
+    Example:
+      >>> extreme_cells(jnp.array([[3.0, 1.0], [2.0, 2.0]]), False, 1).tolist()
+      [1.0, 2.0]
+    """
+    first = (jnp.argmax if larger else jnp.argmin)(values, axis, keepdims=True)
+    places = jax.lax.broadcasted_iota(first.dtype, values.shape, axis)
+    return jnp.sum(jnp.where(places == first, values, 0), axis)
 
 
 def _reduce_window(x, larger, window, stride, padding):

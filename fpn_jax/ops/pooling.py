@@ -34,8 +34,7 @@ def max_pool(
 ) -> jax.Array:
     """Returns the largest value of every window.
 
-    At ties the gradient goes to the first cell of a window, and is shared equally by
-    the cells of the whole map or of a bin.
+    At ties the gradient goes to the first cell.
 
     Args:
       x: Maps, `[B, H, W, C]`.

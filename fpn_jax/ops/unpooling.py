@@ -70,11 +70,12 @@ def max_pool_with_indices(
     positions, _ = windows(
         positions.reshape(1, height, width, 1), window, stride, padding
     )
-    inside = inside[..., None]
-    values = jnp.where(inside, values, -jnp.inf)
+    values = jnp.where(inside[..., None], values, -jnp.inf)
+    first = jnp.argmax(values, axis=3, keepdims=True)
     # A cell of padding stays out even where the whole window is -inf.
-    largest = (values == values.max(axis=3, keepdims=True)) | jnp.isnan(values)
-    first = jnp.argmax(inside & largest, axis=3, keepdims=True)
+    is_lowest = jnp.isneginf(jnp.take_along_axis(values, first, axis=3))
+    first_inside = np.argmax(inside, axis=-1)[..., None, None]
+    first = jnp.where(is_lowest, first_inside, first)
     values = jnp.take_along_axis(values, first, axis=3)
     positions = jnp.take_along_axis(positions, first, axis=3)
     return values.squeeze(3), positions.squeeze(3)

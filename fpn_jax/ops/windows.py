@@ -15,7 +15,7 @@ import numpy as np
 
 from fpn_jax import errors
 from fpn_jax.ops import taps
-from fpn_jax.ops.extremes import sliding_extremes
+from fpn_jax.ops.extremes import extreme_cells, sliding_extremes
 
 Size = int | tuple[int, int]
 """Height and width, in cells; one number for both."""
@@ -267,13 +267,11 @@ def window_extremes(
       InputError: See `windows`.
     """
     check_window(window, stride, padding)
-    worst = -jnp.inf if larger else jnp.inf
-    reduce = jnp.max if larger else jnp.min
-    if window is None:
-        return reduce(x, axis=(1, 2), keepdims=True)
-    if isinstance(window, Bins):
+    if window is None or isinstance(window, Bins):
         values, inside = windows(x, window)
-        return reduce(jnp.where(inside[..., None], values, worst), axis=3)
+        worst = -jnp.inf if larger else jnp.inf
+        values = jnp.where(inside[..., None], values, worst)
+        return extreme_cells(values, larger, axis=3)
     place = _resolve(x.shape[1:3], window, stride, padding)
     return sliding_extremes(x, larger, *place)
 
