@@ -99,11 +99,14 @@ def _products(x, kernel, rows, columns):
     wide = jnp.promote_types(x.dtype, jnp.float32)
     total = 0
     for row, column in itertools.product(rows, columns):
-        product = jax.lax.dot_general(
-            x[:, row.cells, column.cells],
+        met = x[:, row.cells, column.cells]
+        # As matrices: of maps, the product for the kernel's gradient begins with a
+        # transposed copy of one.
+        product = jnp.matmul(
+            met.reshape(-1, met.shape[-1]),
             kernel[row.index, column.index],
-            (((3,), (0,)), ((), ())),
             preferred_element_type=wide,
         )
+        product = product.reshape(*met.shape[:-1], -1)
         total += jnp.pad(product, ((0, 0), row.blank, column.blank, (0, 0)))
     return total.astype(x.dtype)
