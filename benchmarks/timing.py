@@ -103,7 +103,8 @@ class Report:
         table = Table(*columns, title=f"{self._name}, {self._machine['device']}")
         for row in self._rows:
             table.add_row(*(_shown(row.get(column, "")) for column in columns))
-        Console().print(table)
+        # Wider than a terminal if need be: cut figures are of no use.
+        Console(width=250).print(table)
         print(f"the rows are in {self._out}")
 
 

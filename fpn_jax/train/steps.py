@@ -72,8 +72,8 @@ def make_train_step(
         (total, batch_stats), gradient = gradient_of(
             state.params, state.batch_stats, batch, rng
         )
-        mean, gradient = jax.lax.psum(
-            (Mean(total=total, weight=jnp.sum(batch["weight"])), gradient), AXIS
+        mean, gradient = _over_replicas(
+            (Mean(total=total, weight=jnp.sum(batch["weight"])), gradient)
         )
         gradient = jax.tree.map(lambda leaf: leaf / mean.weight, gradient)
         # Weight decay looks at the parameters; of zeros it leaves nothing.
@@ -92,6 +92,11 @@ def make_train_step(
         return state, {"loss": mean, "gradient_norm": optax.tree.norm(gradient)}
 
     return step
+
+
+def _over_replicas(tree: Any) -> Any:
+    """Returns the sum over replicas; of one alone without XLA's copy of all of it."""
+    return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.psum(tree, AXIS)
 
 
 def _loss_sum(apply: Apply, loss: Callable, mix: Mix | None) -> Callable:
@@ -187,6 +192,6 @@ def make_eval_step(
 
     def step(variables: Variables, batch: Batch):
         predictions = apply(variables, batch["image"], train=False)
-        return jax.lax.psum(metrics(predictions, batch), AXIS), predictions
+        return _over_replicas(metrics(predictions, batch)), predictions
 
     return step
