@@ -47,7 +47,8 @@ def main() -> None:
     given = parser.parse_args()
     stepping.start()
     case = CASES[given.case]
-    arguments = [*arguments_of(case, "float32")]
+    arguments = [*arguments_of(case, "float32"), "--config.optimizer.warmup_steps=0"]
+    arguments += ["--config.optimizer.learning_rate=1e-4"]
     if given.root:
         arguments += ["--config.data.source=folder", f"--config.data.root={given.root}"]
         arguments += ["--config.data.folder.validate_fraction=0.05"]

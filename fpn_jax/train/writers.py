@@ -25,7 +25,8 @@ class MetricsWriter:
         begun = path.with_suffix(".tmp")
         begun.write_text("".join(json.dumps(row) + "\n" for row in kept))
         begun.replace(path)
-        self._file = path.open("a")
+        # A line at a time, for whoever follows the file.
+        self._file = path.open("a", buffering=1)
         self._events = SummaryWriter(
             str(directory), purge_step=resume_step + 1 if resume_step else None
         )
