@@ -7,6 +7,7 @@ devices or processes, and a run resumes by starting at a later position.
 """
 
 import dataclasses
+import functools
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -78,26 +79,36 @@ class _Share(grain.transforms.Map):
         raise NotImplementedError
 
 
+def _draws(seed: int, position: int, stream: int = 0) -> np.random.Generator:
+    # Counters so far apart that no two positions draw the same numbers.
+    counter = (0, 0, stream, position)
+    return np.random.Generator(np.random.Philox(key=seed, counter=counter))
+
+
+# Threads that read ahead may be in two epochs at a time, of small data sets in more.
+@functools.lru_cache(maxsize=8)
+def _order(size: int, seed: int, epoch: int) -> np.ndarray:
+    """Returns the numbers of all records in the order of an epoch."""
+    return _draws(seed, epoch, stream=1).permutation(size)
+
+
 @dataclasses.dataclass(frozen=True)
 class _ForTraining(_Share):
     source: Source
     transform: Callable[[np.ndarray, np.random.Generator], np.ndarray]
-    order: grain.MapDataset
     seed: int
 
     def row(self, position: int) -> Batch:
-        requested = int(self.order[position])
+        epoch, place = divmod(position, len(self.source))
+        requested = int(_order(len(self.source), self.seed, epoch)[place])
         # A bad record gives way to the next good one, so that every batch is full and
         # every process counts alike.
         for index in range(requested, requested + len(self.source)):
             index %= len(self.source)
             try:
                 record = self.source[index]
-                # Counters so far apart that no two positions draw the same numbers.
-                bits = np.random.Philox(key=self.seed, counter=(0, 0, 0, position))
-                rng = np.random.Generator(bits)
                 # What is still encoded is decoded here.
-                image = self.transform(record["image"], rng)
+                image = self.transform(record["image"], _draws(self.seed, position))
             except (BadRecord, Undecodable) as error:
                 if self.options.on_bad_file == "stop":
                     if isinstance(error, BadRecord):
@@ -225,10 +236,7 @@ def train_batches(
             f"the training split has {len(source)} records, fewer than one batch; "
             f"data.global_batch_size is {global_batch_size}, take {len(source)} or less"
         )
-    order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat(None)
-    share = _ForTraining(
-        global_batch_size, options, source, transform, order=order, seed=seed
-    )
+    share = _ForTraining(global_batch_size, options, source, transform, seed)
     numbers = grain.MapDataset.range(start_step, LAST_STEP)
     return Batches(_read(numbers.map(share), options), source)
 

@@ -120,13 +120,15 @@ def sample_box(
     height, width = image_size
     log_ratio = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(10):
-        area = height * width * rng.uniform(*scale)
-        aspect = math.exp(rng.uniform(*log_ratio))
+        # One call for all four: what a call costs is not the drawing.
+        share, turn, down, across = rng.random(4).tolist()
+        area = height * width * (scale[0] + share * (scale[1] - scale[0]))
+        aspect = math.exp(log_ratio[0] + turn * (log_ratio[1] - log_ratio[0]))
         box_height = round(math.sqrt(area / aspect))
         box_width = round(math.sqrt(area * aspect))
         if 0 < box_height <= height and 0 < box_width <= width:
-            top = int(rng.integers(height - box_height + 1))
-            left = int(rng.integers(width - box_width + 1))
+            top = int(down * (height - box_height + 1))
+            left = int(across * (width - box_width + 1))
             return top, left, box_height, box_width
     return None
 
