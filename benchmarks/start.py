@@ -1,9 +1,10 @@
 """Seconds from a command to its first step: cold, with the cache, resumed; imports.
 
-    python -m benchmarks.start [--case=resnet50_fpn] [--repeats=3]
+    python -m benchmarks.start [--root=DIR] [--case=resnet50_fpn] [--repeats=3]
 
-Every start is a process of its own, that of `python -m fpn_jax.main` on drawn animals,
-in a workdir of its own. `cold` begins with an empty compilation cache, `warm` with the
+Every start is a process of its own, that of `python -m fpn_jax.main`, in a workdir of
+its own; on photographs where `DIR` holds Train and Validate × Cat/Dog, otherwise on
+drawn animals, whose drawing takes from the same cores. `cold` begins with an empty compilation cache, `warm` with the
 one that it left, `resumed` continues the warm run, whose checkpoint is there.
 """
 
@@ -52,16 +53,25 @@ def seconds_to_step(arguments: list[str], workdir: Path, cache: Path) -> float:
     sys.exit(f"the run failed: {' '.join(command)}")
 
 
-def starts(case: Case, repeats: int) -> dict[str, list[float]]:
+def data_of(root: str | None) -> tuple[str, ...]:
+    """Returns the arguments that name the images: of a folder, or drawn."""
+    if root:
+        return "--config.data.source=folder", f"--config.data.root={root}"
+    return (
+        "--config.data.source=drawn",
+        "--config.data.drawn.train_records=256",
+        "--config.data.drawn.validate_records=16",
+    )
+
+
+def starts(case: Case, root: str | None, repeats: int) -> dict[str, list[float]]:
     """Returns kind of start → seconds, one number a repeat."""
     taken: dict[str, list[float]] = {"cold": [], "warm": [], "resumed": []}
     arguments = [
         *arguments_of(case, "float32"),
         "--config.optimizer.warmup_steps=0",
         "--config.optimizer.learning_rate=1e-4",
-        "--config.data.source=drawn",
-        "--config.data.drawn.train_records=256",
-        "--config.data.drawn.validate_records=16",
+        *data_of(root),
         "--config.train.log_every_steps=1",
         "--config.train.evaluate_every_steps=1000",
         "--config.train.total_steps=100000",
@@ -96,18 +106,20 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", choices=CASES, default="resnet50_fpn")
+    parser.add_argument("--root", help="holds Train and Validate × Cat/Dog")
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
     rows = {
         f"import {module}": [import_seconds(module) for _ in range(given.repeats)]
         for module in IMPORTS
     }
-    rows |= starts(CASES[given.case], given.repeats)
+    rows |= starts(CASES[given.case], given.root, given.repeats)
     report = timing.Report("start")
     for what, seconds in rows.items():
         spread = timing.spread(seconds)
         report.add(
             case=given.case,
+            data="photographs" if given.root else "drawn",
             what=what,
             seconds=spread["median"],
             shortest=spread["shortest"],

@@ -69,7 +69,7 @@ def train(config: Config, workdir: str) -> int:
                 weights = initial_weights(experiment, like)
             if weights:
                 first = with_variables(first, weights)
-            started = parallel.replicate(first), {}
+            started = 0, parallel.replicate(first), {}
         run = _Run(experiment, directory, plan, checkpoints, *started)
         run.refuse_other_data(records)
         return run.train(step_at, records, validate, stop)
@@ -124,12 +124,15 @@ def _mark(directory: Path, config: Config) -> None:
 
 def _restore_newest(
     checkpoints: Checkpoints, like: TrainState
-) -> tuple[TrainState, dict[str, Any]] | None:
-    """Returns the newest state that reads back whole, and its meta; None at a start."""
+) -> tuple[int, TrainState, dict[str, Any]] | None:
+    """Returns step, state and meta of the newest checkpoint that reads back whole.
+
+    Returns None where there is none: at a start.
+    """
     damaged = []
     for step in reversed(checkpoints.steps()):
         try:
-            restored = checkpoints.restore(step, like), checkpoints.meta(step)
+            restored = step, checkpoints.restore(step, like), checkpoints.meta(step)
         except DamagedCheckpoint as error:
             print(f"checkpoint left out: {error}", file=sys.stderr)
             damaged.append(step)
@@ -153,6 +156,7 @@ class _Run:
     directory: Path
     plan: loop.Plan
     checkpoints: Checkpoints
+    start_step: int
     state: TrainState
     meta: dict[str, Any]
 
@@ -179,12 +183,12 @@ class _Run:
         self, step_at, records: Source, validate: Source, stop: loop.StopRequest
     ) -> int:
         """Trains to the end, a stop or a failure; returns the exit code."""
-        start, total = int(self.state.step), self.plan.total_steps
+        start, total = self.start_step, self.plan.total_steps
         first = jax.process_index() == 0
+        batches = self.experiment.train_batches(records, start)
         writer = (
             MetricsWriter(self.directory, resume_step=start) if first else NoWriter()
         )
-        batches = self.experiment.train_batches(records, start)
         progress = ProgressBar(total, start_step=start, shown=first)
         ranking = loop.Ranking.from_json(self.meta.get("ranking"))
         # Of earlier processes of this run, then of this one.
@@ -201,6 +205,7 @@ class _Run:
                 progress.say(f"resuming {self.directory} at step {start} of {total}")
             self.state, reason = loop.train(
                 self.state,
+                start_step=start,
                 step_at=step_at,
                 batches=batches,
                 evaluate=evaluate,

@@ -93,6 +93,7 @@ class Bench:
             with loop.StopRequest(checkpoints) as stop:
                 end, reason = loop.train(
                     start,
+                    start_step=begun,
                     step_at=lambda _: step,
                     batches=batches(begun),
                     evaluate=self.evaluate,

@@ -1,6 +1,7 @@
 """Normalization layers: the one place where their constants are decided."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -73,21 +74,39 @@ class BatchNorm(nn.Module):
         var = self.variable("batch_stats", "var", ones, None, channels)
         scale = self.param("scale", self.scale_init, channels)
         bias = self.param("bias", zeros, channels)
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        moments = self._moments(x) if self.train else (mean.value, var.value)
-        if self.train and not self.is_initializing():
-            for average, moment in zip((mean, var), moments, strict=True):
-                average.value += (1 - self.momentum) * (moment - average.value)
-        k = scale * jax.lax.rsqrt(moments[1] + self.epsilon)
-        return (x * k + (bias - moments[0] * k)).astype(self.dtype)
+        moments = mean.value, var.value
+        if self.train:
+            axis_name = None if self.is_initializing() else self.axis_name
+            moments = _moments(x, axis_name)
+            if not self.is_initializing():
+                averages = mean.value, var.value
+                mean.value, var.value = _averages(averages, moments, self.momentum)
+        return _normalized(x, moments, scale, bias, self.epsilon, self.dtype)
 
-    def _moments(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        axes = tuple(range(x.ndim - 1))
-        sums = jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)
-        if self.axis_name is not None and not self.is_initializing():
-            sums = jax.lax.pmean(sums, self.axis_name)
-        # Rounding must not make it negative.
-        return sums[0], jnp.maximum(0.0, sums[1] - jnp.square(sums[0]))
+
+# Networks repeat their shapes: traced once for each, not once for each layer.
+@partial(jax.jit, static_argnums=1)
+def _moments(x: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.Array]:
+    """Returns mean and variance of every channel, over all replicas of an axis."""
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    axes = tuple(range(x.ndim - 1))
+    sums = jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)
+    if axis_name is not None:
+        sums = jax.lax.pmean(sums, axis_name)
+    # Rounding must not make it negative.
+    return sums[0], jnp.maximum(0.0, sums[1] - jnp.square(sums[0]))
+
+
+@partial(jax.jit, static_argnums=2)
+def _averages(averages, moments, momentum):
+    return jax.tree.map(lambda a, m: a + (1 - momentum) * (m - a), averages, moments)
+
+
+@partial(jax.jit, static_argnums=(4, 5))
+def _normalized(x, moments, scale, bias, epsilon, dtype):
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    k = scale * jax.lax.rsqrt(moments[1] + epsilon)
+    return (x * k + (bias - moments[0] * k)).astype(dtype)
 
 
 def norm(

@@ -41,15 +41,23 @@ def convolve(
       >>> convolve(x, jnp.ones((1, 3, 1, 1)))[0, 0, :, 0].tolist()
       [1.0, 3.0, 6.0, 5.0]
     """
-    window, cells = kernel.shape[:2], x.shape[1:3]
     if isinstance(padding, str):
+        window = kernel.shape[:2]
         spans = [d * (k - 1) + 1 for d, k in zip(dilation, window, strict=True)]
-        padding = jax.lax.padtype_to_pads(cells, spans, stride, padding)
+        padding = jax.lax.padtype_to_pads(x.shape[1:3], spans, stride, padding)
+    padding = tuple((before, after) for before, after in padding)
+    return _convolve(x, kernel, tuple(stride), padding, tuple(dilation))
+
+
+# Networks repeat their shapes: traced once for each, not once for each layer.
+@partial(jax.jit, static_argnums=(2, 3, 4))
+def _convolve(x, kernel, stride, padding, dilation):
+    window, cells = kernel.shape[:2], x.shape[1:3]
     native = partial(
         jax.lax.conv_general_dilated,
-        window_strides=tuple(stride),
-        padding=tuple(padding),
-        rhs_dilation=tuple(dilation),
+        window_strides=stride,
+        padding=padding,
+        rhs_dilation=dilation,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     windows = jax.eval_shape(native, x, kernel).shape[1:3]

@@ -192,7 +192,15 @@ class _Records:
     def add(self, step: int, metrics: dict[str, Any]) -> None:
         """Takes the figures of the step just sent off, and reads the one before."""
         self.catch_up()
+        if self._is_written(step):
+            # Sent off now: asked for later, it would wait for the step after this one.
+            rate = self._plan.learning_rate(step - 1)
+            metrics = metrics | {"learning_rate": rate}
         self._pending = step, metrics
+
+    def _is_written(self, step: int) -> bool:
+        every, total = self._plan.log_every_steps, self._plan.total_steps
+        return step % every == 0 or step == total
 
     def catch_up(self) -> None:
         """Reads what is not read yet.
@@ -214,10 +222,10 @@ class _Records:
         self._sums.gradient_norm += norm
         self._sums.steps += 1
         self._ends.append(time.monotonic())
-        if step % self._plan.log_every_steps == 0 or step == self._plan.total_steps:
-            self._write(step)
+        if self._is_written(step):
+            self._write(step, float(metrics["learning_rate"]))
 
-    def _write(self, step: int) -> None:
+    def _write(self, step: int, learning_rate: float) -> None:
         sums, ends = self._sums, self._ends
         loss = sums.loss / sums.weight
         seconds_per_step = max(ends[-1] - ends[0], 1e-9) / (len(ends) - 1)
@@ -227,7 +235,7 @@ class _Records:
             {
                 "train/loss": loss,
                 "train/gradient_norm": sums.gradient_norm / sums.steps,
-                "train/learning_rate": float(self._plan.learning_rate(step - 1)),
+                "train/learning_rate": learning_rate,
                 "train/images_per_second": rate,
             },
         )
@@ -253,6 +261,7 @@ class _Records:
 def train(
     state: TrainState,
     *,
+    start_step: int,
     step_at: Callable[[int], StepFn],
     batches: Iterator[dict[str, np.ndarray]],
     evaluate: Callable[[TrainState], dict[str, float]],
@@ -265,13 +274,14 @@ def train(
     stop: StopRequest,
     pending: dict[str, float] | None = None,
 ) -> tuple[TrainState, str]:
-    """Trains from the state's own step to the end of the plan.
+    """Trains from a step to the end of the plan.
 
     Args:
       state: Replicated; its buffers are used up.
+      start_step: The state's own step, which need not be waited for.
       step_at: Number of steps taken → the mapped train step that comes next; what
         trains may change on the way.
-      batches: Begin at the state's step.
+      batches: Begin at that step.
       evaluate: State → figures of the validate split, with `plan.monitor` among them.
       plan: When what happens.
       ranking: The best evaluation so far; changed in place.
@@ -289,7 +299,7 @@ def train(
     Raises:
       NonFiniteLoss: The last good checkpoint is kept.
     """
-    step = int(state.step)
+    step = start_step
     records = _Records(plan, writer, progress, _Sums(**pending or {}))
 
     def save(metrics: dict[str, float] | None) -> None:

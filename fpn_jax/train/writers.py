@@ -1,8 +1,13 @@
 """Metrics on disk: one JSON object a record, and TensorBoard events."""
 
+import functools
 import json
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 
 class MetricsWriter:
@@ -17,9 +22,6 @@ class MetricsWriter:
     """
 
     def __init__(self, directory: Path, *, resume_step: int = 0):
-        # Seconds of import that only a training run needs.
-        from tensorboardX import SummaryWriter
-
         path = Path(directory) / "metrics.jsonl"
         kept = [row for row in read(path) if row["step"] <= resume_step]
         begun = path.with_suffix(".tmp")
@@ -27,9 +29,16 @@ class MetricsWriter:
         begun.replace(path)
         # A line at a time, for whoever follows the file.
         self._file = path.open("a", buffering=1)
-        self._events = SummaryWriter(
-            str(directory), purge_step=resume_step + 1 if resume_step else None
-        )
+        self._directory = str(directory)
+        self._purge_step = resume_step + 1 if resume_step else None
+
+    @functools.cached_property
+    def _events(self) -> "SummaryWriter":
+        # Not before a record is to be written: it imports PyTorch where that is
+        # installed, which would hold up the first step.
+        from tensorboardX import SummaryWriter
+
+        return SummaryWriter(self._directory, purge_step=self._purge_step)
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
         """Writes one record.
