@@ -33,7 +33,7 @@ def seconds_in_loop(arguments: list[str], steps: int, images: int) -> float:
             raise RuntimeError("the training failed")
         lines = (Path(folder) / "metrics.jsonl").read_text().splitlines()
     rates = [json.loads(line).get("train/images_per_second") for line in lines]
-    # The record of the second half, whose steps are all compiled.
+    # The last record's rate is that of the latest steps, all of them compiled.
     return images / [rate for rate in rates if rate][-1]
 
 
@@ -46,6 +46,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="rounds, in turns")
     given = parser.parse_args()
     stepping.start()
+    from fpn_jax.train.loop import RATE_STEPS
+
+    if given.steps < RATE_STEPS + 10:
+        parser.error(
+            f"--steps={given.steps}: the speed is that of the last {RATE_STEPS}, and "
+            f"the first ones compile; take {RATE_STEPS + 10} or more"
+        )
     case = CASES[given.case]
     arguments = [*arguments_of(case, "float32"), "--config.optimizer.warmup_steps=0"]
     arguments += ["--config.optimizer.learning_rate=1e-4"]

@@ -4,8 +4,9 @@
 
 Every start is a process of its own, that of `python -m fpn_jax.main`, in a workdir of
 its own; on photographs where `DIR` holds Train and Validate × Cat/Dog, otherwise on
-drawn animals, whose drawing takes from the same cores. `cold` begins with an empty compilation cache, `warm` with the
-one that it left, `resumed` continues the warm run, whose checkpoint is there.
+drawn animals, whose drawing takes from the same cores. `cold` begins with an empty
+compilation cache, `warm` with the one that it left, `resumed` continues the warm run,
+whose checkpoint is there.
 """
 
 import argparse
