@@ -62,9 +62,9 @@ def xla(x, kernel, stride, padding, dilation):
     )
 
 
-def arrays(window, height, width, dtype=jnp.float32):
+def arrays(window, height, width, dtype=jnp.float32, images=2):
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(2, height, width, 3))
+    x = rng.normal(size=(images, height, width, 3))
     kernel = rng.normal(size=(*window, 3, 4))
     return jnp.asarray(x, dtype), jnp.asarray(kernel, dtype)
 
@@ -99,6 +99,24 @@ def test_products_are_summed_where_they_are_fast(
     )
     lowered = jax.jit(ours).lower(*arrays(window, height, width)).as_text()
     assert ("stablehlo.convolution" not in lowered) == summed
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the choice is a CPU's")
+@pytest.mark.parametrize(
+    ("images", "size", "summed"),
+    [(12, 4, True), (11, 4, False), (8, 5, True), (12, 6, False), (300, 4, False)],
+)
+def test_small_maps_are_summed_in_batches_that_gain(images, size, summed):
+    x, kernel = arrays((3, 3), size, size, images=images)
+    ours = functools.partial(convolve, padding=((1, 1), (1, 1)))
+    lowered = jax.jit(ours).lower(x, kernel).as_text()
+    assert ("stablehlo.convolution" not in lowered) == summed
+    y, pull = jax.vjp(ours, x, kernel)
+    place = ((1, 1), ((1, 1), (1, 1)), (1, 1))
+    theirs, expected = jax.vjp(lambda x, k: xla(x, k, *place), x, kernel)
+    np.testing.assert_allclose(y, theirs, atol=1e-5)
+    for ours, theirs in zip(pull(y), expected(y), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-3)
 
 
 def test_bfloat16_is_summed_in_float32():
