@@ -12,6 +12,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 
+import cv2
 import grain
 import numpy as np
 
@@ -198,6 +199,8 @@ def why_bad(source: Source, index: int) -> tuple[str, str]:
 
 
 def _read(dataset: grain.MapDataset, options: Options) -> grain.IterDataset:
+    # The threads take an image each; OpenCV's own would only get in their way.
+    cv2.setNumThreads(0)
     # An element here is a whole batch: one for every thread waits, no more.
     read = grain.ReadOptions(
         num_threads=options.num_threads, prefetch_buffer_size=options.num_threads
