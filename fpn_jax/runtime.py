@@ -1,6 +1,5 @@
 """The process around a run: the environment that XLA reads, and other processes."""
 
-import ctypes
 import importlib.metadata
 import importlib.util
 import os
@@ -16,11 +15,6 @@ from fpn_jax.errors import InputError
 # several times slower than the one it replaces.
 XLA_FLAGS = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
 
-# Parameters of glibc's mallopt(3): no block is mapped on its own, nothing is returned
-# to the system, and all threads share one heap, since only the first can grow large.
-_M_MMAP_MAX, _M_TRIM_THRESHOLD, _M_ARENA_MAX = -4, -1, -8
-_KEEP_FREED = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1, _M_ARENA_MAX: 1}
-
 
 def start(coordinator: str | None, num_processes: int | None, process_id: int | None):
     """Sets up the environment, before anything asks JAX for a device.
@@ -31,7 +25,6 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
       num_processes: How many processes there are, with a `HOST:PORT`.
       process_id: Which one this is, with a `HOST:PORT`.
     """
-    _keep_freed_memory()
     if not _has_accelerator_plugin():
         # The user's flags come last and win.
         given = os.environ.get("XLA_FLAGS", "")
@@ -58,23 +51,6 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
         raise InputError(
             f"the other processes were not found: {str(error).splitlines()[0]}"
         ) from error
-
-
-def _keep_freed_memory() -> None:
-    """Tells the C library to reuse the memory of a step instead of returning it.
-
-    On a CPU, XLA allocates what a step needs anew each time, and decoders their images.
-    Mapped from the system, that comes in pages which are zeroed and faulted in one by
-    one: 10 to 20 per cent of a step.
-    """
-    tuned = [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_TUN"))]
-    # Other systems and C libraries have no such function.
-    mallopt = (
-        getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    )
-    if mallopt and not tuned:
-        for parameter, value in _KEEP_FREED.items():
-            mallopt(parameter, value)
 
 
 def _cache_folder() -> str | None:

@@ -1,6 +1,4 @@
 import os
-import platform
-import resource
 import subprocess
 import sys
 
@@ -82,37 +80,3 @@ def test_the_users_xla_flags_come_last(monkeypatch, plugin):
     expected = "--xla_mine=1" if plugin else f"{runtime.XLA_FLAGS} --xla_mine=1"
     assert os.environ["XLA_FLAGS"] == expected
     assert os.environ["NPROC"] == "24"
-
-
-FAULTS = """
-import resource
-import numpy as np
-from fpn_jax import runtime
-runtime.start(None, None, None)
-def fill():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    np.ones(64 * 2**20, np.uint8)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-fill(), fill()
-print(fill())
-"""
-
-
-@pytest.mark.skipif(
-    "glibc" not in platform.libc_ver(), reason="the C library is not glibc"
-)
-@pytest.mark.parametrize("users", [{}, {"MALLOC_ARENA_MAX": "2"}])
-def test_freed_memory_is_reused_unless_the_user_tuned_it(users):
-    tuning = ("MALLOC_", "GLIBC_TUN")
-    untuned = {k: v for k, v in os.environ.items() if not k.startswith(tuning)}
-    ran = subprocess.run(
-        [sys.executable, "-c", FAULTS],
-        capture_output=True,
-        check=True,
-        text=True,
-        # Large pages would hide most of the faults.
-        env={**untuned, "NUMPY_MADVISE_HUGEPAGE": "0", **users},
-    )
-    pages = 64 * 2**20 // resource.getpagesize()
-    faults = int(ran.stdout)
-    assert (faults > pages / 2) if users else (faults < pages / 50)
