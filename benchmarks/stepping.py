@@ -25,6 +25,7 @@ def start(
 
     from fpn_jax import runtime
 
+    runtime.use_large_pages()
     # Another framework may need the device's memory in the same process.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     runtime.start(coordinator, num_processes, process_id)

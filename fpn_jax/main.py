@@ -154,4 +154,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    runtime.use_large_pages()
     app.run(main, flags_parser=parse)

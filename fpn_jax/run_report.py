@@ -78,11 +78,12 @@ def write(
 
 
 def _environment() -> dict[str, str]:
-    """Returns what the run ran on: versions, devices, and the flags that XLA read."""
+    """Returns what it ran on: versions, devices, how XLA and memory were tuned."""
     found = {name: importlib.metadata.version(name) for name in PACKAGES}
     found["devices"] = f"{jax.device_count()} × {jax.devices()[0].device_kind}"
-    if flags := os.environ.get("XLA_FLAGS"):
-        found["XLA_FLAGS"] = flags
+    for name in ("XLA_FLAGS", "GLIBC_TUNABLES"):
+        if name in os.environ:
+            found[name] = os.environ[name]
     return found
 
 

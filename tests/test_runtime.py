@@ -80,3 +80,60 @@ def test_the_users_xla_flags_come_last(monkeypatch, plugin):
     expected = "--xla_mine=1" if plugin else f"{runtime.XLA_FLAGS} --xla_mine=1"
     assert os.environ["XLA_FLAGS"] == expected
     assert os.environ["NPROC"] == "24"
+
+
+@pytest.mark.parametrize(
+    ("offered", "users", "plugin", "anew"),
+    [
+        ("always [madvise] never", None, False, True),
+        ("[always] madvise never", None, False, False),
+        ("always madvise [never]", None, False, False),
+        (None, None, False, False),
+        ("always [madvise] never", "glibc.malloc.check=0", False, False),
+        ("always [madvise] never", None, True, False),
+    ],
+)
+def test_large_pages_are_asked_for_once(
+    offered, users, plugin, anew, monkeypatch, tmp_path
+):
+    if offered:
+        (tmp_path / "enabled").write_text(offered)
+    monkeypatch.setattr(runtime, "LARGE_PAGES", tmp_path / "enabled")
+    monkeypatch.setattr(runtime, "_has_accelerator_plugin", lambda: plugin)
+    # Set first, so that it is gone again afterwards.
+    monkeypatch.setenv("GLIBC_TUNABLES", "")
+    monkeypatch.delenv("GLIBC_TUNABLES")
+    if users:
+        monkeypatch.setenv("GLIBC_TUNABLES", users)
+    calls = []
+    monkeypatch.setattr(os, "execv", lambda *call: calls.append(call))
+    runtime.use_large_pages()
+    # A second time, as after the new start.
+    runtime.use_large_pages()
+    assert len(calls) == anew
+    if anew:
+        assert os.environ["GLIBC_TUNABLES"] == runtime.GLIBC_TUNABLES
+    else:
+        assert os.environ.get("GLIBC_TUNABLES") == users
+
+
+def test_a_process_started_anew_runs_the_same_command(tmp_path):
+    enabled = tmp_path / "enabled"
+    enabled.write_text("always [madvise] never")
+    code = (
+        "import os, pathlib, sys; from fpn_jax import runtime\n"
+        f"runtime.LARGE_PAGES = pathlib.Path({str(enabled)!r})\n"
+        "runtime._has_accelerator_plugin = lambda: False\n"
+        "runtime.use_large_pages()\n"
+        "print(os.getpid(), sys.argv[1:], os.environ['GLIBC_TUNABLES'])"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+    ran = subprocess.Popen(
+        [sys.executable, "-c", code, "a b", "--c"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    out, _ = ran.communicate(timeout=60)
+    # The same process number: whoever sends it a signal still reaches it.
+    assert out == f"{ran.pid} ['a b', '--c'] {runtime.GLIBC_TUNABLES}\n"
