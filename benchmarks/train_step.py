@@ -1,17 +1,19 @@
-"""Our train step against the same network in PyTorch, in one process, in turns.
+"""Our train step against the same network in PyTorch, in one run, in turns.
 
     python -m benchmarks.train_step [--cases=resnet18,…] [--repeats=7]
 
 On a CPU both compute in float32, and PyTorch also in bfloat16 (`torch_bf16`). On a GPU
 both compute in bfloat16 on batches of 256 at 224 px, PyTorch channels-last, compiled
 with "max-autotune" (which uses CUDA graphs) and with cuDNN's autotuning. Parameter and
-FLOP counts must agree before anything is timed. Memory is that of a process that does
-nothing else: its peak during later steps, and over its whole life, compiling included.
+FLOP counts must agree before anything is timed. Each contender has a process of its
+own. Memory is that process's: its peak during later steps, and over its whole life,
+compiling included.
 """
 
 import argparse
 import ctypes
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -163,34 +165,68 @@ CONTENDERS = {
 }
 
 
-def check_same(name: str, ours: Ours, theirs: Theirs) -> None:
-    """Ends the benchmark where the two are not the same network."""
-    # Of maps this large only a small part is padding, whose products XLA leaves out.
-    size = 224
-    if ours.parameters != theirs.parameters:
-        sys.exit(f"{name}: {ours.parameters} parameters, torch {theirs.parameters}")
-    mine, other = ours.forward_flops(size), theirs.forward_flops(size)
-    # XLA counts what is done cell by cell, too.
-    if not 0.9 < mine / other < 1.1:
-        sys.exit(f"{name}: {mine:.4g} FLOPs of one image, torch {other:.4g}")
+class Child:
+    """A contender in a process of its own, which takes steps when it is told to.
+
+    In one process the two would share threads, heap and caches, which no user's do:
+    there ours was up to a third slower than alone.
+
+    Attributes:
+      network: Its `parameters`, and the `flops` of a forward pass of one image.
+    """
+
+    def __init__(self, name: str, case: Case, contender: str):
+        command = [sys.executable, "-m", "benchmarks.train_step"]
+        command += [f"--cases={name}", f"--contender={contender}"]
+        command += [f"--images={case.images}", f"--size={case.size}"]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.network = self._answer()
+
+    def run(self, steps: int) -> None:
+        """Takes some steps, and returns when the last one has ended."""
+        self._process.stdin.write(f"{steps}\n")
+        self._process.stdin.flush()
+        self._answer()
+
+    def end(self) -> dict[str, float]:
+        """Ends the process; returns its peaks of memory and the FLOPs of a step."""
+        self._process.stdin.close()
+        figures = self._answer()
+        self._process.wait()
+        return figures
+
+    def _answer(self) -> dict[str, float]:
+        line = self._process.stdout.readline()
+        if not line:
+            sys.exit(f"a contender ended with code {self._process.wait()}")
+        return json.loads(line)
 
 
-def peaks_mib(name: str, case: Case, contender: str) -> dict[str, float]:
-    """Returns the peak memory of a process that takes a few steps, in MiB."""
-    command = [sys.executable, "-m", "benchmarks.train_step"]
-    command += [f"--cases={name}", f"--memory_of={contender}"]
-    command += [f"--images={case.images}", f"--size={case.size}"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def memory_of(case: Case, contender: str) -> dict[str, float]:
-    """Returns this process's peaks: the device's where it tells, else the host's."""
+def contend(case: Case, contender: str) -> None:
+    """Is the other end of a `Child`: reads numbers of steps, answers in JSON."""
+    # What libraries print is no answer.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
     make, dtype = CONTENDERS[contender]
     made = make(case, dtype)
-    made.run(3)
-    device = None
+    # Of maps this large only a small part is padding, whose products XLA leaves out.
+    network = {"parameters": made.parameters, "flops": made.forward_flops(size=224)}
+    print(json.dumps(network), file=answers)
+    for line in sys.stdin:
+        made.run(int(line))
+        print("{}", file=answers)
+    figures = peaks_mib(made)
     if make is Ours:
+        figures["gflop_per_step"] = made.stepping.flops() / 1e9
+    print(json.dumps(figures), file=answers)
+
+
+def peaks_mib(made: Ours | Theirs) -> dict[str, float]:
+    """Returns this process's peaks: the device's where it tells, else the host's."""
+    device = None
+    if isinstance(made, Ours):
         import jax
 
         statistics = jax.local_devices()[0].memory_stats()
@@ -213,6 +249,17 @@ def _high_water_mib() -> float:
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
 
+def check_same(name: str, ours: dict[str, float], theirs: dict[str, float]) -> None:
+    """Ends the benchmark where the two are not the same network."""
+    if ours["parameters"] != theirs["parameters"]:
+        counts = ours["parameters"], theirs["parameters"]
+        sys.exit(f"{name}: {counts[0]} parameters, torch {counts[1]}")
+    # XLA counts what is done cell by cell, too.
+    if not 0.9 < ours["flops"] / theirs["flops"] < 1.1:
+        counts = ours["flops"], theirs["flops"]
+        sys.exit(f"{name}: {counts[0]:.4g} FLOPs of one image, torch {counts[1]:.4g}")
+
+
 def measure(name: str, case: Case, given, report: timing.Report) -> None:
     """Adds a case's rows to the report."""
     import jax
@@ -221,9 +268,9 @@ def measure(name: str, case: Case, given, report: timing.Report) -> None:
     names = ("ours", "torch", "torch_bf16")
     if on_gpu:
         names = ("ours_bf16", "torch_bf16")
-    made = {who: CONTENDERS[who][0](case, CONTENDERS[who][1]) for who in names}
-    check_same(name, made[names[0]], made[names[1]])
-    calls = {who: lambda it=it: it.run(given.steps) for who, it in made.items()}
+    children = {who: Child(name, case, who) for who in names}
+    check_same(name, *(children[who].network for who in names[:2]))
+    calls = {who: lambda it=it: it.run(given.steps) for who, it in children.items()}
     taken = timing.in_turns(calls, given.repeats, warm_up=3 if on_gpu else 1)
     peer = timing.spread(taken[names[1]])["median"]
     for who in names:
@@ -238,13 +285,11 @@ def measure(name: str, case: Case, given, report: timing.Report) -> None:
             "longest": times["longest"],
             "images_per_second": case.images / times["median"],
             "ratio_to_peer": peer / given.steps / times["median"],
-            **peaks_mib(name, case, who),
+            **children[who].end(),
         }
-        if who == names[0]:
-            figures["gflop_per_step"] = made[who].stepping.flops() / 1e9
-            if given.peak_tflops:
-                rate = figures["gflop_per_step"] / times["median"] / 1e3
-                figures["share_of_peak"] = rate / given.peak_tflops
+        if who == names[0] and given.peak_tflops:
+            rate = figures["gflop_per_step"] / times["median"] / 1e3
+            figures["share_of_peak"] = rate / given.peak_tflops
         report.add(**figures)
 
 
@@ -253,11 +298,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--repeats", type=int, default=7, help="rounds, in turns")
-    parser.add_argument("--steps", type=int, default=1, help="of a round")
+    parser.add_argument("--steps", type=int, default=3, help="of a round")
     parser.add_argument("--images", type=int, help="a step, in place of the case's")
     parser.add_argument("--size", type=int, help="of the images, likewise")
     parser.add_argument("--peak_tflops", type=float, help="of the device, for MFU")
-    parser.add_argument("--memory_of", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     unknown = set(given.cases.split(",")) - set(CASES)
     if unknown:
@@ -270,8 +315,8 @@ def main() -> None:
     changes = changes | {key: value for key, value in own.items() if value}
     cases = {name: CASES[name]._replace(**changes) for name in given.cases.split(",")}
     warnings.simplefilter("ignore")
-    if given.memory_of:
-        print(json.dumps(memory_of(*cases.values(), given.memory_of)))
+    if given.contender:
+        contend(*cases.values(), given.contender)
         return
     report = timing.Report("train_step")
     for name, case in cases.items():
