@@ -18,6 +18,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import time
 import warnings
 from typing import NamedTuple
 
@@ -47,6 +48,9 @@ CASES = {
     "mobilenet_v2_fpn": Case("mobilenet_v2", True, 16, 128),
     "efficientnet_b0_fpn": Case("efficientnet_b0", True, 16, 128),
 }
+WARM_UP = 3
+"""Steps of each turn that do not count; the first turn's first ones compile."""
+
 GPU_BATCH = {"images": 256, "size": 224}
 
 
@@ -184,11 +188,11 @@ class Child:
         )
         self.network = self._answer()
 
-    def run(self, steps: int) -> None:
-        """Takes some steps, and returns when the last one has ended."""
+    def seconds(self, steps: int) -> float:
+        """Returns the seconds of steps in a row, after some that do not count."""
         self._process.stdin.write(f"{steps}\n")
         self._process.stdin.flush()
-        self._answer()
+        return self._answer()["seconds"]
 
     def end(self) -> dict[str, float]:
         """Ends the process; returns its peaks of memory and the FLOPs of a step."""
@@ -215,8 +219,12 @@ def contend(case: Case, contender: str) -> None:
     network = {"parameters": made.parameters, "flops": made.forward_flops(size=224)}
     print(json.dumps(network), file=answers)
     for line in sys.stdin:
+        # In the others' turns the system takes back what pages are free: a step after a
+        # pause of seconds can take twice its time.
+        made.run(WARM_UP)
+        began = time.perf_counter()
         made.run(int(line))
-        print("{}", file=answers)
+        print(json.dumps({"seconds": time.perf_counter() - began}), file=answers)
     figures = peaks_mib(made)
     if make is Ours:
         figures["gflop_per_step"] = made.stepping.flops() / 1e9
@@ -270,8 +278,10 @@ def measure(name: str, case: Case, given, report: timing.Report) -> None:
         names = ("ours_bf16", "torch_bf16")
     children = {who: Child(name, case, who) for who in names}
     check_same(name, *(children[who].network for who in names[:2]))
-    calls = {who: lambda it=it: it.run(given.steps) for who, it in children.items()}
-    taken = timing.in_turns(calls, given.repeats, warm_up=3 if on_gpu else 1)
+    taken = {who: [] for who in names}
+    for _ in range(given.repeats):
+        for who, child in children.items():
+            taken[who].append(child.seconds(given.steps))
     peer = timing.spread(taken[names[1]])["median"]
     for who in names:
         times = timing.spread([seconds / given.steps for seconds in taken[who]])
