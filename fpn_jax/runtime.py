@@ -27,7 +27,7 @@ def use_large_pages() -> None:
     """Starts the process anew, once, where a CPU's memory would come in small pages.
 
     On a CPU, XLA maps what a step needs anew each time, which in pages of 4 KiB are up
-    to 150,000 faults: 2 to 25 per cent of the step. The C library asks for large ones
+    to 125,000 faults: 2 to 25 per cent of the step. The C library asks for large ones
     only if the environment says so as the process starts. What the user tuned stands.
     """
     if "GLIBC_TUNABLES" in os.environ or _has_accelerator_plugin():
