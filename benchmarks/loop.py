@@ -56,12 +56,9 @@ def main() -> None:
     case = CASES[given.case]
     arguments = [*arguments_of(case, "float32"), "--config.optimizer.warmup_steps=0"]
     arguments += ["--config.optimizer.learning_rate=1e-4"]
+    arguments += stepping.data_of(given.root)
     if given.root:
-        arguments += ["--config.data.source=folder", f"--config.data.root={given.root}"]
         arguments += ["--config.data.folder.validate_fraction=0.05"]
-    else:
-        arguments += ["--config.data.source=drawn"]
-        arguments += ["--config.data.drawn.validate_records=16"]
     bare = stepping.Stepping(arguments)
     taken: dict[str, list[float]] = {"bare": [], "in the loop": []}
     bare.run(2)

@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import timing
+from benchmarks import stepping, timing
 from benchmarks.train_step import CASES, Case, arguments_of
 
 IMPORTS = ("fpn_jax.main", "fpn_jax.run", "jax")
@@ -54,17 +54,6 @@ def seconds_to_step(arguments: list[str], workdir: Path, cache: Path) -> float:
     sys.exit(f"the run failed: {' '.join(command)}")
 
 
-def data_of(root: str | None) -> tuple[str, ...]:
-    """Returns the arguments that name the images: of a folder, or drawn."""
-    if root:
-        return "--config.data.source=folder", f"--config.data.root={root}"
-    return (
-        "--config.data.source=drawn",
-        "--config.data.drawn.train_records=256",
-        "--config.data.drawn.validate_records=16",
-    )
-
-
 def starts(case: Case, root: str | None, repeats: int) -> dict[str, list[float]]:
     """Returns kind of start → seconds, one number a repeat."""
     taken: dict[str, list[float]] = {"cold": [], "warm": [], "resumed": []}
@@ -72,7 +61,7 @@ def starts(case: Case, root: str | None, repeats: int) -> dict[str, list[float]]
         *arguments_of(case, "float32"),
         "--config.optimizer.warmup_steps=0",
         "--config.optimizer.learning_rate=1e-4",
-        *data_of(root),
+        *stepping.data_of(root),
         "--config.train.log_every_steps=1",
         "--config.train.evaluate_every_steps=1000",
         "--config.train.total_steps=100000",

@@ -57,6 +57,17 @@ def experiment_of(arguments: Sequence[str], classes: Sequence[str] = ("cat", "do
     return experiment.Experiment(config, tuple(classes))
 
 
+def data_of(root: str | None) -> tuple[str, ...]:
+    """Returns the arguments that name the images: of a folder, or drawn."""
+    if root:
+        return "--config.data.source=folder", f"--config.data.root={root}"
+    return (
+        "--config.data.source=drawn",
+        "--config.data.drawn.train_records=256",
+        "--config.data.drawn.validate_records=16",
+    )
+
+
 class Stepping:
     """The train step of a command line on one batch of noise, as late in its run.
 

@@ -6,6 +6,7 @@ share of the positions. So the batches do not depend on the number of threads, w
 devices or processes, and a run resumes by starting at a later position.
 """
 
+import abc
 import dataclasses
 import functools
 import math
@@ -75,9 +76,9 @@ class _Share(grain.transforms.Map):
         rows = [self.row(position) for position in share]
         return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
 
+    @abc.abstractmethod
     def row(self, position: int) -> Batch:
         """Returns one example; of the same position always the same one."""
-        raise NotImplementedError
 
 
 def _draws(seed: int, position: int, stream: int = 0) -> np.random.Generator:
