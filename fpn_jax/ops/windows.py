@@ -225,13 +225,13 @@ def window_means(
       padding: See `Padding`.
 
     Returns:
-      `[B, H', W', C]` float32.
+      `[B, H', W', C]` float32, float64 of float64.
 
     Raises:
       InputError: See `windows`.
     """
     check_window(window, stride, padding)
-    x = x.astype(jnp.float32)
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     if window is None:
         return x.mean(axis=(1, 2), keepdims=True)
     if isinstance(window, Bins):
