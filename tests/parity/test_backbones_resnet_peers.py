@@ -71,7 +71,6 @@ def test_names_and_shapes_fit_the_peers(depth, library):
 
 def test_training_is_torchvisions():
     """Maps from batch statistics, and the gradient of every parameter."""
-    torch.manual_seed(0)
     peer = randomize(torchvision.models.resnet18(weights=None).train())
     backbone = backbones.build("resnet18", levels=tuple(MODULES))
     variables = variables_of(backbone, peer, TORCHVISION)

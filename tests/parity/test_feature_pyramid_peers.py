@@ -23,7 +23,6 @@ def conv(module):
 @pytest.mark.parametrize("size", [(64, 96), (97, 75), (33, 130)])
 @pytest.mark.parametrize("extra", [None, "max_pool", "conv"])
 def test_fpn(size, extra):
-    torch.manual_seed(0)
     fpn = tv.ops.feature_pyramid_network
     blocks = {
         None: None,
