@@ -71,15 +71,16 @@ def measure(case: str, steps: int) -> dict[str, float]:
     times = [made.seconds(1) for _ in range(steps)]
     gradient = parallel.replicate(jax.tree.map(np.zeros_like, made.params))
     total = jax.pmap(
-        lambda tree: jax.lax.psum(tree, AXIS),
+        lambda tree, _: jax.lax.psum(tree, AXIS),
         axis_name=AXIS,
-        in_axes=None,
+        in_axes=(None, 0),
         out_axes=None,
-        axis_size=jax.device_count(),
     )
+    # One argument must be cut, to say over how many devices.
+    each = np.zeros(jax.local_device_count(), np.float32)
 
     def collective():
-        jax.block_until_ready(total(gradient))
+        jax.block_until_ready(total(gradient, each))
 
     summed = timing.in_turns({"sum": collective}, steps, warm_up=2)["sum"]
     return {

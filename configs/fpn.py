@@ -161,6 +161,9 @@ def drawn() -> ConfigDict:
                 "ema_decay": 0.98,
                 # Ends after so many evaluations without a better one; 0 never does.
                 "early_stopping_evaluations": 0,
+                # A step whose loss or gradient is infinite or no number: stop there, or
+                # skip it and count it.
+                "on_nonfinite_step": "stop",
                 # The newest so many; the best one is kept besides.
                 "keep_checkpoints": 2,
             },

@@ -1,4 +1,4 @@
-"""The one exception that a user's own mistake raises; any room may import it."""
+"""The exceptions whose text is what the user reads; any room may import them."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,6 +9,14 @@ class InputError(ValueError):
 
     The command line prints the text alone and leaves with exit code 2. A text names
     the thing, its value and the choices.
+    """
+
+
+class RunError(Exception):
+    """A run cannot go on, and not by a mistake in what the user gave.
+
+    A full disk, a process that was killed: the command line prints the text alone and
+    leaves with exit code 1. A text names the thing and says what is kept.
     """
 
 

@@ -24,6 +24,7 @@ from fpn_jax.tasks.classification import Classification
 from fpn_jax.train import finetune, loop, optimizer, parallel, state, steps
 from fpn_jax.train.evaluation import Evaluation
 from fpn_jax.train.evaluation import evaluate as evaluate_batches
+from fpn_jax.train.plan import Plan
 
 Config = ml_collections.FrozenConfigDict
 ROOMS = {"backbone": backbones, "neck": necks, "head": heads}
@@ -57,7 +58,7 @@ KEYS = {
     "train": configs.Keys.exactly(
         *("total_steps", "epochs", "seed", "evaluate_every_steps", "log_every_steps"),
         *("accumulation_steps", "ema_decay", "early_stopping_evaluations"),
-        "keep_checkpoints",
+        *("keep_checkpoints", "on_nonfinite_step"),
     ),
 }
 """Dict of a config → its keys, read off the constructors where there is one."""
@@ -318,6 +319,7 @@ class Experiment:
                 accumulation_steps=train.accumulation_steps,
                 ema_decay=train.ema_decay,
                 frozen=frozen if self.freeze else None,
+                skip_nonfinite=train.on_nonfinite_step == "skip",
             )
         )
 
@@ -328,7 +330,7 @@ class Experiment:
             return train.total_steps
         return math.ceil(train.epochs * records / self.config.data.global_batch_size)
 
-    def plan(self, records: int, learning_rate) -> loop.Plan:
+    def plan(self, records: int, learning_rate) -> Plan:
         """Returns when the loop does what.
 
         Args:
@@ -336,7 +338,7 @@ class Experiment:
           learning_rate: The optimizer's schedule.
         """
         train, batch_size = self.config.train, self.config.data.global_batch_size
-        return loop.Plan(
+        return Plan(
             total_steps=self.total_steps(records),
             evaluate_every_steps=(
                 train.evaluate_every_steps or math.ceil(records / batch_size)
@@ -346,6 +348,7 @@ class Experiment:
             monitor=self.task.monitor,
             images_per_step=batch_size,
             learning_rate=learning_rate,
+            on_nonfinite_step=train.on_nonfinite_step,
         )
 
     def train_batches(self, records: Source, start_step: int) -> pipeline.Batches:

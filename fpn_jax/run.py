@@ -16,10 +16,12 @@ from fpn_jax import config as configs
 from fpn_jax import run_report
 from fpn_jax.data import check as data_check
 from fpn_jax.data.records import SPLITS, AbsentSplit, Source
-from fpn_jax.errors import InputError
+from fpn_jax.errors import InputError, RunError
 from fpn_jax.experiment import Config, Experiment, check_numbers, read_options, source
 from fpn_jax.train import lock, loop, parallel
 from fpn_jax.train.checkpoints import Checkpoints, DamagedCheckpoint
+from fpn_jax.train.figures import NonFiniteLoss
+from fpn_jax.train.plan import Plan, Ranking
 from fpn_jax.train.progress import ProgressBar
 from fpn_jax.train.state import TrainState, with_variables
 from fpn_jax.train.writers import MetricsWriter, NoWriter
@@ -62,7 +64,7 @@ def train(config: Config, workdir: str) -> int:
         )
         stack.callback(checkpoints.close)
         stop = stack.enter_context(loop.StopRequest(checkpoints))
-        started = _restore_newest(checkpoints, like)
+        started = restore_newest(checkpoints, like)
         if started is None:
             first = _compile_fast(initial)
             if weights is None:
@@ -122,12 +124,15 @@ def _mark(directory: Path, config: Config) -> None:
         configs.save(now, path)
 
 
-def _restore_newest(
+def restore_newest(
     checkpoints: Checkpoints, like: TrainState
 ) -> tuple[int, TrainState, dict[str, Any]] | None:
     """Returns step, state and meta of the newest checkpoint that reads back whole.
 
-    Returns None where there is none: at a start.
+    Those after it are set aside. Returns None where there is none: at a start.
+
+    Raises:
+      InputError: There are some, but none is whole.
     """
     damaged = []
     for step in reversed(checkpoints.steps()):
@@ -154,7 +159,7 @@ class _Run:
 
     experiment: Experiment
     directory: Path
-    plan: loop.Plan
+    plan: Plan
     checkpoints: Checkpoints
     start_step: int
     state: TrainState
@@ -190,7 +195,7 @@ class _Run:
             MetricsWriter(self.directory, resume_step=start) if first else NoWriter()
         )
         progress = ProgressBar(total, start_step=start, shown=first)
-        ranking = loop.Ranking.from_json(self.meta.get("ranking"))
+        ranking = Ranking.from_json(self.meta.get("ranking"))
         # Of earlier processes of this run, then of this one.
         skipped = [tuple(file) for file in self.meta.get("skipped", [])]
 
@@ -224,9 +229,8 @@ class _Run:
                 stop=stop,
             )
             self.checkpoints.wait()
-        except loop.NonFiniteLoss as error:
-            print(f"fpn_jax: {error}; {self._last_good()}", file=sys.stderr)
-            return 1
+        except NonFiniteLoss as error:
+            raise RunError(f"{error}; {self._last_good()}") from error
         finally:
             progress.close()
             batches.close()
@@ -316,15 +320,24 @@ def _other_classes(data: Sequence[str], model: Sequence[str]) -> str:
 
 
 def check(config: Config) -> int:
-    """Decodes every record of every split; returns 1 if one is bad, else 0."""
-    bad, threads = 0, read_options(config).num_threads
+    """Decodes every record of every split, and names what is bad or there twice.
+
+    Returns:
+      1 if a record is bad, or one image stands under two splits or classes; else 0.
+    """
+    reports, threads = {}, read_options(config).num_threads
     for split in SPLITS:
         try:
             records = source(config, split)
         except AbsentSplit as error:
             print(f"{split}: {error}")
             continue
-        report = data_check.check(records, threads)
-        print("\n".join(f"{split}: {line}" for line in report.text().splitlines()))
-        bad += len(report.bad)
-    return 1 if bad else 0
+        reports[split] = data_check.check(records, threads)
+        for line in reports[split].text().splitlines():
+            print(f"{split}: {line}")
+    repeated = data_check.twice(reports)
+    for one in repeated:
+        print(one.text())
+    bad = any(report.bad for report in reports.values())
+    # What only looks alike may be two photographs of one moment.
+    return 1 if bad or any(one.bits is None for one in repeated) else 0

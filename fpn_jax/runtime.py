@@ -1,7 +1,9 @@
 """The process around a run: the environment that XLA reads, and other processes."""
 
+import errno
 import importlib.metadata
 import importlib.util
+import logging as python_logging
 import os
 import sys
 import traceback
@@ -10,7 +12,7 @@ from pathlib import Path
 
 from absl import logging
 
-from fpn_jax.errors import InputError
+from fpn_jax.errors import InputError, RunError
 
 # XLA's default sends single convolutions on a CPU to a library whose weight gradient is
 # several times slower than the one it replaces.
@@ -18,6 +20,9 @@ XLA_FLAGS = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
 
 # Memory that is mapped is offered large pages (glibc 2.35; older ones overlook it).
 GLIBC_TUNABLES = "glibc.malloc.hugetlb=1"
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors of a disk, or of a share of it, that is full."""
 
 LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 """Where Linux says who gets large pages: `[madvise]` means those who ask."""
@@ -61,7 +66,7 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
     simulated = int(os.environ.get("JAX_NUM_CPU_DEVICES", "1"))
     if simulated > 1:
         os.environ.setdefault("NPROC", str(max(16, 2 * simulated)))
-    logging.set_verbosity(logging.ERROR)
+    _quiet()
     if coordinator is None:
         return
     # Only now: JAX reads the environment when it is imported.
@@ -76,6 +81,23 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
         raise InputError(
             f"the other processes were not found: {str(error).splitlines()[0]}"
         ) from error
+
+
+def _quiet() -> None:
+    """Leaves what goes wrong to the sentence that tells of it.
+
+    Where a checkpoint is not written or read whole, Orbax logs a stack trace besides,
+    and so does every read or write that nobody waits for any more.
+    """
+    logging.set_verbosity(logging.FATAL)
+    python_logging.getLogger("asyncio").setLevel(python_logging.CRITICAL)
+    shown = sys.unraisablehook
+
+    def hook(unraisable) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            shown(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def _cache_folder() -> str | None:
@@ -113,14 +135,20 @@ def guard(work: Callable[[], int], *, several_processes: bool) -> int:
     except KeyboardInterrupt:
         print("fpn_jax: interrupted", file=sys.stderr)
         code = 130
+    except RunError as error:
+        print(f"fpn_jax: {error}", file=sys.stderr)
+        code = 1
     except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
         print(f"fpn_jax: {error.filename}: {error.strerror}", file=sys.stderr)
         code = 2
-    except Exception:
-        if not several_processes:
-            raise
-        traceback.print_exc()
+    except Exception as error:
         code = 1
+        if isinstance(error, OSError) and error.errno in FULL:
+            print(f"fpn_jax: nothing more can be written: {error}", file=sys.stderr)
+        elif several_processes:
+            traceback.print_exc()
+        else:
+            raise
     if code and several_processes:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -247,11 +247,17 @@ def test_an_empty_step_directory_is_damaged(open_checkpoints, tmp_path):
         checkpoints.restore(5, like())
 
 
-def test_a_damaged_ranking_is_named(saved, tmp_path, open_checkpoints):
-    path = tmp_path / "checkpoints" / "2" / "metrics" / "metrics"
-    path.write_text("{accuracy")
-    with pytest.raises(InputError, match=r"checkpoints.*metrics.*cannot be read"):
-        open_checkpoints()
+@pytest.mark.parametrize("content", [b"{accuracy", b"{}", b"[]", b"\xff\xfe"])
+def test_a_damaged_ranking_ranks_nothing(tmp_path, open_checkpoints, content):
+    checkpoints = open_checkpoints()
+    for step, accuracy in {1: 0.5, 2: 0.9}.items():
+        checkpoints.save(at_step(step), META, {"accuracy": accuracy})
+    checkpoints.wait()
+    (tmp_path / "checkpoints" / "2" / "meta" / "metadata").write_bytes(content)
+    reopened = open_checkpoints()
+    assert reopened.best_step() == 1
+    with pytest.raises(DamagedCheckpoint, match="step 2"):
+        reopened.restore(2, like())
 
 
 def test_another_architecture_is_refused_by_name(saved):

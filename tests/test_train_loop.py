@@ -12,6 +12,8 @@ from fpn_jax.errors import InputError
 from fpn_jax.metrics import Mean
 from fpn_jax.train import loop, parallel, state
 from fpn_jax.train.checkpoints import Checkpoints
+from fpn_jax.train.figures import NonFiniteLoss
+from fpn_jax.train.plan import Plan, Ranking
 from fpn_jax.train.progress import ProgressBar
 from fpn_jax.train.writers import MetricsWriter, read
 
@@ -32,7 +34,7 @@ def plan(total_steps, **changes):
         "images_per_step": BATCH,
         "learning_rate": schedule,
     }
-    return loop.Plan(**(chosen | changes))
+    return Plan(**(chosen | changes))
 
 
 def first_state():
@@ -79,14 +81,14 @@ class Bench:
         self.directory = directory
         self.evaluated = []
         self.accuracy = lambda step: step / 100
-        self.ranking = loop.Ranking()
+        self.ranking = Ranking()
 
     def run(self, of_plan, step=step_fn, start=None, meta=None):
         """Trains; returns the last state, the reason and the checkpoints' steps."""
         meta = meta or {}
         start = parallel.replicate(first_state()) if start is None else start
         begun = int(start.step)
-        self.ranking = loop.Ranking.from_json(meta.get("ranking"))
+        self.ranking = Ranking.from_json(meta.get("ranking"))
         checkpoints = self.checkpoints()
         writer = MetricsWriter(self.directory, resume_step=begun)
         try:
@@ -201,7 +203,7 @@ def test_it_evaluates_every_so_many_steps_and_at_the_end(bench):
         for row in bench.rows("validate/")
     ] == [(4, 0.04, 0.5), (8, 0.08, 0.5), (10, 0.1, 0.5)]
     assert bench.kept() == [8, 10]
-    assert bench.ranking == loop.Ranking(0.1, 10, 0)
+    assert bench.ranking == Ranking(0.1, 10, 0)
 
 
 def test_it_evaluates_once_where_the_end_is_due_anyway(bench):
@@ -214,7 +216,7 @@ def test_it_stops_early_and_stays_stopped(bench):
     chosen = plan(20, evaluate_every_steps=2, early_stopping_evaluations=2)
     end, reason = bench.run(chosen)
     assert (int(end.step), reason) == (8, "early")
-    assert bench.ranking == loop.Ranking(0.7, 4, 2)
+    assert bench.ranking == Ranking(0.7, 4, 2)
     # Of two that are equally good the newer one is kept.
     assert bench.kept() == [6, 8]
     end, reason = bench.resume(chosen)
@@ -242,7 +244,7 @@ def test_no_state_is_kept_at_or_after_a_loss_that_is_not_finite(bench, what, num
             metrics = metrics | {what: bad[what]}
         return current, metrics
 
-    with pytest.raises(loop.NonFiniteLoss, match=f"^step {number}: the loss is "):
+    with pytest.raises(NonFiniteLoss, match=f"^step {number}: the loss is "):
         bench.run(plan(6, evaluate_every_steps=2), step)
     assert bench.kept() == [step for step in (2, 4) if step < number]
     assert [row["step"] for row in bench.rows()] == list(range(1, number))
@@ -254,7 +256,7 @@ def test_no_state_is_kept_when_a_stop_meets_a_loss_that_is_not_finite(bench):
         signal.raise_signal(signal.SIGTERM)
         return current, metrics | {"gradient_norm": jnp.float32(math.nan)}
 
-    with pytest.raises(loop.NonFiniteLoss, match=r"^step 1:"):
+    with pytest.raises(NonFiniteLoss, match=r"^step 1:"):
         bench.run(plan(6), step)
     assert bench.kept() == []
 
@@ -295,7 +297,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, stopped_at):
     assert reason == expected_reason
     np.testing.assert_array_equal(end.params["kernel"], expected.params["kernel"])
     assert int(end.step) == int(expected.step) == 12
-    assert cut.ranking == whole.ranking == loop.Ranking(0.7, 4, 2)
+    assert cut.ranking == whole.ranking == Ranking(0.7, 4, 2)
     assert cut.evaluated == whole.evaluated
     assert cut.kept() == whole.kept()
 
@@ -334,14 +336,14 @@ def test_handlers_are_given_back_after_an_error():
 
 
 def test_a_ranking_survives_its_json():
-    ranking = loop.Ranking()
+    ranking = Ranking()
     assert ranking.as_json() == {"best": None, "best_step": 0, "evaluations_since": 0}
-    assert loop.Ranking.from_json(ranking.as_json()) == ranking
+    assert Ranking.from_json(ranking.as_json()) == ranking
     for value, step in ((0.5, 10), (math.nan, 20), (0.5, 30)):
         ranking.add(value, step)
-    assert ranking == loop.Ranking(0.5, 10, 2)
-    assert loop.Ranking.from_json(ranking.as_json()) == ranking
-    assert loop.Ranking.from_json(None) == loop.Ranking()
+    assert ranking == Ranking(0.5, 10, 2)
+    assert Ranking.from_json(ranking.as_json()) == ranking
+    assert Ranking.from_json(None) == Ranking()
 
 
 def test_progress_is_quiet_lines_without_a_terminal(capsys):

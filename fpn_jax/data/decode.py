@@ -20,7 +20,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from fpn_jax.data import exif, jpeg, pillow
+from fpn_jax.data import exif, jpeg, pillow, reading
 
 WHITE = (255, 255, 255)
 """The background that transparent images are composited over unless told otherwise."""
@@ -151,17 +151,4 @@ def decode_file(
     Raises:
       ValueError: The file cannot be read or does not decode whole.
     """
-    return decode(read_file(path), background=background)
-
-
-def read_file(path: str | os.PathLike) -> bytes:
-    """Returns the bytes of a local file.
-
-    Raises:
-      ValueError: The file cannot be read.
-    """
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise ValueError(f"the file cannot be read: {error.strerror}") from error
+    return decode(reading.read_file(path), background=background)

@@ -4,8 +4,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from fpn_jax.data import decode
-from fpn_jax.data.records import SPLITS, AbsentSplit, BadRecord, Record
+from fpn_jax.data import decode, reading
+from fpn_jax.data.records import SPLITS, AbsentSplit, BadRecord, Record, printable
 from fpn_jax.errors import InputError, unknown
 
 EXTENSIONS = frozenset(
@@ -106,17 +106,20 @@ class FolderSource:
     def __getitem__(self, index: int) -> Record:
         path = self._paths[index]
         try:
-            data = decode.read_file(path)
+            data = reading.read_file(path)
             image = decode.open_encoded(data, background=self._background)
             if not self._encoded:
                 image = decode.pixels(image)
         except ValueError as error:
-            raise BadRecord(path, str(error)) from error
+            raise BadRecord(self.id(index), str(error)) from error
         return {"image": image, "label": self.labels[index]}
 
     def id(self, index: int) -> str:
-        """Returns the path of a record's file, below the root as it was given."""
-        return self._paths[index]
+        """Returns the path of a record's file, below the root as it was given.
+
+        What no line of text can hold, such as a newline, comes escaped.
+        """
+        return printable(self._paths[index])
 
 
 def is_image(name: str | os.PathLike) -> bool:

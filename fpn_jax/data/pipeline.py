@@ -7,11 +7,17 @@ devices or processes, and a run resumes by starting at a later position.
 """
 
 import abc
+import contextlib
 import dataclasses
 import functools
 import math
+import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 
 import cv2
 import grain
@@ -19,7 +25,7 @@ import numpy as np
 
 from fpn_jax.data.decode import Undecodable, pixels
 from fpn_jax.data.records import BadRecord, Batch, Source
-from fpn_jax.errors import InputError, unknown
+from fpn_jax.errors import InputError, RunError, unknown
 
 BAD_FILE_POLICIES = ("stop", "skip")
 
@@ -157,16 +163,29 @@ class Batches:
       skipped: Record number → (id, reason), of the bad files met so far.
     """
 
-    def __init__(self, dataset: grain.IterDataset, source: Source):
+    def __init__(self, dataset: grain.IterDataset, source: Source, in_workers: bool):
         self.skipped: dict[int, tuple[str, str]] = {}
-        self._source = source
+        self._source, self._in_workers = source, in_workers
         self._iterator = iter(dataset)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
-        batch = dict(next(self._iterator))
+        """Returns the next batch.
+
+        Raises:
+          BadRecord: A file is bad, and the policy is to stop.
+          RunError: A worker process has ended.
+        """
+        try:
+            # A worker starts when its first batch is asked for.
+            with _no_interrupts() if self._in_workers else contextlib.nullcontext():
+                batch = dict(next(self._iterator))
+        except RuntimeError as error:
+            if self._in_workers and "Worker process was terminated" in str(error):
+                raise RunError(f"a data worker is gone: {error}") from error
+            raise
         requested = batch.pop("requested", None)
         if requested is not None:
             for first, used in zip(requested, batch["index"], strict=True):
@@ -199,7 +218,46 @@ def why_bad(source: Source, index: int) -> tuple[str, str]:
     return source.id(index), "it could not be read for a moment"
 
 
-def _read(dataset: grain.MapDataset, options: Options) -> grain.IterDataset:
+@functools.cache
+def _start_tracker() -> None:
+    """Starts the process that frees the shared memory of batches nobody took.
+
+    It starts with the first worker otherwise, and lets Ctrl-C through to that one. It
+    calls a leak what it frees; its options come from this process.
+    """
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
+    resource_tracker.ensure_running()
+
+
+@contextlib.contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Keeps Ctrl-C from processes that are started here; this one gets it afterwards.
+
+    In a terminal it reaches every process at once, but the loop is to end with its
+    step, and to read on until then.
+    """
+    _start_tracker()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin_worker(index: int, count: int) -> None:
+    """Lets a worker end with the process that wants its batches, and not before."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    # A process that was killed tells nobody; its workers would wait for ever.
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _batches(dataset: grain.MapDataset, source: Source, options: Options) -> Batches:
     # The threads take an image each; OpenCV's own would only get in their way.
     cv2.setNumThreads(0)
     # An element here is a whole batch: one for every thread waits, no more.
@@ -209,8 +267,8 @@ def _read(dataset: grain.MapDataset, options: Options) -> grain.IterDataset:
     iterated = dataset.to_iter_dataset(read)
     if options.num_workers:
         workers = grain.MultiprocessingOptions(num_workers=options.num_workers)
-        iterated = iterated.mp_prefetch(workers)
-    return iterated
+        iterated = iterated.mp_prefetch(workers, worker_init_fn=_begin_worker)
+    return Batches(iterated, source, in_workers=bool(options.num_workers))
 
 
 def train_batches(
@@ -242,7 +300,7 @@ def train_batches(
         )
     share = _ForTraining(global_batch_size, options, source, transform, seed)
     numbers = grain.MapDataset.range(start_step, LAST_STEP)
-    return Batches(_read(numbers.map(share), options), source)
+    return _batches(numbers.map(share), source, options)
 
 
 def eval_batches(
@@ -268,4 +326,4 @@ def eval_batches(
         global_batch_size, options, source, transform, image_size=image_size
     )
     numbers = grain.MapDataset.range(math.ceil(len(source) / global_batch_size))
-    return Batches(_read(numbers.map(share), options), source)
+    return _batches(numbers.map(share), source, options)

@@ -51,6 +51,18 @@ class Source(Protocol):
         """Returns where a record came from: a path, or the source's name for it."""
 
 
+def printable(name: str) -> str:
+    """Returns a name of a file, escaped where it would not make one line of text.
+
+    Example:
+      >>> printable("cats/a b.jpg"), printable("a\\nb"), printable("\\udcff.jpg")
+      ('cats/a b.jpg', 'a\\\\nb', '\\\\udcff.jpg')
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in name
+    )
+
+
 class AbsentSplit(InputError):
     """The data has no such split; a test split may be absent, the others may not."""
 

@@ -5,9 +5,11 @@ checksum of array data, so a flipped bit would come back as a silently wrong wei
 here every part of the state carries a CRC-32 that is compared on the way back.
 """
 
+import dataclasses
 import json
 import shutil
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from fpn_jax.errors import InputError
+from fpn_jax.errors import InputError, RunError
 from fpn_jax.train import parallel
 from fpn_jax.train.state import TrainState
 
@@ -43,12 +45,17 @@ NOT_DAMAGE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)
 """Errors while reading that say nothing about the bytes on the disk."""
 
 
-def _json_checksum(meta: dict[str, Any]) -> int:
+def json_checksum(meta: dict[str, Any]) -> int:
+    """Returns the CRC-32 of JSON, whatever the order of its keys."""
     return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
 
 
-class DamagedCheckpoint(Exception):
+class DamagedCheckpoint(RunError):
     """A checkpoint that is incomplete, or whose bytes are not the ones written."""
+
+
+class SaveFailed(RunError):
+    """A checkpoint could not be written; those before it are as they were."""
 
 
 class Checkpoints:
@@ -59,9 +66,6 @@ class Checkpoints:
       monitor: The metric that ranks checkpoints; larger is better.
       keep_latest: How many of the newest to keep, 1 or more.
       read_only: Touches nothing, not even what a run that is going on has half written.
-
-    Raises:
-      InputError: The metrics of a checkpoint are damaged.
     """
 
     def __init__(
@@ -73,16 +77,11 @@ class Checkpoints:
         read_only: bool = False,
     ):
         self._directory = Path(directory).absolute()
-        # Not max_to_keep with best_fn: that keeps the best and deletes the newest.
+        self._saving: int | None = None
+        # Not max_to_keep with best_fn: that keeps the best and deletes the newest. And
+        # not Orbax's own metrics: it trusts the bytes that it finds.
         policy = preservation_policy.AnyPreservationPolicy(
-            [
-                preservation_policy.LatestN(keep_latest),
-                preservation_policy.BestN(
-                    get_metric_fn=lambda metrics: metrics[monitor],
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                ),
-            ]
+            [preservation_policy.LatestN(keep_latest), _KeepOne(self.best_step)]
         )
         registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
         state, meta = ocp.PyTreeCheckpointHandler(), ocp.JsonCheckpointHandler()
@@ -91,25 +90,16 @@ class Checkpoints:
         registry.add("meta", ocp.args.JsonSave, meta)
         registry.add("meta", ocp.args.JsonRestore, meta)
         self._monitor = monitor
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=policy,
-            # Without it the manager drops the metrics that it is given.
-            best_fn=lambda metrics: metrics[monitor],
-            cleanup_tmp_directories=not read_only,
-            read_only=read_only,
+        self._manager = ocp.CheckpointManager(
+            epath.Path(self._directory),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policy,
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
+            ),
+            handler_registry=registry,
         )
-        try:
-            self._manager = ocp.CheckpointManager(
-                epath.Path(self._directory),
-                options=options,
-                handler_registry=registry,
-            )
-        # Orbax reads the metrics of every step at once, and trusts them.
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"{directory}: the metrics of a checkpoint cannot be read; move the "
-                "step with the damaged metrics/metrics away"
-            ) from error
+        self._figures = {step: self._figures_of(step) for step in self.steps()}
 
     def steps(self) -> list[int]:
         """Returns the steps that have a checkpoint directory, oldest first."""
@@ -117,14 +107,23 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """Returns the step of the best metric; the newest where none was evaluated."""
-        ranked = []
-        for step in self.steps():
-            metrics = self._manager.metrics(step)
-            if metrics and self._monitor in metrics:
-                ranked.append((metrics[self._monitor], step))
+        steps = self.steps()
+        figures = {step: self._figures.get(step) or {} for step in steps}
+        ranked = [
+            (figures[step][self._monitor], step)
+            for step in steps
+            if self._monitor in figures[step]
+        ]
         if ranked:
             return max(ranked)[1]
-        return self.steps()[-1] if self.steps() else None
+        return steps[-1] if steps else None
+
+    def _figures_of(self, step: int) -> dict[str, float] | None:
+        try:
+            return self.meta(step).get("metrics")
+        except DamagedCheckpoint:
+            # Not ranked; whoever wants its state is told.
+            return None
 
     def save(
         self, state: TrainState, meta: dict[str, Any], metrics: dict[str, float] | None
@@ -135,20 +134,25 @@ class Checkpoints:
           state: A replicated state; its buffers are copied before this returns.
           meta: JSON that goes with it: config, classes, position.
           metrics: Evaluated figures, by which checkpoints are ranked.
+
+        Raises:
+          SaveFailed: This one, or the one before it, could not be written.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        meta = meta | {"step": step}
-        meta["checksums"] = _checksums(state) | {"meta": _json_checksum(meta)}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.PyTreeSave(parallel.globalize(_as_dict(state))),
-                meta=ocp.args.JsonSave(meta),
-            ),
-            metrics=metrics,
+        self.wait()
+        meta = meta | {"step": step, "metrics": metrics}
+        meta["checksums"] = _checksums(state) | {"meta": json_checksum(meta)}
+        args = ocp.args.Composite(
+            state=ocp.args.PyTreeSave(parallel.globalize(_as_dict(state))),
+            meta=ocp.args.JsonSave(meta),
         )
+        self._saving, self._figures[step] = step, metrics
+        try:
+            self._manager.save(step, args=args)
+        except OSError as error:
+            raise self._failed(error) from error
 
     def meta(self, step: int) -> dict[str, Any]:
         """Returns the JSON that was saved with a checkpoint.
@@ -162,8 +166,11 @@ class Checkpoints:
         except (KeyError, OSError, ValueError) as error:
             raise DamagedCheckpoint(f"step {step} has no readable meta") from error
         # Damaged, it may be JSON still.
+        checksums = meta.get("checksums") if isinstance(meta, dict) else None
+        if not isinstance(checksums, dict):
+            raise DamagedCheckpoint(f"step {step} has no readable meta")
         kept = {key: meta[key] for key in meta if key != "checksums"}
-        if _json_checksum(kept) != meta.get("checksums", {}).get("meta"):
+        if json_checksum(kept) != checksums.get("meta"):
             raise DamagedCheckpoint(f"step {step}: meta differs from its checksum")
         return meta
 
@@ -269,13 +276,58 @@ class Checkpoints:
         """Returns whether all processes agree to stop after this step."""
         return self._manager.reached_preemption(step)
 
+    def raise_if_failed(self) -> None:
+        """Tells of a save as soon as it has failed, and waits for none.
+
+        Raises:
+          SaveFailed: Names the step and the reason.
+        """
+        if self._saving is not None and not self._manager.is_saving_in_progress():
+            self.wait()
+
     def wait(self) -> None:
-        """Returns when everything that was saved lies complete on the disk."""
-        self._manager.wait_until_finished()
+        """Returns when everything that was saved lies complete on the disk.
+
+        Raises:
+          SaveFailed: Names the step and the reason.
+        """
+        try:
+            self._manager.wait_until_finished()
+        # What went wrong in Orbax's threads comes as whatever it was.
+        except Exception as error:
+            raise self._failed(error) from error
+        if self._saving is not None:
+            if not (self._directory / str(self._saving)).is_dir():
+                raise self._failed("it is not there")
+            self._saving = None
+
+    def _failed(self, error: Exception | str) -> SaveFailed:
+        step, self._saving = self._saving, None
+        self._manager.reload()
+        kept = self.steps()
+        last = f"the last one that is whole is step {kept[-1]}" if kept else "none is"
+        why = (str(error).strip().splitlines() or [repr(error)])[0]
+        return SaveFailed(
+            f"the checkpoint of step {step} could not be written to "
+            f"{self._directory}: {why}; {last}"
+        )
 
     def close(self) -> None:
         """Waits, and ends the background threads."""
         self._manager.close()
+
+
+@dataclasses.dataclass
+class _KeepOne:
+    """Orbax's policy of what to keep: the step that a function names."""
+
+    step: Callable[[], int | None]
+
+    def should_preserve(
+        self, checkpoints: Sequence[Any], *, context: Any
+    ) -> list[bool]:
+        kept = self.step()
+        return [info.step == kept for info in checkpoints]
 
 
 def _as_dict(state: TrainState) -> dict[str, Any]:

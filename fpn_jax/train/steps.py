@@ -35,6 +35,7 @@ def make_train_step(
     accumulation_steps: int = 1,
     ema_decay: float = 0.0,
     frozen: Callable[[Any], Any] | None = None,
+    skip_nonfinite: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]:
     """Returns `step(state, batch) -> (state, metrics)` for one replica.
 
@@ -49,6 +50,8 @@ def make_train_step(
       ema_decay: Decay of the moving average of the variables, in `[0, 1)`; 0 is off.
       frozen: Parameters → True for every leaf that stays as it is, and whose gradient
         is neither computed nor counted; None for no leaf.
+      skip_nonfinite: Whether a step whose loss or gradient is not finite leaves all but
+        the number of the step as it was.
     """
 
     def select(leaves, frozen_leaf):
@@ -69,6 +72,7 @@ def make_train_step(
     def step(state: TrainState, batch: Batch):
         rng = jax.random.fold_in(state.rng, state.step)
         rng = jax.random.fold_in(rng, jax.lax.axis_index(AXIS))
+        before = state
         (total, batch_stats), gradient = gradient_of(
             state.params, state.batch_stats, batch, rng
         )
@@ -89,7 +93,12 @@ def make_train_step(
         if state.ema is not None:
             ema = moving_average(state.ema, state.variables, state.step, ema_decay)
             state = state.replace(ema=ema)
-        return state, {"loss": mean, "gradient_norm": optax.tree.norm(gradient)}
+        norm = optax.tree.norm(gradient)
+        if skip_nonfinite:
+            finite = jnp.isfinite(mean.total) & jnp.isfinite(norm)
+            kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), state, before)
+            state = kept.replace(step=state.step)
+        return state, {"loss": mean, "gradient_norm": norm}
 
     return step
 

@@ -1,0 +1,62 @@
+"""Short forms of `python -m benchmarks.faults`: runs that end unplanned."""
+
+import signal
+
+import numpy as np
+import pytest
+
+from benchmarks.faults import ends, nonfinite, pictures, shapes
+from benchmarks.faults.runs import Bench
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    return Bench(tmp_path_factory.mktemp("faults"), steps=36)
+
+
+def holds(bench, scratch, attempt, *arguments, seed=0, **options):
+    outcome = attempt(
+        bench, scratch, np.random.default_rng(seed), *arguments, **options
+    )
+    print(f"\n{outcome.said}")
+    assert outcome.held, outcome.said
+    return outcome
+
+
+def test_another_seed_differs(bench, tmp_path):
+    """The control: without it, the comparisons below could not fail."""
+    outcome = holds(bench, tmp_path, ends.another_seed)
+    assert outcome.figures["differing_bytes"] > 1000
+
+
+def test_killed_runs_are_as_uninterrupted(bench, tmp_path):
+    outcome = holds(bench, tmp_path, ends.killed, kills=3, seed=2)
+    assert "while it saves" in outcome.said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_leaves_nothing_behind(bench, tmp_path, number):
+    holds(bench, tmp_path, ends.asked_to_stop, number)
+
+
+def test_workers_end_with_the_run_that_is_killed(bench, tmp_path):
+    holds(bench, tmp_path, ends.killed_with_workers)
+
+
+def test_a_full_disk_is_told_of_and_spoils_nothing(bench, tmp_path):
+    holds(bench, tmp_path, ends.disk_full)
+
+
+def test_a_killed_worker_is_told_of_and_nothing_is_lost(bench, tmp_path):
+    holds(bench, tmp_path, pictures.worker_killed)
+
+
+def test_two_processes_stop_at_a_signal_to_one_and_another_shape_goes_on(
+    bench, tmp_path
+):
+    holds(bench, tmp_path, shapes.resumed_elsewhere, (2, 1), (1, 8))
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+def test_an_exploding_loss_is_named_and_a_good_state_kept(bench, tmp_path, policy):
+    holds(bench, tmp_path, nonfinite.exploding, policy)
