@@ -11,6 +11,9 @@ from fpn_jax.ops.image_pyramids import gaussian_pyramid
 from fpn_jax.ops.normalization import normalize
 from fpn_jax.pyramid import Pyramid
 
+MAX_IMAGE_SIDE = 2**14
+"""Pixels; a mistake in a config is refused before memory is asked for it."""
+
 
 def check_image_size(
     image_size: tuple[int, int], levels: Iterable[int], num_scales: int = 1
@@ -24,8 +27,14 @@ def check_image_size(
         before; the first is the image.
 
     Raises:
-      InputError: The short side of the smallest copy is below `2**max(levels)`.
+      InputError: The short side of the smallest copy is below `2**max(levels)`, or the
+        long one of the image above `MAX_IMAGE_SIDE`.
     """
+    if max(image_size) > MAX_IMAGE_SIDE:
+        raise InputError(
+            f"image size {image_size[0]} × {image_size[1]} is too large; the limit is "
+            f"{MAX_IMAGE_SIDE} pixels a side"
+        )
     coarsest = max(levels)
     # Of the sides that halve, rounded up, to a copy's least side, the smallest.
     least = (2**coarsest - 1) * 2 ** (num_scales - 1) + 1

@@ -73,17 +73,31 @@ def load(workdir: str, checkpoint: str) -> Trained:
     )
     try:
         step = _chosen_step(checkpoints, checkpoint, workdir)
-        meta = checkpoints.meta(step)
-        config = configs.load(meta["config"])
-        experiment = Experiment(config, tuple(meta["classes"]))
-        # Nothing of an optimizer's state is restored, so none is needed.
-        like = jax.eval_shape(lambda: experiment.initial_state(optax.identity()))
+        experiment, like = _described(checkpoints.meta(step), workdir)
         variables = checkpoints.restore_eval_variables(step, like)
     except DamagedCheckpoint as error:
         raise InputError(f"{error}; choose another with --checkpoint") from error
     finally:
         checkpoints.close()
     return Trained(directory, experiment, step, variables)
+
+
+def _described(meta: dict[str, Any], workdir: str) -> tuple[Experiment, TrainState]:
+    """Returns what a checkpoint's config describes, and the shapes of its state."""
+    try:
+        config = configs.load(meta["config"])
+        experiment = Experiment(config, tuple(meta["classes"]))
+        # Nothing of an optimizer's state is restored, so none is needed.
+        like = jax.eval_shape(lambda: experiment.initial_state(optax.identity()))
+    except InputError:
+        raise
+    # The workdir may be a stranger's, and its config say anything.
+    except Exception as error:
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"the config in --workdir={workdir} describes no model: {why}"
+        ) from error
+    return experiment, like
 
 
 def _chosen_step(checkpoints: Checkpoints, checkpoint: str, workdir: str) -> int:

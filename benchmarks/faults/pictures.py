@@ -140,7 +140,7 @@ def odd_names(bench: Bench, scratch: pathlib.Path, rng: np.random.Generator) -> 
         if number % 2:
             path.write_bytes(path.read_bytes()[:-50])
     (root / "Train" / "Cat" / "loop.jpg").symlink_to("loop.jpg")
-    (root / "Train" / "Cat" / "deep").symlink_to(root)
+    (root / "Train" / "Cat" / "deep").symlink_to(root / "Train" / "Cat")
     (root / "Train" / "Cat" / "zero.jpg").symlink_to("/dev/zero")
     (root / "Train" / "Dog" / "text.jpg").write_text("no image")
     (root / "Train" / "Dog" / "nothing.jpg").write_bytes(b"")

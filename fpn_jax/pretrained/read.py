@@ -23,6 +23,9 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "_orig_mod.")
 """What DataParallel and torch.compile put before every name."""
 
+MOST_UNPACKED = 100
+"""No weights become smaller than this part of their size by compression."""
+
 FLOATS = {"F16", "BF16", "F32", "F64"}
 BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error)
 COUNTS = {"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"}
@@ -99,10 +102,25 @@ def _read_npz(file: pathlib.Path) -> tuple[dict, dict]:
         with file.open("rb") as stream:
             opened = np.load(stream, allow_pickle=False)
             if isinstance(opened, np.lib.npyio.NpzFile):
+                _refuse_bomb(file, opened.zip)
                 return dict(opened), {}
     except (ValueError, OSError, EOFError, MemoryError, *BAD_ARCHIVE) as error:
         raise _damaged(file, error) from error
     raise InputError(f"weights {str(file)!r} hold one array without a name")
+
+
+def _refuse_bomb(file: pathlib.Path, archive: zipfile.ZipFile) -> None:
+    """Refuses, before memory is taken, what is not an archive of weights."""
+    members = archive.infolist()
+    others = [one.filename for one in members if not one.filename.endswith(".npy")]
+    if others:
+        raise InputError(f"weights {str(file)!r} hold {others[0]!r}, which is no array")
+    size = sum(one.file_size for one in members)
+    if size > MOST_UNPACKED * file.stat().st_size:
+        raise InputError(
+            f"weights {str(file)!r} unpack to {size} bytes, more than {MOST_UNPACKED} "
+            "times the file: they are no weights"
+        )
 
 
 def _read_pth(file: pathlib.Path) -> tuple[dict, dict]:
