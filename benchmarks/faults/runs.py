@@ -78,6 +78,8 @@ def arguments(workdir: pathlib.Path, steps: int, *more: str) -> list[str]:
     return [
         "--config=configs/fpn.py:smoke",
         f"--workdir={workdir}",
+        # Half of the network: a run lasts half as long.
+        "--config.backbone.levels=(2,3)",
         "--config.data.drawn.train_records=96",
         "--config.data.drawn.validate_records=37",
         "--config.data.global_batch_size=16",
