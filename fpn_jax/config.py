@@ -10,7 +10,7 @@ import inspect
 import json
 import math
 import runpy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from fpn_jax.errors import InputError
 
 SOURCES = ("drawn", "folder", "tfds")
 """The choices of `data.source`; each has its own dict below `data`."""
+
+MOST, MOST_OF_A_PART = 2**31 - 1, 2**16
+"""Limits of the integers of a config, and of those of a backbone, neck or head."""
 
 MAY_CHANGE = ("data.root", "data.num_threads", "data.num_workers", "data.on_bad_file")
 """Keys in which a resumed run may differ: no batch of good files depends on them."""
@@ -102,6 +105,7 @@ def resolve(
     """
     resolved, notes = copy.deepcopy(config.to_dict()), []
     check_keys(resolved, keys)
+    _check_scale(resolved, accepts)
     data = resolved["data"]
     if data["source"] not in SOURCES:
         raise errors.unknown("data.source", data["source"], SOURCES)
@@ -148,6 +152,21 @@ def resolve(
                 f"{part} {chosen['name']!r} takes no {', '.join(dropped)}: left out"
             )
     return resolved, notes
+
+
+def _check_scale(resolved: Mapping[str, Any], parts: Iterable[str]) -> None:
+    """Refuses numbers with which nothing can be built, before memory is asked for them.
+
+    Raises:
+      InputError: A number is not finite, or too large for its place.
+    """
+    for key, value in flat(resolved).items():
+        most = MOST_OF_A_PART if key.partition(".")[0] in parts else MOST
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                raise InputError(f"{key} is {value}; give a finite number")
+            if isinstance(number, int) and abs(number) > most:
+                raise InputError(f"{key} is {value}; the limit is {most}")
 
 
 def of_run(workdir: Path) -> dict[str, Any]:

@@ -6,9 +6,11 @@ import importlib.util
 import logging as python_logging
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from absl import logging
 
@@ -87,17 +89,25 @@ def _quiet() -> None:
     """Leaves what goes wrong to the sentence that tells of it.
 
     Where a checkpoint is not written or read whole, Orbax logs a stack trace besides,
-    and so does every read or write that nobody waits for any more.
+    and so does every read or write that nobody waits for any more; on a full disk,
+    tensorboardX's thread and its last flush do.
     """
     logging.set_verbosity(logging.FATAL)
     python_logging.getLogger("asyncio").setLevel(python_logging.CRITICAL)
-    shown = sys.unraisablehook
+    sys.unraisablehook = _unless_told(sys.unraisablehook)
+    threading.excepthook = _unless_told(threading.excepthook)
 
-    def hook(unraisable) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            shown(unraisable)
 
-    sys.unraisablehook = hook
+def _unless_told(hook: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Returns a hook for errors that nobody catches, without those of `_quiet`."""
+
+    def unless_told(uncaught) -> None:
+        error = uncaught.exc_value
+        closed = str(error) in ("Event loop is closed", "handle is closed")
+        if not closed and getattr(error, "errno", None) not in FULL:
+            hook(uncaught)
+
+    return unless_told
 
 
 def _cache_folder() -> str | None:
@@ -144,7 +154,11 @@ def guard(work: Callable[[], int], *, several_processes: bool) -> int:
     except Exception as error:
         code = 1
         if isinstance(error, OSError) and error.errno in FULL:
-            print(f"fpn_jax: nothing more can be written: {error}", file=sys.stderr)
+            print(
+                f"fpn_jax: nothing more can be written ({error}); what was saved "
+                "stays, and the same command goes on from there",
+                file=sys.stderr,
+            )
         elif several_processes:
             traceback.print_exc()
         else:

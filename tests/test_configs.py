@@ -93,7 +93,7 @@ def test_the_command_line_chooses_the_unit_of_the_length():
         ({"data__root": "photos"}, "drawn data has no files"),
         ({"neck__name": "identity", "neck__width": 8}, "neck.width has no effect"),
         ({"train__total_steps": 5, "train__epochs": 1.0}, "give exactly one of them"),
-        ({"train__epochs": float("nan")}, "train.epochs is nan; it is above 0"),
+        ({"train__epochs": float("nan")}, "train.epochs is nan; give a finite"),
         ({"data__background": (0, 0, 0)}, "data.background has no effect"),
         ({"mix__probability": 0.5}, "mix.probability has no effect"),
         ({"augment__randaugment_magnitude": 5.0}, "magnitude has no effect"),

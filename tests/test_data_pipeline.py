@@ -245,8 +245,8 @@ def test_a_split_smaller_than_a_batch_is_refused():
     ("options", "message"),
     [
         ({"on_bad_file": "skpi"}, "data.on_bad_file 'skpi' is unknown.*'skip'.*stop"),
-        ({"num_threads": 0}, "data.num_threads is 0; it is 1 or more"),
-        ({"num_workers": -1}, "data.num_workers is -1; it is 0 or more"),
+        ({"num_threads": 0}, "data.num_threads is 0; it lies in 1"),
+        ({"num_workers": -1}, "data.num_workers is -1; it lies in 0"),
     ],
 )
 def test_options_out_of_their_range_are_refused(options, message):

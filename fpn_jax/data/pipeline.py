@@ -29,6 +29,9 @@ from fpn_jax.errors import InputError, RunError, unknown
 
 BAD_FILE_POLICIES = ("stop", "skip")
 
+MOST_AT_A_TIME = 512
+"""Threads or worker processes; more are a mistake that would bring a machine down."""
+
 LAST_STEP = 2**31 - 1
 """No run is longer, in steps."""
 
@@ -40,7 +43,7 @@ class Options:
     Attributes:
       on_bad_file: `"stop"` raises at the first file that does not decode whole;
         `"skip"` goes on without it.
-      num_threads: Threads that read and decode, each a batch at a time, 1 or more.
+      num_threads: Threads that read and decode, each a batch at a time; 1 to 512.
       num_workers: Processes that do so instead; 0 reads in this process.
       process_index: Which process this is.
       process_count: How many processes share every batch.
@@ -55,10 +58,12 @@ class Options:
     def __post_init__(self):
         if self.on_bad_file not in BAD_FILE_POLICIES:
             raise unknown("data.on_bad_file", self.on_bad_file, BAD_FILE_POLICIES)
-        if self.num_threads < 1:
-            raise InputError(f"data.num_threads is {self.num_threads}; it is 1 or more")
-        if self.num_workers < 0:
-            raise InputError(f"data.num_workers is {self.num_workers}; it is 0 or more")
+        for name, least in (("num_threads", 1), ("num_workers", 0)):
+            number = getattr(self, name)
+            if not least <= number <= MOST_AT_A_TIME:
+                raise InputError(
+                    f"data.{name} is {number}; it lies in {least} … {MOST_AT_A_TIME}"
+                )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ from fpn_jax.pyramid import Pyramid, select_levels
 from fpn_jax.registry import registry
 
 EXTRAS = ("max_pool", "conv")
+MAX_EXTRA_LEVELS = 8
 CONTEXTS = {"ppm": PPM, "aspp": ASPP}
 DECIDED = {"features", "norm", "dtype", "axis_name"}
 """Arguments of an upsampling or a context that the FPN decides."""
@@ -77,9 +78,9 @@ class FPN(nn.Module):
             )
         if self.levels is not None and not self.levels:
             raise errors.InputError("levels are (); FPN needs at least one, or None")
-        if self.extra_levels < 0:
+        if not 0 <= self.extra_levels <= MAX_EXTRA_LEVELS:
             raise errors.InputError(
-                f"extra_levels is {self.extra_levels}; FPN adds 0 or more"
+                f"extra_levels is {self.extra_levels}; FPN adds 0 to {MAX_EXTRA_LEVELS}"
             )
         if self.extra not in EXTRAS:
             raise errors.unknown("extra", self.extra, EXTRAS)
