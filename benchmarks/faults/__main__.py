@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 
 import numpy as np
+from absl import flags
 
 from benchmarks import timing
 from benchmarks.faults import (
@@ -85,6 +86,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--root", type=pathlib.Path, help="photographs to corrupt")
     given = parser.parse_args()
+    # grain reads absl flags when it makes its iterators.
+    flags.FLAGS.mark_as_parsed()
     report, all_held = timing.Report("faults"), True
     with tempfile.TemporaryDirectory(prefix="fpn_jax_faults_") as folder:
         bench = Bench(pathlib.Path(folder), photographs=given.root)

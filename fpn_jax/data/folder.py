@@ -171,6 +171,13 @@ def _splits_of(folders: dict[str, Path]) -> str:
 
 def _classes(train: Path) -> tuple[str, ...]:
     names = sorted((path.name for path in _subfolders(train)), key=str.lower)
+    for name in names:
+        # It stands in records, tables and pages.
+        if printable(name) != name:
+            raise InputError(
+                f"the class folder {printable(name)} has characters that cannot be "
+                "printed; rename it"
+            )
     if len(names) < 2:
         raise InputError(
             f"{train} has {len(names)} class folders ({', '.join(names) or 'none'}); "

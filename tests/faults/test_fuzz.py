@@ -208,7 +208,7 @@ def test_class_names_are_taken_as_they_are_or_refused(names, tmp_path_factory):
         records = FolderSource(root, "train", validate_fraction=1e-9)
     except InputError:
         visible = [name for name in made if not name.startswith(".")]
-        assert len(visible) < 2
+        assert len(visible) < 2 or any(printable(name) != name for name in visible)
         return
     assert set(records.classes) == {n for n in made if not n.startswith(".")}
     assert len(records) == 2 * len(records.classes)
