@@ -90,8 +90,13 @@ def test_an_interrupt_ends_soon():
             decoded.append(threading.get_ident())
             if index == 5:
                 raise KeyboardInterrupt
-            return {"label": 0}
+            return {"image": np.zeros((2, 2, 3), np.uint8), "label": 0}
 
     with pytest.raises(KeyboardInterrupt):
         check(Slow(2000), num_threads=2)
     assert len(decoded) < 100
+
+
+def test_a_class_without_images_is_named():
+    text = Report(3, (), {"cat": 3, "dog": 0}).text()
+    assert text.splitlines()[0] == "no image of class dog"

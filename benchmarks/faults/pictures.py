@@ -260,7 +260,7 @@ def _read_an_epoch(root, name, policy, num_workers, gone=None) -> Outcome:
         skipped = [id for id, _ in batches.skipped.values()]
         held = ended == "read on" and skipped == [name] and name in said.getvalue()
         # Once more, to say why, is read as long again.
-        held = held and slowest < 2 * reading.READ_SECONDS + 4
+        held = held and slowest < (1 + bool(num_workers)) * reading.READ_SECONDS + 4
     return Outcome(
         held,
         f"{policy}, {num_workers} workers: {ended}, {seconds:.1f} s",

@@ -43,7 +43,7 @@ class Header:
       missing: Per component a bit for each of the 64 coefficients that no scan has
         brought to full precision.
       exif: The Exif block, or nothing.
-      end: Offset of the end marker.
+      scan_end: Offset of the marker that ends the last scan.
     """
 
     height: int = 0
@@ -54,7 +54,7 @@ class Header:
     scans: int = 0
     missing: dict[int, int] = dataclasses.field(default_factory=dict)
     exif: bytes = b""
-    end: int = 0
+    scan_end: int = 0
 
     @property
     def plain(self) -> bool:
@@ -93,14 +93,15 @@ def read_header(data: bytes) -> Header:
       ValueError: The markers say that the file is not whole, or too large.
     """
     header = Header()
-    position = 2
+    position, marker, in_scan = 2, 0, False
     while found := _MARKER.search(data, position):
         marker, position = found[1][0], found.end()
-        if marker == _END:
-            header.end = found.start()
-            break
         if marker in _ALONE:
             continue
+        if in_scan:
+            header.scan_end, in_scan = found.start(), False
+        if marker == _END:
+            break
         if marker not in _SEGMENTS:
             raise ValueError(f"the JPEG data is damaged: marker 0x{marker:02x}")
         length = int.from_bytes(data[position : position + 2], "big")
@@ -113,11 +114,12 @@ def read_header(data: bytes) -> Header:
                 header.start_frame(marker, body)
             elif marker == _SCAN:
                 header.start_scan(body)
+                in_scan = True
             elif marker == _APP1 and body.startswith(exif.HEADER):
                 header.exif = header.exif or body
         except (struct.error, LookupError) as error:
             raise ValueError("the JPEG data is damaged: a short header") from error
-    if not header.end:
+    if marker != _END:
         raise ValueError("the JPEG is truncated: it has no end marker")
     if not header.scans or any(header.missing.values()):
         raise ValueError("the JPEG is truncated: scans are missing")
@@ -180,9 +182,10 @@ def _reaches_its_end(
     """Returns whether the last scan has data for all of its blocks."""
     if header.frame not in _SEQUENTIAL and header.frame != _PROGRESSIVE:
         return True
-    # A decoder that has all it needs skips what it finds before the end marker; one
+    # A decoder that has all it needs skips what it finds before the next marker; one
     # that still wants blocks makes them out of it.
-    filled = data[: header.end] + bytes(range(1, 255)) + data[header.end :]
+    filler, end = bytes(range(1, 255)), header.scan_end
+    filled = data[:end] + filler + data[end:]
     return np.array_equal(image, read(filled))
 
 

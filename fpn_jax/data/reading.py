@@ -11,7 +11,7 @@ import stat
 import threading
 import weakref
 
-READ_SECONDS = 8.0
+READ_SECONDS = 7.0
 """A file that has not come by then cannot be read."""
 
 MAX_BYTES = 2**30
@@ -29,13 +29,16 @@ class _Reader:
         ).start()
         weakref.finalize(self, self._paths.put, None).atexit = False
 
-    def read(self, path: str | os.PathLike, seconds: float) -> bytes | OSError:
-        """Returns what a file holds, or why it cannot be read.
+    def ask(self, path: str) -> None:
+        """Begins to read a file."""
+        self._paths.put(path)
+
+    def answer(self, seconds: float) -> bytes | OSError:
+        """Returns what the file holds, or why it cannot be read.
 
         Raises:
           queue.Empty: It has not come in time.
         """
-        self._paths.put(path)
         return self._contents.get(timeout=seconds)
 
 
@@ -61,6 +64,8 @@ def _read(path: str | os.PathLike) -> bytes | OSError:
 
 
 _reader_of = threading.local()
+_stuck: dict[str, _Reader] = {}
+"""Path → the reader that was given up over it."""
 
 
 def read_file(path: str | os.PathLike) -> bytes:
@@ -69,16 +74,24 @@ def read_file(path: str | os.PathLike) -> bytes:
     Raises:
       ValueError: It cannot be read, or has not come in time.
     """
-    if not hasattr(_reader_of, "this"):
-        _reader_of.this = _Reader()
+    path = os.fspath(path)
+    reader, seconds = _stuck.get(path), 0.0
+    if reader is None:
+        if not hasattr(_reader_of, "this"):
+            _reader_of.this = _Reader()
+        reader, seconds = _reader_of.this, READ_SECONDS
+        reader.ask(path)
     try:
-        content = _reader_of.this.read(path, READ_SECONDS)
+        content = reader.answer(seconds)
     except queue.Empty:
-        # Its thread is stuck, perhaps for ever; the next file gets a new one.
-        del _reader_of.this
+        if reader is getattr(_reader_of, "this", None):
+            # It waits, perhaps for ever; the next file gets a new one.
+            _stuck.setdefault(path, reader)
+            del _reader_of.this
         raise ValueError(
             f"the file cannot be read: it has not come within {READ_SECONDS:g} s"
         ) from None
+    _stuck.pop(path, None)
     if isinstance(content, OSError):
         raise ValueError(f"the file cannot be read: {content.strerror}") from content
     return content

@@ -1,0 +1,101 @@
+import os
+import threading
+import time
+
+import pytest
+
+from fpn_jax.data import reading
+
+
+def test_the_bytes_of_a_file(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    assert reading.read_file(tmp_path / "x") == b"abc"
+
+
+def test_many_threads_read_their_own_files(tmp_path):
+    for number in range(40):
+        (tmp_path / str(number)).write_bytes(bytes([number]) * 5000)
+    wrong = []
+
+    def read(first):
+        for number in range(first, 40, 8):
+            if reading.read_file(tmp_path / str(number)) != bytes([number]) * 5000:
+                wrong.append(number)
+
+    threads = [threading.Thread(target=read, args=(first,)) for first in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_reasons(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="cannot be read: No such file"):
+        reading.read_file(tmp_path / "absent")
+    with pytest.raises(ValueError, match="cannot be read: Is a directory"):
+        reading.read_file(tmp_path)
+    with pytest.raises(ValueError, match="it is a device"):
+        reading.read_file("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ValueError, match="Too many levels of symbolic links"):
+        reading.read_file(tmp_path / "loop")
+    monkeypatch.setattr(reading, "MAX_BYTES", 3)
+    (tmp_path / "large").write_bytes(b"1234")
+    with pytest.raises(ValueError, match="4 bytes are more than the limit of 3"):
+        reading.read_file(tmp_path / "large")
+
+
+@pytest.fixture
+def as_nobody():
+    """Root may read everything; whoever else runs this may not."""
+    if os.getuid() == 0:
+        os.seteuid(65534)
+        yield
+        os.seteuid(0)
+    else:
+        yield
+
+
+def test_without_permission(tmp_path, as_nobody):
+    with pytest.raises(ValueError, match="cannot be read: Permission denied"):
+        reading.read_file("/proc/1/environ" if os.getuid() == 0 else _secret(tmp_path))
+
+
+def _secret(folder):
+    (folder / "secret").write_bytes(b"")
+    (folder / "secret").chmod(0)
+    return folder / "secret"
+
+
+def test_a_pipe_that_nobody_writes_to_is_given_up_and_may_still_come(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(reading, "READ_SECONDS", 0.2)
+    pipe, other = tmp_path / "pipe", tmp_path / "other"
+    os.mkfifo(pipe)
+    other.write_bytes(b"other")
+    with pytest.raises(ValueError, match=r"not come within 0\.2 s"):
+        reading.read_file(pipe)
+    assert reading.read_file(other) == b"other"
+    threads = threading.active_count()
+    began = time.monotonic()
+    for _ in range(5):
+        with pytest.raises(ValueError, match="not come"):
+            reading.read_file(pipe)
+    # Neither waited for again, nor with more threads.
+    assert time.monotonic() - began < 0.2
+    assert threading.active_count() == threads
+    pipe.write_bytes(b"late")
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            assert reading.read_file(pipe) == b"late"
+            break
+        except ValueError:
+            time.sleep(0.01)
+    else:
+        raise AssertionError("it never came")
+    pipe.unlink()
+    pipe.write_bytes(b"a file now")
+    assert reading.read_file(pipe) == b"a file now"
