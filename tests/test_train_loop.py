@@ -1,6 +1,8 @@
 import itertools
 import math
+import resource
 import signal
+import time
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ import pytest
 from fpn_jax.errors import InputError
 from fpn_jax.metrics import Mean
 from fpn_jax.train import loop, parallel, state
-from fpn_jax.train.checkpoints import Checkpoints
+from fpn_jax.train.checkpoints import Checkpoints, SaveFailed
 from fpn_jax.train.figures import NonFiniteLoss
 from fpn_jax.train.plan import Plan, Ranking
 from fpn_jax.train.progress import ProgressBar
@@ -82,6 +84,7 @@ class Bench:
         self.evaluated = []
         self.accuracy = lambda step: step / 100
         self.ranking = Ranking()
+        self.batches = batches
 
     def run(self, of_plan, step=step_fn, start=None, meta=None):
         """Trains; returns the last state, the reason and the checkpoints' steps."""
@@ -97,7 +100,7 @@ class Bench:
                     start,
                     start_step=begun,
                     step_at=lambda _: step,
-                    batches=batches(begun),
+                    batches=self.batches(begun),
                     evaluate=self.evaluate,
                     plan=of_plan,
                     ranking=self.ranking,
@@ -259,6 +262,70 @@ def test_no_state_is_kept_when_a_stop_meets_a_loss_that_is_not_finite(bench):
     with pytest.raises(NonFiniteLoss, match=r"^step 1:"):
         bench.run(plan(6), step)
     assert bench.kept() == []
+
+
+def not_finite_at(numbers):
+    def step(current, batch):
+        current, metrics = step_fn(current, batch)
+        if int(current.step) in numbers:
+            metrics = metrics | {"gradient_norm": jnp.float32(math.nan)}
+        return current, metrics
+
+    return step
+
+
+def test_skipped_steps_are_counted_and_count_for_nothing_else(bench):
+    skips = plan(6, log_every_steps=3, on_nonfinite_step="skip")
+    _, reason = bench.run(skips, not_finite_at({2, 4, 5, 6}))
+    assert reason == "finished"
+    first, second = bench.rows()
+    totals, weights = zip(*(figures_of_step(step) for step in (1, 3)), strict=True)
+    assert first["train/loss"] == pytest.approx(sum(totals) / sum(weights))
+    assert first["train/skipped_steps"] == 1
+    assert (second["train/loss"], second["train/skipped_steps"]) == ("nan", 3)
+
+
+def test_ten_skipped_steps_in_a_row_end_the_run(bench):
+    skips = plan(30, on_nonfinite_step="skip")
+    with pytest.raises(NonFiniteLoss, match=r"^step 24: .*, as in the 9 before"):
+        bench.run(skips, not_finite_at({3, *range(5, 14), *range(15, 30)}))
+
+
+def test_what_was_trained_is_saved_where_the_batches_fail(bench):
+    def failing(start=0):
+        yield from itertools.islice(batches(start), 4)
+        raise ValueError("the disk is gone")
+
+    bench.batches = failing
+    with pytest.raises(ValueError, match="the disk is gone"):
+        bench.run(plan(9))
+    assert bench.kept() == [4]
+
+
+# Orbax leaves the rest of a write that failed to whoever collects it.
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_failed_save_is_told_of_soon(bench):
+    """No file may grow beyond a few bytes, as on a full disk, from step 3 on."""
+    taken, unlimited = [], resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def step(current, batch):
+        taken.append(int(current.step))
+        if taken[-1] == 3:
+            while not (bench.directory / "checkpoints" / "2").is_dir():
+                time.sleep(0.02)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (600, unlimited[1]))
+        # Long enough for the save to fail meanwhile.
+        time.sleep(0.02)
+        return step_fn(current, batch)
+
+    try:
+        with pytest.raises(SaveFailed, match=r"step 4 could not .* whole is step 2"):
+            bench.run(plan(400, evaluate_every_steps=2, log_every_steps=400), step)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert taken[-1] < 100
+    assert bench.kept() == [2]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -369,3 +369,45 @@ def test_a_state_can_be_described_without_computing_it():
     assert jax.tree.map(jnp.shape, like) == jax.tree.map(jnp.shape, made)
     assert made.step.dtype == jnp.int32
     assert jnp.issubdtype(made.rng.dtype, jax.dtypes.prng_key)
+
+
+def test_a_step_that_is_not_finite_is_left_out_whole():
+    """A good batch, one that holds a NaN, and a good one."""
+    step = parallel.map_train_step(
+        steps.make_train_step(
+            Tiny(norm=True).apply,
+            loss,
+            sgd(),
+            ema_decay=EMA_DECAY,
+            skip_nonfinite=True,
+        )
+    )
+    bad = batch_at(1)
+    bad["image"][3, 0, 0, 0] = np.nan
+    after_good, _ = step(first_state(True, True), parallel.shard(batch_at(0)))
+    before = on_host(after_good.replace(rng=None))
+    after_bad, metrics = step(after_good, parallel.shard(bad))
+    assert np.isnan(metrics["loss"].compute())
+    assert int(after_bad.step) == 2
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        on_host(after_bad.replace(rng=None, step=before.step)),
+        before,
+    )
+    after_next, metrics = step(after_bad, parallel.shard(batch_at(2)))
+    assert np.isfinite(metrics["loss"].compute())
+    assert int(after_next.step) == 3
+    changed = jax.tree.map(
+        lambda a, b: not np.array_equal(a, b), on_host(after_next.params), before.params
+    )
+    assert all(jax.tree.leaves(changed))
+
+
+def test_finite_steps_are_the_same_where_others_would_be_skipped():
+    skipping = parallel.map_train_step(
+        steps.make_train_step(Tiny().apply, loss, sgd(), skip_nonfinite=True)
+    )
+    batch = parallel.shard(batch_at(0))
+    ours, _ = skipping(first_state(), batch)
+    plain, _ = train_step()(first_state(), batch)
+    jax.tree.map(np.testing.assert_array_equal, on_host(ours.params), plain.params)
