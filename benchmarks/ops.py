@@ -126,7 +126,7 @@ def cases(images: int) -> dict[str, Case]:
     )
     for name, ours in (
         ("bilinear", upsampling.resize_bilinear),
-        ("bicubic", functools.partial(upsampling.resize_bicubic, a=-0.75)),
+        ("bicubic", functools.partial(upsampling.resize_bicubic, coefficient=-0.75)),
     ):
         made[f"{name} x2"] = Case(
             lambda x, ours=ours: ours(x, (32, 32)),

@@ -48,13 +48,15 @@ def sliding_extremes(
     )
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def extreme_cells(values: jax.Array, larger: bool, axis: int) -> jax.Array:
     """Returns the largest or the smallest value along an axis.
 
     Of equal values the first one gets the gradient. Places decide, as equality must
     not: XLA may compute the values once for the extreme and again for its gradient,
     rounded another way, and the gradient of `jnp.max` then finds no cell equal to the
-    extreme and divides by their number, zero.
+    extreme and divides by their number, zero. They are looked for where a gradient is
+    wanted; on a CPU that takes ten times as long. Differentiates in reverse mode only.
 
     Args:
       values: Floating, of any shape.
@@ -68,9 +70,24 @@ def extreme_cells(values: jax.Array, larger: bool, axis: int) -> jax.Array:
       >>> extreme_cells(jnp.array([[3.0, 1.0], [2.0, 2.0]]), False, 1).tolist()
       [1.0, 2.0]
     """
+    return (jnp.max if larger else jnp.min)(values, axis)
+
+
+def _first_extreme(values, larger, axis):
     first = (jnp.argmax if larger else jnp.argmin)(values, axis, keepdims=True)
-    places = jax.lax.broadcasted_iota(first.dtype, values.shape, axis)
-    return jnp.sum(jnp.where(places == first, values, 0), axis)
+    return extreme_cells(values, larger, axis), (first, values.shape[axis])
+
+
+def _to_first(larger, axis, residuals, gradient):
+    first, length = residuals
+    gradient = jnp.expand_dims(gradient, axis)
+    shape = list(first.shape)
+    shape[axis] = length
+    places = jax.lax.broadcasted_iota(first.dtype, shape, axis)
+    return (jnp.where(places == first, gradient, 0),)
+
+
+extreme_cells.defvjp(_first_extreme, _to_first)
 
 
 def _reduce_window(x, larger, window, stride, padding):
