@@ -6,6 +6,7 @@ import glob
 import io
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -136,7 +137,10 @@ def run(classifier: Classifier, patterns: Sequence[str], output: str | None) -> 
         print(f"{output}: {len(rows) - len(failed)} images predicted", end="")
         print(f", {len(failed)} could not be read" if failed else "")
     else:
-        print(text, end="")
+        # A file's name need not be text, and goes out as the bytes that it is.
+        sys.stdout.flush()
+        sys.stdout.buffer.write(os.fsencode(text))
+        sys.stdout.flush()
     return 1 if failed else 0
 
 
