@@ -189,7 +189,11 @@ class Batches:
                 batch = dict(next(self._iterator))
         except RuntimeError as error:
             if self._in_workers and "Worker process was terminated" in str(error):
-                raise RunError(f"a data worker is gone: {error}") from error
+                raise RunError(
+                    f"a data worker is gone: {str(error).partition('. ')[0]}. It was "
+                    "killed, or memory ran out (fewer data.num_workers need less); the "
+                    "same command goes on"
+                ) from error
             raise
         requested = batch.pop("requested", None)
         if requested is not None:
