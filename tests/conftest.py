@@ -3,6 +3,7 @@
 import os
 import pathlib
 import runpy
+import sys
 import tempfile
 
 # More threads than devices, or steps of simulated devices wait for each other for ever.
@@ -31,6 +32,13 @@ if not flags.FLAGS.is_parsed():
 def pytest_configure(config):
     # By default files with few tests come last, and the longest have few.
     config.option.loadscopereorder = False
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Seeds PyTorch, where a test's file uses it: all layers share one generator."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 CONFIG = "configs/fpn.py:smoke"

@@ -99,3 +99,35 @@ def test_a_pipe_that_nobody_writes_to_is_given_up_and_may_still_come(
     pipe.unlink()
     pipe.write_bytes(b"a file now")
     assert reading.read_file(pipe) == b"a file now"
+
+
+def test_files_that_were_asked_for_ahead_come_in_any_order(tmp_path):
+    paths = [str(tmp_path / str(number)) for number in range(6)]
+    for path in paths[:5]:
+        with open(path, "w") as file:
+            file.write(path)
+    reading.read_ahead(paths)
+    # Some are never fetched, one is absent, one was not asked for.
+    (tmp_path / "other").write_bytes(b"other")
+    for path in (paths[3], paths[1], str(tmp_path / "other"), paths[4]):
+        expected = b"other" if path.endswith("other") else path.encode()
+        assert reading.read_file(path) == expected
+    with pytest.raises(ValueError, match="No such file"):
+        reading.read_file(paths[5])
+    reading.read_ahead([paths[0], paths[0]])
+    assert reading.read_file(paths[0]) == paths[0].encode()
+    assert reading.read_file(paths[2]) == paths[2].encode()
+
+
+def test_what_stands_behind_a_file_that_hangs_comes_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "READ_SECONDS", 0.2)
+    pipe, others = str(tmp_path / "pipe"), [str(tmp_path / name) for name in "ab"]
+    os.mkfifo(pipe)
+    for path in others:
+        with open(path, "w") as file:
+            file.write(path)
+    reading.read_ahead([others[0], pipe, others[1]])
+    assert reading.read_file(others[1]) == others[1].encode()
+    with pytest.raises(ValueError, match="not come"):
+        reading.read_file(pipe)
+    assert reading.read_file(others[0]) == others[0].encode()

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from fpn_jax.data import decode, reading
@@ -113,6 +114,10 @@ class FolderSource:
         except ValueError as error:
             raise BadRecord(self.id(index), str(error)) from error
         return {"image": image, "label": self.labels[index]}
+
+    def read_ahead(self, indices: Iterable[int]) -> None:
+        """Begins to read the files of records that this thread will ask for next."""
+        reading.read_ahead(self._paths[index] for index in indices)
 
     def id(self, index: int) -> str:
         """Returns the path of a record's file, below the root as it was given.

@@ -75,17 +75,26 @@ class _Share(grain.transforms.Map):
     Attributes:
       global_batch_size: Positions in a batch of all processes together.
       options: Says which process this is.
+      source: The records.
     """
 
     global_batch_size: int
     options: Options
+    source: Source
 
     def map(self, number: int) -> Batch:
         first = int(number) * self.global_batch_size
         positions = range(first, first + self.global_batch_size)
         share = positions[self.options.process_index :: self.options.process_count]
+        # What takes time is begun before it is wanted, where a source can.
+        if hasattr(self.source, "read_ahead"):
+            self.source.read_ahead(map(self.number_at, share))
         rows = [self.row(position) for position in share]
         return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+
+    @abc.abstractmethod
+    def number_at(self, position: int) -> int:
+        """Returns the number of the record that a position asks for."""
 
     @abc.abstractmethod
     def row(self, position: int) -> Batch:
@@ -107,13 +116,15 @@ def _order(size: int, seed: int, epoch: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class _ForTraining(_Share):
-    source: Source
     transform: Callable[[np.ndarray, np.random.Generator], np.ndarray]
     seed: int
 
-    def row(self, position: int) -> Batch:
+    def number_at(self, position: int) -> int:
         epoch, place = divmod(position, len(self.source))
-        requested = int(_order(len(self.source), self.seed, epoch)[place])
+        return int(_order(len(self.source), self.seed, epoch)[place])
+
+    def row(self, position: int) -> Batch:
+        requested = self.number_at(position)
         # A bad record gives way to the next good one, so that every batch is full and
         # every process counts alike.
         for index in range(requested, requested + len(self.source)):
@@ -135,9 +146,12 @@ class _ForTraining(_Share):
 
 @dataclasses.dataclass(frozen=True)
 class _ForEvaluation(_Share):
-    source: Source
     transform: Callable[[np.ndarray], np.ndarray]
     image_size: int
+
+    def number_at(self, position: int) -> int:
+        # Padding asks for one that is there, and does not fetch it.
+        return min(position, len(self.source) - 1)
 
     def row(self, position: int) -> Batch:
         padding = np.zeros((self.image_size, self.image_size, 3), np.uint8)
