@@ -212,3 +212,10 @@ def test_without_pytorch(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     (tmp_path / "x.pth").write_bytes(b"x")
     assert "convert them to .safetensors" in sentence(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("header", [b"[\0U\x08", b"{", b"{'descr': 1}", b"(" * 500])
+def test_headers_of_numpy_that_do_not_parse(header, tmp_path):
+    path = tmp_path / "x.npz"
+    path.write_bytes(b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header)
+    assert "damaged" in sentence(path)
