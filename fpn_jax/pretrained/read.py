@@ -105,7 +105,7 @@ def _read_npz(file: pathlib.Path) -> tuple[dict, dict]:
     except InputError:
         raise
     except Exception as error:
-        # A damaged file raises whatever its bytes lead to: a header is parsed as Python.
+        # A damaged file raises whatever its bytes lead to: a header is Python.
         raise _damaged(file, error) from error
     raise InputError(f"weights {str(file)!r} hold one array without a name")
 
