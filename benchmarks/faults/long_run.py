@@ -8,8 +8,7 @@ import numpy as np
 from benchmarks.faults import runs
 from benchmarks.faults.runs import Bench, Outcome
 
-MOST_MIB_PER_1000_STEPS = 2.0
-"""Orbax keeps 0.1 to 0.3 MiB of every save, whatever its size; there are two or so."""
+MOST_MIB_PER_1000_STEPS = 1.0
 MOST_SLOWER = 0.1
 """Relative growth of the step time from the second fifth of the run to the last."""
 

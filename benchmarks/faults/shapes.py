@@ -11,12 +11,10 @@ import numpy as np
 from benchmarks.faults import runs
 from benchmarks.faults.runs import Bench, Outcome
 
-EARLY_STEPS = 20
-LOSS_TOLERANCE, TOLERANCE = 1e-4, 2e-2
-"""Largest difference of the loss of an early step, and of any number of the last state.
+TOLERANCE, LOSS_TOLERANCE = 2e-3, 2e-4
+"""Largest differences of any number of a state, and of any step's loss, in 60 steps.
 
-Sums are taken in another order; a unit that is cut off in one run and not in the other
-makes a difference ten times larger from there on.
+Sums are taken in another order, and every step makes the difference larger.
 """
 
 Shape = tuple[int, int]
@@ -58,7 +56,6 @@ def resumed_elsewhere(
             _train_rows(bench.uninterrupted),
             fillvalue={},
         )
-        if a["step"] <= EARLY_STEPS
     ]
     held = (
         code == 0
@@ -72,8 +69,8 @@ def resumed_elsewhere(
         held,
         f"{_words(saved_by)} → {_words(resumed_by)}: exit code {code}, "
         f"{seconds_of[0].strip() if seconds_of else said[-300:]}; largest difference "
-        f"{difference:.1e}, of an early step's loss {max(losses):.1e}",
-        {"largest_difference": difference, "early_loss": max(losses)},
+        f"{difference:.1e}, of a step's loss {max(losses):.1e}",
+        {"largest_difference": difference},
     )
 
 
