@@ -395,5 +395,7 @@ class Experiment:
             batches.close()
         if not len(evaluation.rows["index"]):
             raise InputError("not one file of the split decodes whole")
-        left_out = map(int, evaluation.left_out)
-        return evaluation, [pipeline.why_bad(records, index) for index in left_out]
+        return evaluation, [
+            batches.skipped.get(index) or pipeline.why_bad(records, index)
+            for index in map(int, evaluation.left_out)
+        ]

@@ -302,7 +302,7 @@ def test_a_skipped_file_weighs_nothing_in_an_evaluation(capsys):
     assert capsys.readouterr().err.count("skipped: number/") == 2
 
 
-def test_a_file_that_reads_the_second_time_is_said_to(capsys):
+def test_a_bad_file_is_read_once(capsys):
     class Flaky(Numbers):
         def __getitem__(self, index):
             if index == 2 and not tried:
@@ -312,5 +312,11 @@ def test_a_file_that_reads_the_second_time_is_said_to(capsys):
 
     tried = []
     _, skipped = evaluate(Flaky(8), on_bad_file="skip")
-    assert skipped == {2: ("number/2", "it could not be read for a moment")}
-    assert "skipped: number/2: it could not" in capsys.readouterr().err
+    assert skipped == {2: ("number/2", "gone for a moment")}
+    assert "skipped: number/2: gone for a moment" in capsys.readouterr().err
+
+
+def test_a_bad_file_of_another_process_is_read_to_know_why():
+    source = Numbers(10, frozenset({3}))
+    assert pipeline.why_bad(source, 3) == ("number/3", "the image is truncated")
+    assert pipeline.why_bad(source, 4)[1] == "it could not be read for a moment"

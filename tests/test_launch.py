@@ -14,50 +14,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCH = ROOT / "launch"
 SNAPSHOTS = ROOT / "tests/launch_snapshots"
+STAND_IN = ROOT / "tests/launch_stand_in.py"
 SCRIPTS = sorted(path.name for path in LAUNCH.iterdir() if path.is_file())
 
 FLAGS = ["--config=configs/fpn.py", "--workdir=runs/it's a run"]
 TPU = {"TPU_NAME": "pyramid", "ZONE": "us-central2-b"}
 SLURM = {"CONFIG": "configs/fpn.py", "WORKDIR": "runs/it's a run"}
 SLURM_JOB = SLURM | {"SLURM_JOB_ID": "42", "SLURM_SUBMIT_DIR": str(ROOT)}
-
-# One stand-in for every command: it notes its arguments, then acts by its name.
-STAND_IN = f"""#!{sys.executable} -S
-import json, os, signal, subprocess, sys, time
-
-name, arguments = os.path.basename(sys.argv[0]), sys.argv[1:]
-if name == "python" and arguments[0] == "-c" and "socket" in arguments[1]:
-    os.execv({sys.executable!r}, [{sys.executable!r}, *arguments])
-rank = next((a[-1] for a in arguments if a.startswith("--process_id=")), "0")
-watched = ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "NPROC", "SRUN_CPUS_PER_TASK")
-note = [rank, name, arguments, {{key: os.environ.get(key) for key in watched}}]
-calls = os.open(os.environ["CALLS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-def write(value):
-    os.write(calls, (json.dumps(value) + "\\n").encode())
-
-def save_and_leave(*_):
-    write([rank, name, "TERM", {{}}])
-    sys.exit(0)
-
-acts = os.environ.get("ACTS", "").split(",")
-act = acts[min(int(rank), len(acts) - 1)]
-if act in ("save", "ignore"):
-    signal.signal(signal.SIGTERM, save_and_leave if act == "save" else signal.SIG_IGN)
-write([*note, os.getpid()])
-if name == "gcloud" and "ssh" in arguments:
-    command = next(a for a in arguments if a.startswith("--command="))
-    sys.exit(subprocess.call(["sh", "-c", command[len("--command="):]],
-                             cwd=os.environ["HOME"]))
-if act.startswith("fail"):
-    while sum(1 for _ in open(os.environ["CALLS"])) < int(os.environ.get("PEERS", 1)):
-        time.sleep(0.02)
-    print("the reason of process", rank, file=sys.stderr)
-    sys.exit(int(act[len("fail"):]))
-if act:
-    time.sleep(30)
-"""
-
 
 # A shell cannot trap a signal that was ignored at its start, as under nohup or `&`.
 FROM_A_TERMINAL = (
@@ -76,7 +39,7 @@ def stand_ins(tmp_path):
     folder = tmp_path / "stand ins"
     folder.mkdir()
     for name in ("gcloud", "git", "python", "scontrol", "srun"):
-        (folder / name).write_text(STAND_IN)
+        (folder / name).write_text(f"#!{sys.executable} -S\n{STAND_IN.read_text()}")
         (folder / name).chmod(0o755)
     home = tmp_path / "home"
     (home / "fpn_jax/.venv/bin").mkdir(parents=True)

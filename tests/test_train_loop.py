@@ -10,7 +10,6 @@ import numpy as np
 import optax
 import pytest
 
-from fpn_jax.errors import InputError
 from fpn_jax.metrics import Mean
 from fpn_jax.train import loop, parallel, state
 from fpn_jax.train.checkpoints import Checkpoints, SaveFailed
@@ -158,20 +157,6 @@ def at_step(number, action):
         return step_fn(current, batch)
 
     return step
-
-
-@pytest.mark.parametrize(
-    "name", ["total_steps", "evaluate_every_steps", "log_every_steps"]
-)
-@pytest.mark.parametrize("value", [0, -1])
-def test_a_plan_refuses_durations_below_one(name, value):
-    with pytest.raises(InputError, match=rf"train\.{name} is {value}; it is 1 or more"):
-        plan(**({"total_steps": 10} | {name: value}))
-
-
-def test_a_plan_refuses_a_negative_patience():
-    with pytest.raises(InputError, match=r"early_stopping_evaluations is -1"):
-        plan(10, early_stopping_evaluations=-1)
 
 
 def test_every_step_has_its_record(bench):
@@ -400,38 +385,3 @@ def test_handlers_are_given_back_after_an_error():
         raise KeyError
     after = [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)]
     assert after == before
-
-
-def test_a_ranking_survives_its_json():
-    ranking = Ranking()
-    assert ranking.as_json() == {"best": None, "best_step": 0, "evaluations_since": 0}
-    assert Ranking.from_json(ranking.as_json()) == ranking
-    for value, step in ((0.5, 10), (math.nan, 20), (0.5, 30)):
-        ranking.add(value, step)
-    assert ranking == Ranking(0.5, 10, 2)
-    assert Ranking.from_json(ranking.as_json()) == ranking
-    assert Ranking.from_json(None) == Ranking()
-
-
-def test_progress_is_quiet_lines_without_a_terminal(capsys):
-    progress = ProgressBar(10, line_seconds=0.0)
-    progress.update(5, loss=0.25, images_per_second=80.4, seconds_left=65.2)
-    progress.say("step 5/10  [validate]: fine")
-    progress.close()
-    quiet = ProgressBar(10, shown=False)
-    quiet.say("nothing")
-    quiet.close()
-    assert capsys.readouterr().out.splitlines() == [
-        "step 5/10  loss 0.2500  80 images/s  0:01:05 left",
-        "step 5/10  [validate]: fine",
-    ]
-
-
-def test_progress_waits_between_lines_but_not_at_the_end(capsys):
-    progress = ProgressBar(10, line_seconds=1000.0)
-    for step in (5, 10):
-        progress.update(step, loss=0.5, images_per_second=8.0, seconds_left=0.0)
-    progress.close()
-    assert capsys.readouterr().out.splitlines() == [
-        "step 10/10  loss 0.5000  8 images/s  0:00:00 left"
-    ]

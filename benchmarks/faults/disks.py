@@ -9,10 +9,8 @@ import shutil
 import jax
 import numpy as np
 
-from benchmarks.faults.runs import Bench, Outcome
-from fpn_jax import config as configs
+from benchmarks.faults.runs import Bench, Outcome, described
 from fpn_jax.errors import InputError
-from fpn_jax.experiment import Experiment
 from fpn_jax.run import restore_newest
 from fpn_jax.train.checkpoints import Checkpoints
 from fpn_jax.train.state import TrainState
@@ -85,12 +83,7 @@ class _Finished:
     def __init__(self, workdir: pathlib.Path):
         checkpoints = _open(workdir, read_only=True)
         steps = checkpoints.steps()
-        meta = checkpoints.meta(steps[-1])
-        experiment = Experiment(configs.load(meta["config"]), tuple(meta["classes"]))
-        transformation, _ = experiment.optimizer(
-            experiment.total_steps(meta["records"])
-        )
-        self.like = jax.eval_shape(lambda: experiment.initial_state(transformation))
+        self.like = described(checkpoints.meta(steps[-1]))
         self.whole = {
             step: (
                 _bytes_of(checkpoints.restore(step, self.like)),

@@ -1,5 +1,6 @@
 """Ends that nobody planned: kill -9 at any moment, SIGTERM, Ctrl-C, a full disk."""
 
+import itertools
 import os
 import pathlib
 import resource
@@ -57,8 +58,9 @@ def killed(
       kills: How often.
     """
     workdir, met = scratch / "killed", []
-    for number in range(kills):
-        name = list(MOMENTS)[(number + int(rng.integers(4))) % 4]
+    first = int(rng.integers(len(MOMENTS)))
+    names = itertools.islice(itertools.cycle(MOMENTS), first, first + kills)
+    for name in names:
         run = runs.start(workdir, bench.steps)
         latest = 4.0 if name == "while it starts" else 0.05
         had = run.rows()

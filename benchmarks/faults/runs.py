@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from fpn_jax import config as configs
 from fpn_jax.experiment import Experiment
 from fpn_jax.train.checkpoints import Checkpoints
+from fpn_jax.train.state import TrainState
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 EVERY = 6
@@ -209,19 +211,20 @@ def alive(group: int) -> list[int]:
     return sorted(found)
 
 
+def described(meta: dict[str, Any]) -> TrainState:
+    """Returns the shapes and types of a state, from what its checkpoint says of it."""
+    experiment = Experiment(configs.load(meta["config"]), tuple(meta["classes"]))
+    transformation, _ = experiment.optimizer(experiment.total_steps(meta["records"]))
+    return jax.eval_shape(lambda: experiment.initial_state(transformation))
+
+
 def state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
     """Returns every array of a checkpoint, by name: the generator's words too."""
     checkpoints = Checkpoints(
         workdir / "checkpoints", monitor="accuracy", read_only=True
     )
     try:
-        meta = checkpoints.meta(step)
-        experiment = Experiment(configs.load(meta["config"]), tuple(meta["classes"]))
-        transformation, _ = experiment.optimizer(
-            experiment.total_steps(meta["records"])
-        )
-        like = jax.eval_shape(lambda: experiment.initial_state(transformation))
-        restored = checkpoints.restore(step, like)
+        restored = checkpoints.restore(step, described(checkpoints.meta(step)))
     finally:
         checkpoints.close()
     restored = restored.replace(rng=jax.random.key_data(restored.rng))
@@ -255,6 +258,10 @@ def differing_bytes(ours: pathlib.Path, theirs: pathlib.Path, step: int) -> int:
 
 
 def largest_difference(ours: pathlib.Path, theirs: pathlib.Path, step: int) -> float:
-    """Returns the largest difference between two runs' states, of any number."""
+    """Returns the largest difference between two runs' states, of any number.
+
+    Raises:
+      KeyError: One has arrays that the other has not.
+    """
     a, b = state(ours, step), state(theirs, step)
-    return max(float(np.max(np.abs(a[k].astype(np.float64) - b[k]))) for k in a)
+    return max(float(np.max(np.abs(a[k].astype(np.float64) - b[k]))) for k in a | b)

@@ -10,20 +10,21 @@ import abc
 import contextlib
 import dataclasses
 import functools
+import json
 import math
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import resource_tracker
 
 import cv2
 import grain
 import numpy as np
 
-from fpn_jax.data.decode import Undecodable, pixels
+from fpn_jax.data.decode import Undecodable
 from fpn_jax.data.records import BadRecord, Batch, Source
 from fpn_jax.errors import InputError, RunError, unknown
 
@@ -127,6 +128,7 @@ class _ForTraining(_Share):
         requested = self.number_at(position)
         # A bad record gives way to the next good one, so that every batch is full and
         # every process counts alike.
+        met = []
         for index in range(requested, requested + len(self.source)):
             index %= len(self.source)
             try:
@@ -134,13 +136,13 @@ class _ForTraining(_Share):
                 # What is still encoded is decoded here.
                 image = self.transform(record["image"], _draws(self.seed, position))
             except (BadRecord, Undecodable) as error:
+                if not isinstance(error, BadRecord):
+                    error = BadRecord(self.source.id(index), str(error))
                 if self.options.on_bad_file == "stop":
-                    if isinstance(error, BadRecord):
-                        raise
-                    raise BadRecord(self.source.id(index), str(error)) from error
+                    raise error from None
+                met.append((index, error.id, error.reason))
                 continue
-            row = _row(image, record["label"], index)
-            return row | {"requested": np.int32(requested)}
+            return _row(image, record["label"], index, met=met)
         raise InputError("not one file of the training split decodes whole")
 
 
@@ -159,19 +161,28 @@ class _ForEvaluation(_Share):
             return _row(padding, 0, -1, weight=0.0)
         try:
             record = self.source[position]
-        except BadRecord:
+        except BadRecord as error:
             if self.options.on_bad_file == "stop":
                 raise
-            return _row(padding, 0, position, weight=0.0)
+            met = [(position, error.id, error.reason)]
+            return _row(padding, 0, position, weight=0.0, met=met)
         return _row(self.transform(record["image"]), record["label"], position)
 
 
-def _row(image: np.ndarray, label: int, index: int, weight: float = 1.0) -> Batch:
+def _row(
+    image: np.ndarray,
+    label: int,
+    index: int,
+    weight: float = 1.0,
+    met: Sequence[tuple[int, str, str]] = (),
+) -> Batch:
     return {
         "image": image,
         "label": np.int32(label),
         "weight": np.float32(weight),
         "index": np.int32(index),
+        # Bad files, as (number, id, reason): text, since workers hand over arrays.
+        "met": np.bytes_(json.dumps(met)),
     }
 
 
@@ -182,9 +193,9 @@ class Batches:
       skipped: Record number → (id, reason), of the bad files met so far.
     """
 
-    def __init__(self, dataset: grain.IterDataset, source: Source, in_workers: bool):
+    def __init__(self, dataset: grain.IterDataset, in_workers: bool):
         self.skipped: dict[int, tuple[str, str]] = {}
-        self._source, self._in_workers = source, in_workers
+        self._in_workers = in_workers
         self._iterator = iter(dataset)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -209,21 +220,12 @@ class Batches:
                     "same command goes on"
                 ) from error
             raise
-        requested = batch.pop("requested", None)
-        if requested is not None:
-            for first, used in zip(requested, batch["index"], strict=True):
-                # Records run on from the last to the first.
-                for step in range((used - first) % len(self._source)):
-                    self._note((int(first) + step) % len(self._source))
-        else:
-            for index in batch["index"][(batch["weight"] == 0) & (batch["index"] >= 0)]:
-                self._note(int(index))
+        for met in batch.pop("met"):
+            for index, id, reason in json.loads(met):
+                if index not in self.skipped:
+                    self.skipped[index] = id, reason
+                    print(f"skipped: {id}: {reason}", file=sys.stderr)
         return batch
-
-    def _note(self, index: int) -> None:
-        if index not in self.skipped:
-            self.skipped[index] = why_bad(self._source, index)
-            print(f"skipped: {': '.join(self.skipped[index])}", file=sys.stderr)
 
     def close(self) -> None:
         """Ends the threads and worker processes."""
@@ -231,13 +233,11 @@ class Batches:
 
 
 def why_bad(source: Source, index: int) -> tuple[str, str]:
-    """Returns the id of a bad record and the reason, by reading it once more."""
+    """Returns the id of a bad record of another process and the reason: it is read."""
     try:
-        pixels(source[index]["image"])
+        source[index]
     except BadRecord as error:
         return error.id, error.reason
-    except Undecodable as error:
-        return source.id(index), str(error)
     return source.id(index), "it could not be read for a moment"
 
 
@@ -280,7 +280,7 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _batches(dataset: grain.MapDataset, source: Source, options: Options) -> Batches:
+def _batches(dataset: grain.MapDataset, options: Options) -> Batches:
     # The threads take an image each; OpenCV's own would only get in their way.
     cv2.setNumThreads(0)
     # An element here is a whole batch: one for every thread waits, no more.
@@ -291,7 +291,7 @@ def _batches(dataset: grain.MapDataset, source: Source, options: Options) -> Bat
     if options.num_workers:
         workers = grain.MultiprocessingOptions(num_workers=options.num_workers)
         iterated = iterated.mp_prefetch(workers, worker_init_fn=_begin_worker)
-    return Batches(iterated, source, in_workers=bool(options.num_workers))
+    return Batches(iterated, in_workers=bool(options.num_workers))
 
 
 def train_batches(
@@ -323,7 +323,7 @@ def train_batches(
         )
     share = _ForTraining(global_batch_size, options, source, transform, seed)
     numbers = grain.MapDataset.range(start_step, LAST_STEP)
-    return _batches(numbers.map(share), source, options)
+    return _batches(numbers.map(share), options)
 
 
 def eval_batches(
@@ -349,4 +349,4 @@ def eval_batches(
         global_batch_size, options, source, transform, image_size=image_size
     )
     numbers = grain.MapDataset.range(math.ceil(len(source) / global_batch_size))
-    return _batches(numbers.map(share), source, options)
+    return _batches(numbers.map(share), options)

@@ -28,6 +28,10 @@ LOGIT_LIMIT = 12.0
 class Pool(nn.Module):
     """What every pooling over windows takes; a subclass says how it pools.
 
+    It has `function(x, *, train)`, which returns a function of `(x, window, stride,
+    padding)`, as of `ops.pooling`, for the map that will be pooled. The windows may
+    differ from one use of it to the next; parameters are shared.
+
     Attributes:
       window: Height and width of a window, in cells; None pools the whole map.
       stride: Step from one window to the next, in cells; None is the window's size.
@@ -41,17 +45,6 @@ class Pool(nn.Module):
     def __post_init__(self):
         check_window(self.window, self.stride, self.padding)
         super().__post_init__()
-
-    def function(self, x: jax.Array, *, train: bool) -> Callable[..., jax.Array]:
-        """Returns a function of `(x, window, stride, padding)`, as of `ops.pooling`.
-
-        The windows may differ from one use of it to the next; parameters are shared.
-
-        Args:
-          x: The map that will be pooled, `[B, H, W, C]`.
-          train: Whether randomness is active.
-        """
-        raise NotImplementedError
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Returns `[B, H', W', C]`; `[B, C]` of the whole map.
