@@ -395,7 +395,6 @@ class Experiment:
             batches.close()
         if not len(evaluation.rows["index"]):
             raise InputError("not one file of the split decodes whole")
-        return evaluation, [
-            batches.skipped.get(index) or pipeline.why_bad(records, index)
-            for index in map(int, evaluation.left_out)
-        ]
+        bad = map(int, evaluation.left_out)
+        met = batches.skipped
+        return evaluation, [met.get(i) or pipeline.why_bad(records, i) for i in bad]

@@ -3,13 +3,12 @@
 The inverses of pooling stand in `fpn_jax.ops.unpooling`.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fpn_jax import errors
+from fpn_jax.ops.resampling import Kernel, resample
 from fpn_jax.ops.windows import check_size
 
 
@@ -54,7 +53,7 @@ def resize_bilinear(
     The centre of output cell `i` lies at `(i + 1/2) * n / m - 1/2` input cells
     (half-pixel centres), where `n` and `m` are the input's and the output's length.
     Beyond the border the map continues with its border cells. Weights are applied in
-    float32, as two matrix products, so any size works, up and down.
+    float32, along one axis and then the other, so any size works, up and down.
 
     Args:
       x: Maps, `[B, H, W, C]`, floating.
@@ -345,7 +344,7 @@ def _copy_along_axis(x: jax.Array, axis: int, length: int) -> jax.Array:
 def _resize(
     x: jax.Array,
     size: tuple[int, int],
-    kernel: Callable[[np.ndarray], np.ndarray],
+    kernel: Kernel,
     support: int,
     antialias: bool,
     align_corners: bool,
@@ -355,40 +354,14 @@ def _resize(
         raise ValueError(f"maps are {x.dtype}; weighted resizing needs floating ones")
     dtype = x.dtype
     x = x.astype(jnp.promote_types(dtype, jnp.float32))
-    products = {1: "mh,bhwc->bmwc", 2: "mw,bhwc->bhmc"}
-    for (axis, product), length in zip(
-        products.items(), check_size("size", size), strict=True
-    ):
-        n = x.shape[axis]
-        if length != n:
-            weights = _weights(n, length, kernel, support, antialias, align_corners)
-            x = jnp.einsum(
-                product, weights.astype(x.dtype), x, precision=jax.lax.Precision.HIGHEST
-            )
+    for axis, length in zip((1, 2), check_size("size", size), strict=True):
+        x = resample(
+            x,
+            axis,
+            length,
+            kernel,
+            support,
+            antialias=antialias,
+            align_corners=align_corners,
+        )
     return x.astype(dtype)
-
-
-def _weights(
-    n: int,
-    m: int,
-    kernel: Callable[[np.ndarray], np.ndarray],
-    support: int,
-    antialias: bool,
-    align_corners: bool,
-) -> np.ndarray:
-    """Returns `[m, n]`: row `i` weighs `n` input cells for output cell `i`."""
-    if align_corners:
-        centres = np.arange(m) * ((n - 1) / max(m - 1, 1))
-    else:
-        centres = (np.arange(m) + 0.5) * (n / m) - 0.5
-    stretch = max(n / m, 1.0) if antialias else 1.0
-    reach = int(np.ceil(support * stretch))
-    offsets = np.arange(-reach, reach + 2)
-    cells = np.floor(centres).astype(int)[:, None] + offsets
-    weights = kernel((cells - centres[:, None]) / stretch)
-    if antialias:
-        weights = np.where((cells >= 0) & (cells < n), weights, 0)
-    weights /= weights.sum(axis=1, keepdims=True)
-    matrix = np.zeros((m, n))
-    np.add.at(matrix, (np.arange(m)[:, None], cells.clip(0, n - 1)), weights)
-    return matrix
