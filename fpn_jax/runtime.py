@@ -20,8 +20,9 @@ from fpn_jax.errors import InputError, RunError
 # several times slower than the one it replaces.
 XLA_FLAGS = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
 
-# Memory that is mapped is offered large pages (glibc 2.35; older ones overlook it).
-GLIBC_TUNABLES = "glibc.malloc.hugetlb=1"
+# Memory that is mapped is offered large pages (glibc 2.35; older ones overlook it), and
+# threads share two heaps: every save brings new threads, whose own heaps would stay.
+GLIBC_TUNABLES = "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=2"
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Numbers of the errors of a disk, or of a share of it, that is full."""
@@ -93,6 +94,8 @@ def _quiet() -> None:
     tensorboardX's thread and its last flush do.
     """
     logging.set_verbosity(logging.FATAL)
+    # Its warnings are about the machine, and what it logs was asked for.
+    python_logging.getLogger("jax").setLevel(python_logging.WARNING)
     python_logging.getLogger("asyncio").setLevel(python_logging.CRITICAL)
     sys.unraisablehook = _unless_told(sys.unraisablehook)
     threading.excepthook = _unless_told(threading.excepthook)

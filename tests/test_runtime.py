@@ -137,3 +137,17 @@ def test_a_process_started_anew_runs_the_same_command(tmp_path):
     out, _ = ran.communicate(timeout=60)
     # The same process number: whoever sends it a signal still reaches it.
     assert out == f"{ran.pid} ['a b', '--c'] {runtime.GLIBC_TUNABLES}\n"
+
+
+def test_what_jax_is_asked_to_log_is_shown():
+    code = (
+        "from fpn_jax import runtime; runtime.start(None, None, None);"
+        "import jax; jax.jit(lambda x: x + 1)(1.0)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"JAX_LOG_COMPILES": "1", "JAX_PLATFORMS": "cpu"},
+    )
+    assert "Finished XLA compilation" in ran.stderr

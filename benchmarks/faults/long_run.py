@@ -25,24 +25,24 @@ def flat(
         steps,
         # As after so many epochs; evaluations and checkpoints come with them.
         f"--config.train.evaluate_every_steps={max(steps // 20, 1)}",
-        JAX_COMPILATION_CACHE_DIR=str(scratch / "compiled"),
+        JAX_LOG_COMPILES="1",
     )
     rows, seen = [], 0
     while run.process.poll() is None:
         done = run.rows()
-        if done >= seen + steps // 100:
+        if done >= seen + max(steps // 100, 1):
             seen = done
-            compiled = len(list((scratch / "compiled").glob("*-cache")))
+            compiled = run.said().count("] Finished XLA compilation of")
             resident = _resident_mib(run.process.pid)
             rows.append((done, resident, time.monotonic(), compiled))
         time.sleep(0.02)
     said = run.said()
-    later = np.array([row for row in rows if row[0] > steps // 5 and row[1]])
+    # After the last step the report is made, which compiles.
+    later = np.array([row for row in rows if steps // 5 < row[0] < steps and row[1]])
     slope = 1000 * float(np.polyfit(later[:, 0], later[:, 1], 1)[0])
     seconds = np.diff(later[:, 2]) / np.diff(later[:, 0])
     fifth = max(len(seconds) // 4, 1)
     slower = float(np.median(seconds[-fifth:]) / np.median(seconds[:fifth])) - 1
-    # What is compiled again, in 0.1 s or more, is kept once more.
     compiled = int(later[-1, 3] - later[0, 3])
     disk = sum(p.stat().st_size for p in run.workdir.rglob("*") if p.is_file()) / 2**20
     kept = len(list((run.workdir / "checkpoints").glob("[0-9]*")))
@@ -50,7 +50,7 @@ def flat(
         run.process.returncode == 0
         and slope < MOST_MIB_PER_1000_STEPS
         and slower < MOST_SLOWER
-        and compiled == 0
+        and compiled == 0 < later[0, 3]
         and kept <= 3
     )
     return Outcome(
@@ -62,6 +62,7 @@ def flat(
             "mib_per_1000_steps": slope,
             "slower": slower,
             "compilations": compiled,
+            "compiled_before": int(later[0, 3]),
             "disk_mib": disk,
         },
     )

@@ -5,7 +5,7 @@ import signal
 import numpy as np
 import pytest
 
-from benchmarks.faults import ends, nonfinite, pictures, shapes
+from benchmarks.faults import ends, long_run, nonfinite, pictures, shapes
 from benchmarks.faults.runs import Bench
 
 
@@ -58,3 +58,11 @@ def test_two_processes_stop_at_a_signal_to_one_and_another_shape_goes_on(
 
 def test_an_exploding_loss_is_named_and_a_good_state_kept(bench, tmp_path):
     holds(bench, tmp_path, nonfinite.exploding, "skip")
+
+
+def test_nothing_is_compiled_again(bench, tmp_path):
+    """What a few steps say of memory and time is noise, and not asked for."""
+    rng = np.random.default_rng(0)
+    outcome = long_run.flat(bench, tmp_path, rng, steps=60)
+    assert outcome.figures["compiled_before"] > 0, outcome.said
+    assert outcome.figures["compilations"] == 0, outcome.said
