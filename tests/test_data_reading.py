@@ -106,7 +106,7 @@ def test_files_that_were_asked_for_ahead_come_in_any_order(tmp_path):
     for path in paths[:5]:
         with open(path, "w") as file:
             file.write(path)
-    reading.read_ahead(paths)
+    reading.ask_for_files(paths)
     # Some are never fetched, one is absent, one was not asked for.
     (tmp_path / "other").write_bytes(b"other")
     for path in (paths[3], paths[1], str(tmp_path / "other"), paths[4]):
@@ -114,7 +114,7 @@ def test_files_that_were_asked_for_ahead_come_in_any_order(tmp_path):
         assert reading.read_file(path) == expected
     with pytest.raises(ValueError, match="No such file"):
         reading.read_file(paths[5])
-    reading.read_ahead([paths[0], paths[0]])
+    reading.ask_for_files([paths[0], paths[0]])
     assert reading.read_file(paths[0]) == paths[0].encode()
     assert reading.read_file(paths[2]) == paths[2].encode()
 
@@ -126,7 +126,7 @@ def test_what_stands_behind_a_file_that_hangs_comes_all_the_same(tmp_path, monke
     for path in others:
         with open(path, "w") as file:
             file.write(path)
-    reading.read_ahead([others[0], pipe, others[1]])
+    reading.ask_for_files([others[0], pipe, others[1]])
     assert reading.read_file(others[1]) == others[1].encode()
     with pytest.raises(ValueError, match="not come"):
         reading.read_file(pipe)

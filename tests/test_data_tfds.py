@@ -4,6 +4,7 @@ import json
 import pickle
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import requests
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from fpn_jax.data import reading
 from fpn_jax.data import tfds as tfds_module
 from fpn_jax.data.records import BadRecord
 from fpn_jax.data.tfds import TfdsSource, main
@@ -146,6 +148,34 @@ def test_bad_records_are_named(data_dir):
     [(name, reason)] = reasons.items()
     assert name.startswith("train_and_test:test:")
     assert "truncated" in reason
+
+
+def test_a_record_that_does_not_come_is_given_up(data_dir, monkeypatch):
+    class Stalling:
+        def __init__(self, data):
+            self.data = data
+
+        def __len__(self):
+            return len(self.data)
+
+        def __getitem__(self, index):
+            if index == 2:
+                answers.wait()
+            return self.data[index]
+
+    monkeypatch.setattr(reading, "READ_SECONDS", 0.3)
+    answers = threading.Event()
+    source = TfdsSource("train_only", "train", data_dir=data_dir)
+    labels = [source[index]["label"] for index in range(4)]
+    source._data = Stalling(source._data)
+    try:
+        source.read_ahead(range(4))
+        assert source[1]["label"] == labels[1]
+        with pytest.raises(BadRecord, match=r":2: it has not come within 0\.3 s"):
+            source[2]
+        assert source[3]["label"] == labels[3]
+    finally:
+        answers.set()
 
 
 def test_flipped_bits_of_the_storage_are_noticed(tmp_path):

@@ -117,7 +117,7 @@ class FolderSource:
 
     def read_ahead(self, indices: Iterable[int]) -> None:
         """Begins to read the files of records that this thread will ask for next."""
-        reading.read_ahead(self._paths[index] for index in indices)
+        reading.ask_for_files(self._paths[index] for index in indices)
 
     def id(self, index: int) -> str:
         """Returns the path of a record's file, below the root as it was given.

@@ -5,13 +5,14 @@ Only preparing a data set needs TensorFlow, once: `python -m fpn_jax.data.tfds N
 
 import argparse
 import difflib
+import functools
 import importlib.util
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from fpn_jax.data import decode
+from fpn_jax.data import decode, reading
 from fpn_jax.data.folder import SPLIT_FOLDERS
 from fpn_jax.data.records import SPLITS, AbsentSplit, BadRecord, Record
 from fpn_jax.errors import InputError, unknown
@@ -108,15 +109,22 @@ class TfdsSource:
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         try:
-            record = self._data[index]
+            record = reading.fetch(self.id(index), self._reads(index))
             data = record[self._image_key]
             image = decode.open_encoded(data, background=self._background)
             if not self._encoded:
                 image = decode.pixels(image)
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, TimeoutError) as error:
             # RuntimeError: ArrayRecord's checksum, or a file that has vanished.
             raise BadRecord(self.id(index), str(error)) from error
         return {"image": image, "label": int(record[self._label_key])}
+
+    def read_ahead(self, indices: Iterable[int]) -> None:
+        """Begins to read the records that this thread will ask for next."""
+        reading.ask((self.id(index), self._reads(index)) for index in indices)
+
+    def _reads(self, index: int) -> reading.Call:
+        return functools.partial(self._data.__getitem__, index)
 
     def id(self, index: int) -> str:
         """Returns the data set, the slice of it, and the position in the slice."""
