@@ -11,18 +11,15 @@ compiling included.
 """
 
 import argparse
-import ctypes
 import json
 import os
-import pathlib
-import re
 import subprocess
 import sys
 import time
 import warnings
 from typing import NamedTuple
 
-from benchmarks import stepping, timing
+from benchmarks import memory, stepping, timing
 
 
 class Case(NamedTuple):
@@ -243,18 +240,11 @@ def peaks_mib(made: Ours | Theirs) -> dict[str, float]:
         device = made._torch.cuda.max_memory_allocated() / 2**20
     if device:
         return {"peak_mib": device, "life_peak_mib": device}
-    life = _high_water_mib()
-    # What compiling freed goes back to the system, and the mark is set anew.
-    ctypes.CDLL(None).malloc_trim(0)
-    pathlib.Path("/proc/self/clear_refs").write_text("5")
+    life = memory.peak_mib()
+    # Without what compiling took.
+    memory.forget_peak()
     made.run(3)
-    return {"peak_mib": _high_water_mib(), "life_peak_mib": life}
-
-
-def _high_water_mib() -> float:
-    # Of getrusage, the parent's peak would be part.
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
+    return {"peak_mib": memory.peak_mib(), "life_peak_mib": life}
 
 
 def check_same(name: str, ours: dict[str, float], theirs: dict[str, float]) -> None:

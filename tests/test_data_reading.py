@@ -1,3 +1,5 @@
+import contextlib
+import errno
 import os
 import threading
 import time
@@ -99,6 +101,46 @@ def test_a_pipe_that_nobody_writes_to_is_given_up_and_may_still_come(
     pipe.unlink()
     pipe.write_bytes(b"a file now")
     assert reading.read_file(pipe) == b"a file now"
+
+
+def fetch_at_last(name, call):
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with contextlib.suppress(TimeoutError):
+            return reading.fetch(name, call)
+    raise AssertionError("it never came")
+
+
+def test_an_error_that_comes_late_is_told_of_once(monkeypatch):
+    monkeypatch.setattr(reading, "READ_SECONDS", 0.2)
+    disk, calls = threading.Event(), []
+
+    def read():
+        calls.append(len(calls))
+        disk.wait()
+        if len(calls) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+        return "whole"
+
+    with pytest.raises(TimeoutError):
+        reading.fetch("late error", read)
+    disk.set()
+    with pytest.raises(OSError, match="Input/output"):
+        fetch_at_last("late error", read)
+    assert reading.fetch("late error", read) == "whole"
+    assert calls == [0, 1]
+
+
+def test_what_was_given_up_reads_nothing_more(monkeypatch):
+    monkeypatch.setattr(reading, "READ_SECONDS", 0.2)
+    disk, read = threading.Event(), []
+    reading.ask([("hangs", disk.wait), ("behind", lambda: read.append("behind"))])
+    with pytest.raises(TimeoutError):
+        reading.fetch("hangs", disk.wait)
+    disk.set()
+    assert fetch_at_last("hangs", disk.wait)
+    assert reading.fetch("after", lambda: "read") == "read"
+    assert not read
 
 
 def test_files_that_were_asked_for_ahead_come_in_any_order(tmp_path):

@@ -4,12 +4,10 @@ import itertools
 
 import pytest
 
-from benchmarks.faults import runs
+from benchmarks.faults import runs, shapes
 
 STEPS = 24
 WHOLE_NETWORK = "--config.backbone.levels=(2,3,4,5)"
-# The sums over a batch are taken in another order.
-STATE_TOLERANCE, RECORD_TOLERANCE = 2e-4, 2e-3
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +25,9 @@ def test_it_equals_one_device(on_one_device, tmp_path, shape):
     runs.finish(workdir, STEPS, WHOLE_NETWORK, **shape)
     difference = runs.largest_difference(workdir, on_one_device, STEPS)
     print(f"\n{shape}: largest difference {difference:.1e}")
-    assert difference < STATE_TOLERANCE
+    assert difference < shapes.TOLERANCE
     for ours, theirs in itertools.zip_longest(
         runs.records(workdir), runs.records(on_one_device)
     ):
-        assert ours == pytest.approx(theirs, abs=RECORD_TOLERANCE)
+        assert ours == pytest.approx(theirs, abs=shapes.TOLERANCE)
     assert (workdir / "report.html").exists()

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from benchmarks.faults import runs
+from benchmarks.faults import runs, shapes
 from benchmarks.faults.runs import Bench, Outcome
 
 SHARED_MEMORY = pathlib.Path("/dev/shm")
@@ -54,7 +54,7 @@ def killed(
     Args:
       bench: The run without.
       scratch: An empty folder.
-      rng: Chooses the moments.
+      rng: Chooses the first moment, and how long after it.
       kills: How often.
     """
     workdir, met = scratch / "killed", []
@@ -84,11 +84,18 @@ def killed(
 def another_seed(
     bench: Bench, scratch: pathlib.Path, rng: np.random.Generator
 ) -> Outcome:
-    """The control: another seed must differ, or the comparison is worth nothing."""
+    """The control: another seed must differ, or the comparisons are worth nothing."""
     seed = f"--config.train.seed={int(rng.integers(1, 1000))}"
     runs.finish(scratch / "other", bench.steps, seed)
     count = bench.differing_bytes(scratch / "other")
-    return Outcome(count > 0, f"{count} bytes differ", {"differing_bytes": count})
+    largest = runs.largest_difference(
+        scratch / "other", bench.uninterrupted, bench.steps
+    )
+    return Outcome(
+        count > 0 and largest > 10 * shapes.TOLERANCE,
+        f"{count} bytes differ, the largest difference is {largest:.1e}",
+        {"differing_bytes": count, "largest_difference": largest},
+    )
 
 
 def asked_to_stop(

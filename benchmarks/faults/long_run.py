@@ -39,6 +39,8 @@ def flat(
     said = run.said()
     # After the last step the report is made, which compiles.
     later = np.array([row for row in rows if steps // 5 < row[0] < steps and row[1]])
+    if run.process.returncode or len(later) < 2:
+        return Outcome(False, f"exit code {run.process.returncode}: {said[-400:]}")
     slope = 1000 * float(np.polyfit(later[:, 0], later[:, 1], 1)[0])
     seconds = np.diff(later[:, 2]) / np.diff(later[:, 0])
     fifth = max(len(seconds) // 4, 1)
@@ -47,8 +49,7 @@ def flat(
     disk = sum(p.stat().st_size for p in run.workdir.rglob("*") if p.is_file()) / 2**20
     kept = len(list((run.workdir / "checkpoints").glob("[0-9]*")))
     held = (
-        run.process.returncode == 0
-        and slope < MOST_MIB_PER_1000_STEPS
+        slope < MOST_MIB_PER_1000_STEPS
         and slower < MOST_SLOWER
         and compiled == 0 < later[0, 3]
         and kept <= 3

@@ -1,5 +1,6 @@
 """Real runs of the command line, small ones, and what they leave behind."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -136,7 +137,8 @@ class Run:
 
     def kill(self) -> None:
         """Ends it at once, and all that it started."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def rows(self) -> int:
@@ -265,4 +267,5 @@ def largest_difference(ours: pathlib.Path, theirs: pathlib.Path, step: int) -> f
       KeyError: One has arrays that the other has not.
     """
     a, b = state(ours, step), state(theirs, step)
-    return max(float(np.max(np.abs(a[k].astype(np.float64) - b[k]))) for k in a | b)
+    # NumPy's maximum, unlike Python's, is NaN where one of the numbers is.
+    return float(np.max([np.max(np.abs(a[k].astype("f8") - b[k])) for k in a | b]))

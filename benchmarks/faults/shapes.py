@@ -50,7 +50,7 @@ def resumed_elsewhere(
         scratch / "moved", bench.uninterrupted, bench.steps
     )
     losses = [
-        abs(a["train/loss"] - b["train/loss"])
+        np.abs(a["train/loss"] - b["train/loss"])
         for a, b in itertools.zip_longest(
             _train_rows(scratch / "moved"),
             _train_rows(bench.uninterrupted),
@@ -63,13 +63,13 @@ def resumed_elsewhere(
         and not orphans
         and "Traceback" not in said
         and difference < TOLERANCE
-        and max(losses) < LOSS_TOLERANCE
+        and np.max(losses) < LOSS_TOLERANCE
     )
     return Outcome(
         held,
         f"{_words(saved_by)} → {_words(resumed_by)}: exit code {code}, "
         f"{seconds_of[0].strip() if seconds_of else said[-300:]}; largest difference "
-        f"{difference:.1e}, of a step's loss {max(losses):.1e}",
+        f"{difference:.1e}, of a step's loss {np.max(losses):.1e}",
         {"largest_difference": difference},
     )
 

@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import pickle
-import resource
 import shutil
 import struct
 import zipfile
@@ -12,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from benchmarks import memory
 from benchmarks.faults.runs import Bench, Outcome
 from fpn_jax import trained
 from fpn_jax.errors import InputError
@@ -139,13 +139,14 @@ def weights(
 
 def _refused(use: Callable, evil: pathlib.Path, scratch: pathlib.Path) -> Outcome:
     before = {*scratch.parent.rglob("*")}
-    had = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    memory.forget_peak()
+    had = memory.peak_mib()
     try:
         use()
         said = "taken"
     except InputError as error:
         said = str(error)
-    took = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - had
+    took = memory.peak_mib() - had
     made = {*scratch.parent.rglob("*")} - before
     held = said != "taken" and not evil.exists() and not made and took < MEMORY_MIB
     return Outcome(held, f"{said} ({took:.0f} MiB)", {"mib": took})

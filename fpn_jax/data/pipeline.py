@@ -89,7 +89,7 @@ class _Share(grain.transforms.Map):
         share = positions[self.options.process_index :: self.options.process_count]
         # What takes time is begun before it is wanted, where a source can.
         if hasattr(self.source, "read_ahead"):
-            self.source.read_ahead(map(self.number_at, share))
+            self.source.read_ahead(dict.fromkeys(map(self.number_at, share)))
         rows = [self.row(position) for position in share]
         return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
 
@@ -110,7 +110,7 @@ def _draws(seed: int, position: int, stream: int = 0) -> np.random.Generator:
 
 # Threads that read ahead may be in two epochs at a time, of small data sets in more.
 @functools.lru_cache(maxsize=8)
-def _order(size: int, seed: int, epoch: int) -> np.ndarray:
+def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
     """Returns the numbers of all records in the order of an epoch."""
     return _draws(seed, epoch, stream=1).permutation(size)
 
@@ -122,7 +122,7 @@ class _ForTraining(_Share):
 
     def number_at(self, position: int) -> int:
         epoch, place = divmod(position, len(self.source))
-        return int(_order(len(self.source), self.seed, epoch)[place])
+        return int(epoch_order(len(self.source), self.seed, epoch)[place])
 
     def row(self, position: int) -> Batch:
         requested = self.number_at(position)
@@ -233,7 +233,7 @@ class Batches:
 
 
 def why_bad(source: Source, index: int) -> tuple[str, str]:
-    """Returns the id of a bad record of another process and the reason: it is read."""
+    """Reads a bad record that another process met; returns its id and the reason."""
     try:
         source[index]
     except BadRecord as error:

@@ -6,6 +6,7 @@ not answer.
 """
 
 import collections
+import contextlib
 import os
 import queue
 import stat
@@ -24,6 +25,9 @@ MAX_BYTES = 2**30
 Call = Callable[[], Any]
 """Reads something."""
 
+Answer = tuple[Any, Exception | None]
+"""What a call returned, or what it raised."""
+
 
 class _Reader:
     """Calls what reads for one thread, one after the other, in another thread."""
@@ -31,22 +35,22 @@ class _Reader:
     def __init__(self):
         self._calls, self._answers = queue.SimpleQueue(), queue.SimpleQueue()
         self._asked: collections.deque[str] = collections.deque()
-        self._came: dict[str, tuple[Any, Exception | None]] = {}
+        self._came: dict[str, Answer] = {}
         # A daemon, since the end of the process would wait for any other.
         threading.Thread(
             target=_serve, args=(self._calls, self._answers), daemon=True
         ).start()
-        weakref.finalize(self, self._calls.put, None).atexit = False
+        weakref.finalize(self, _end, self._calls).atexit = False
 
     def ask(self, calls: Iterable[tuple[str, Call]]) -> None:
-        """Begins to call; what was asked for before and not fetched goes."""
+        """Begins to call; what was asked for before and not answered goes."""
         self._came.clear()
         for name, call in calls:
             self._asked.append(name)
             self._calls.put(call)
 
-    def fetch(self, name: str, call: Call, seconds: float) -> Any:
-        """Returns what a call returns, or raises what it raises.
+    def answer(self, name: str, call: Call, seconds: float) -> Answer:
+        """Returns what came of a call.
 
         Raises:
           queue.Empty: It, or one that was asked for before it, has not come in time.
@@ -57,22 +61,31 @@ class _Reader:
         while name not in self._came:
             answer = self._answers.get(timeout=seconds)
             self._came[self._asked.popleft()] = answer
-        value, error = self._came.pop(name)
-        if error is not None:
-            raise error
-        return value
+        return self._came.pop(name)
 
-    def stuck_at(self) -> str:
-        """Returns the name of what has not come."""
+    def give_up(self) -> str:
+        """Returns the name of what has not come; only that is still waited for."""
+        _end(self._calls)
         return self._asked[0]
 
 
 def _serve(calls: queue.SimpleQueue, answers: queue.SimpleQueue) -> None:
     while (call := calls.get()) is not None:
         try:
-            answers.put((call(), None))
+            answer = call(), None
         except Exception as error:
-            answers.put((None, error))
+            answer = None, error
+        answers.put(answer)
+        # They would stay as long as the thread waits.
+        del call, answer
+
+
+def _end(calls: queue.SimpleQueue) -> None:
+    """Ends a reader's thread after the call that it is in."""
+    with contextlib.suppress(queue.Empty):
+        while True:
+            calls.get_nowait()
+    calls.put(None)
 
 
 _reader_of = threading.local()
@@ -102,22 +115,42 @@ def fetch(name: str, call: Call) -> Any:
     Raises:
       TimeoutError: It has not come in time.
     """
-    while name not in _stuck:
-        reader = _own_reader()
-        try:
-            return reader.fetch(name, call, READ_SECONDS)
-        except queue.Empty:
-            # It waits, perhaps for ever; others get a new one.
-            _stuck.setdefault(reader.stuck_at(), reader)
-            del _reader_of.this
+    answer = None
+    while answer is None:
+        answer = _late(name, call) if name in _stuck else _in_time(name, call)
+    value, error = answer
+    if error is None:
+        return value
+    try:
+        raise error
+    finally:
+        # Its trace leads back here: both would stay until the next collection.
+        del error, answer
+
+
+def _in_time(name: str, call: Call) -> Answer | None:
+    """Returns what came of a call; None where something never came."""
+    reader = _own_reader()
+    try:
+        return reader.answer(name, call, READ_SECONDS)
+    except queue.Empty:
+        # It waits, perhaps for ever; others get a new one.
+        _stuck.setdefault(reader.give_up(), reader)
+        del _reader_of.this
+        return None
+
+
+def _late(name: str, call: Call) -> Answer | None:
+    """Returns what came after all; None where another thread has just fetched it."""
     with _stuck_lock:
+        if name not in _stuck:
+            return None
         try:
-            value = _stuck[name].fetch(name, call, 0)
-        # Gone where another thread has just fetched it.
-        except (queue.Empty, KeyError):
+            answer = _stuck[name].answer(name, call, 0)
+        except queue.Empty:
             raise TimeoutError(f"it has not come within {READ_SECONDS:g} s") from None
         del _stuck[name]
-    return value
+        return answer
 
 
 def ask_for_files(paths: Iterable[str]) -> None:

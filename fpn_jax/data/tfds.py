@@ -87,7 +87,7 @@ class TfdsSource:
         self._label_key = _label_key(name, features, label_key)
         self._background, self._encoded = background, encoded
         self._instruction = _instruction(name, sizes, split, validate_fraction)
-        self._name = name
+        self._name, self._place = name, builder.data_path
         self.classes = tuple(features[self._label_key].names)
         try:
             self._data = builder.as_data_source(
@@ -109,7 +109,7 @@ class TfdsSource:
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         try:
-            record = reading.fetch(self.id(index), self._reads(index))
+            record = reading.fetch(*self._read(index))
             data = record[self._image_key]
             image = decode.open_encoded(data, background=self._background)
             if not self._encoded:
@@ -121,10 +121,12 @@ class TfdsSource:
 
     def read_ahead(self, indices: Iterable[int]) -> None:
         """Begins to read the records that this thread will ask for next."""
-        reading.ask((self.id(index), self._reads(index)) for index in indices)
+        reading.ask(map(self._read, indices))
 
-    def _reads(self, index: int) -> reading.Call:
-        return functools.partial(self._data.__getitem__, index)
+    def _read(self, index: int) -> tuple[str, reading.Call]:
+        # Two folders may hold the same data set.
+        name = f"{self._place}:{self._instruction}:{index}"
+        return name, functools.partial(self._data.__getitem__, index)
 
     def id(self, index: int) -> str:
         """Returns the data set, the slice of it, and the position in the slice."""

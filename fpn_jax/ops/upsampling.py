@@ -53,7 +53,8 @@ def resize_bilinear(
     The centre of output cell `i` lies at `(i + 1/2) * n / m - 1/2` input cells
     (half-pixel centres), where `n` and `m` are the input's and the output's length.
     Beyond the border the map continues with its border cells. Weights are applied in
-    float32, along one axis and then the other, so any size works, up and down.
+    float32, along one axis and then the other, so any size works, up and down. Twice to
+    eight times the input's size differentiate in reverse mode only.
 
     Args:
       x: Maps, `[B, H, W, C]`, floating.

@@ -56,13 +56,15 @@ def test_two_processes_stop_at_a_signal_to_one_and_another_shape_goes_on(
     holds(bench, tmp_path, shapes.resumed_elsewhere, (2, 1), (1, 8))
 
 
-def test_an_exploding_loss_is_named_and_a_good_state_kept(bench, tmp_path):
-    holds(bench, tmp_path, nonfinite.exploding, "skip")
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+def test_an_exploding_loss_is_named_and_a_good_state_kept(bench, tmp_path, policy):
+    holds(bench, tmp_path, nonfinite.exploding, policy)
 
 
 def test_nothing_is_compiled_again(bench, tmp_path):
     """What a few steps say of memory and time is noise, and not asked for."""
     rng = np.random.default_rng(0)
     outcome = long_run.flat(bench, tmp_path, rng, steps=60)
+    assert outcome.figures, outcome.said
     assert outcome.figures["compiled_before"] > 0, outcome.said
     assert outcome.figures["compilations"] == 0, outcome.said
