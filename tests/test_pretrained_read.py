@@ -5,6 +5,7 @@ import os
 import pickle
 import struct
 import sys
+import zipfile
 
 import ml_dtypes
 import numpy as np
@@ -219,3 +220,11 @@ def test_headers_of_numpy_that_do_not_parse(header, tmp_path):
     path = tmp_path / "x.npz"
     path.write_bytes(b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header)
     assert "damaged" in sentence(path)
+
+
+def test_members_of_an_npz_that_are_no_numbers_are_named(tmp_path):
+    np.savez(tmp_path / "words.npz", a=np.zeros(1), b=np.array(["x"]))
+    assert "hold 'b', which is <U1; numbers" in sentence(tmp_path / "words.npz")
+    with zipfile.ZipFile(tmp_path / "bytes.npz", "w") as file:
+        file.writestr("a.npy", b"")
+    assert "hold 'a', which is no array" in sentence(tmp_path / "bytes.npz")

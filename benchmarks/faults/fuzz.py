@@ -5,12 +5,66 @@ Any error but the documented one is a crash, whose input is kept.
 """
 
 import argparse
+import io
 import pathlib
+import struct
 import sys
 import tempfile
+import zipfile
 
-TARGETS = ("decode", "safetensors", "npz")
 MAX_BYTES = 1 << 16
+
+
+def as_safetensors(data: bytes) -> bytes:
+    """Returns a file of weights: its header up to the first newline, then its numbers.
+
+    The header's length, which comes first, is right: chance would not find it.
+    """
+    header, _, numbers = data.partition(b"\n")
+    return struct.pack("<Q", len(header)) + header + numbers
+
+
+def as_npz(data: bytes) -> bytes:
+    """Returns an archive of an array, with its checksum; an archive stays as it is."""
+    if data.startswith(b"PK"):
+        return data
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a.npy", data)
+    return file.getvalue()
+
+
+def seeds(target: str) -> list[bytes]:
+    """Returns good inputs to begin with."""
+    # Not before the fuzzer has instrumented it.
+    import numpy as np
+    from PIL import Image
+
+    if target == "safetensors":
+        entry = b'"dtype":"F32","shape":[2,2],"data_offsets":[%d,%d]'
+        entries = b'{"a.b":{%b},"c":{%b}}' % (entry % (0, 16), entry % (16, 32))
+        return [entries + b"\n" + bytes(32)]
+    file = io.BytesIO()
+    if target == "npz":
+        np.save(file, np.zeros((2, 3), np.float32))
+        array, file = file.getvalue(), io.BytesIO()
+        np.savez(file, a=np.zeros(2, np.float16))
+        return [array, file.getvalue()]
+    image = Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3))
+    images = []
+    for kind in ("jpeg", "png", "gif", "webp", "bmp", "tiff"):
+        file = io.BytesIO()
+        image.save(file, kind)
+        images.append(file.getvalue())
+    return images
+
+
+TARGETS = {
+    "decode": lambda data: data,
+    "safetensors": as_safetensors,
+    "npz": as_npz,
+}
+"""Name → what makes a file of the fuzzer's bytes."""
 
 
 def main() -> None:
@@ -38,7 +92,7 @@ def main() -> None:
         assert image.ndim == 3, image.shape
 
     def one_file(data: bytes) -> None:
-        weights.write_bytes(data)
+        weights.write_bytes(TARGETS[given.target](data))
         try:
             read(str(weights))
         except InputError:
@@ -46,6 +100,8 @@ def main() -> None:
 
     found = scratch / "found"
     found.mkdir()
+    for number, seed in enumerate(seeds(given.target)):
+        (found / str(number)).write_bytes(seed)
     folders = [str(found), *([given.corpus] if given.corpus else [])]
     options = [
         f"-max_total_time={given.seconds}",

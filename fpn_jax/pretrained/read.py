@@ -101,13 +101,25 @@ def _read_npz(file: pathlib.Path) -> tuple[dict, dict]:
             opened = np.load(stream, allow_pickle=False)
             if isinstance(opened, np.lib.npyio.NpzFile):
                 _refuse_bomb(file, opened.zip)
-                return dict(opened), {}
+                return _numbers(file, dict(opened)), {}
     except InputError:
         raise
     except Exception as error:
         # A damaged file raises whatever its bytes lead to: a header is Python.
         raise _damaged(file, error) from error
     raise InputError(f"weights {str(file)!r} hold one array without a name")
+
+
+def _numbers(file: pathlib.Path, arrays: dict) -> dict:
+    """Returns the arrays; refuses what is none, which NumPy gives as bytes."""
+    for name, x in arrays.items():
+        if not isinstance(x, np.ndarray) or x.dtype.kind not in "biuf":
+            kind = getattr(x, "dtype", "no array")
+            raise InputError(
+                f"weights {str(file)!r} hold {name!r}, which is {kind}; numbers are "
+                "wanted"
+            )
+    return arrays
 
 
 def _refuse_bomb(file: pathlib.Path, archive: zipfile.ZipFile) -> None:
