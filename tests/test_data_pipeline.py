@@ -160,6 +160,21 @@ def test_every_epoch_has_every_record_once_in_another_order():
     assert tuple(range(20)) not in epochs
 
 
+@pytest.mark.parametrize(
+    ("seed", "position", "stream"), [(0, 0, 0), (7, 2**40, 0), (2**31 - 1, 3, 1)]
+)
+def test_draws_are_those_of_a_generator_made_for_the_position(seed, position, stream):
+    pipeline._draws.at(1, 1).integers(5, size=3, dtype=np.uint8)  # Leaves bytes over.
+    ours = pipeline._draws.at(seed, position, stream)
+    counter = (0, 0, stream, position)
+    theirs = np.random.Generator(np.random.Philox(key=seed, counter=counter))
+    for draw in ("random", "standard_normal"):
+        assert getattr(ours, draw)(5).tolist() == getattr(theirs, draw)(5).tolist()
+    for generator in (ours, theirs):
+        generator.integers(5, size=3, dtype=np.uint8)
+    assert ours.permutation(9).tolist() == theirs.permutation(9).tolist()
+
+
 def test_another_seed_gives_another_order_and_other_draws():
     first, second = train(3, seed=1), train(3, seed=2)
     assert indices(first) != indices(second)

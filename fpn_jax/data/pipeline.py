@@ -102,17 +102,31 @@ class _Share(grain.transforms.Map):
         """Returns one example; of the same position always the same one."""
 
 
-def _draws(seed: int, position: int, stream: int = 0) -> np.random.Generator:
-    # Counters so far apart that no two positions draw the same numbers.
-    counter = (0, 0, stream, position)
-    return np.random.Generator(np.random.Philox(key=seed, counter=counter))
+class _Draws(threading.local):
+    """The generator of a thread: to make one takes as long as to draw all of a crop."""
+
+    def __init__(self):
+        self._bits = np.random.Philox(key=0)
+        self._state = self._bits.state
+        self._generator = np.random.Generator(self._bits)
+
+    def at(self, seed: int, position: int, stream: int = 0) -> np.random.Generator:
+        """Returns the generator, set to a place of its own until the next call."""
+        self._state["state"]["key"][:] = seed & (2**64 - 1), seed >> 64
+        # Counters so far apart that no two positions draw the same numbers.
+        self._state["state"]["counter"][:] = 0, 0, stream, position
+        self._bits.state = self._state
+        return self._generator
+
+
+_draws = _Draws()
 
 
 # Threads that read ahead may be in two epochs at a time, of small data sets in more.
 @functools.lru_cache(maxsize=8)
 def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
     """Returns the numbers of all records in the order of an epoch."""
-    return _draws(seed, epoch, stream=1).permutation(size)
+    return _draws.at(seed, epoch, stream=1).permutation(size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +148,7 @@ class _ForTraining(_Share):
             try:
                 record = self.source[index]
                 # What is still encoded is decoded here.
-                image = self.transform(record["image"], _draws(self.seed, position))
+                image = self.transform(record["image"], _draws.at(self.seed, position))
             except (BadRecord, Undecodable) as error:
                 if not isinstance(error, BadRecord):
                     error = BadRecord(self.source.id(index), str(error))
