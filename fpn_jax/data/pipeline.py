@@ -90,8 +90,17 @@ class _Share(grain.transforms.Map):
         # What takes time is begun before it is wanted, where a source can.
         if hasattr(self.source, "read_ahead"):
             self.source.read_ahead(dict.fromkeys(map(self.number_at, share)))
-        rows = [self.row(position) for position in share]
-        return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+        rows, images = [], None
+        for place, position in enumerate(share):
+            row = self.row(position)
+            image = row.pop("image")
+            if images is None:
+                images = np.empty((len(share), *image.shape), image.dtype)
+            # Copied while it lies in the core's own cache.
+            images[place] = image
+            rows.append(row)
+        batch = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+        return batch | {"image": images}
 
     @abc.abstractmethod
     def number_at(self, position: int) -> int:
@@ -196,7 +205,7 @@ def _row(
         "weight": np.float32(weight),
         "index": np.int32(index),
         # Bad files, as (number, id, reason): text, since workers hand over arrays.
-        "met": np.bytes_(json.dumps(met)),
+        "met": np.bytes_(json.dumps(met)) if met else b"",
     }
 
 
@@ -235,7 +244,7 @@ class Batches:
                 ) from error
             raise
         for met in batch.pop("met"):
-            for index, id, reason in json.loads(met):
+            for index, id, reason in json.loads(met or "[]"):
                 if index not in self.skipped:
                     self.skipped[index] = id, reason
                     print(f"skipped: {id}: {reason}", file=sys.stderr)
