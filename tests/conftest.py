@@ -44,6 +44,9 @@ def seeded():
 CONFIG = "configs/fpn.py:smoke"
 ROOT = pathlib.Path(__file__).parent.parent
 
+# A program that tests start, not one to import.
+collect_ignore = ["launch_stand_in.py"]
+
 
 def tiny(workdir=None, /, **changes):
     """Returns the resolved smoke config, shrunk to a few steps; `a__b` sets `a.b`."""
