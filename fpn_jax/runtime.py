@@ -107,6 +107,8 @@ def _unless_told(hook: Callable[[Any], None]) -> Callable[[Any], None]:
     def unless_told(uncaught) -> None:
         error = uncaught.exc_value
         closed = str(error) in ("Event loop is closed", "handle is closed")
+        # How a coroutine ends that is collected.
+        closed = closed or isinstance(getattr(error, "__cause__", None), GeneratorExit)
         if not closed and getattr(error, "errno", None) not in FULL:
             hook(uncaught)
 

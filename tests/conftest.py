@@ -1,5 +1,6 @@
 """Eight simulated CPU devices for every test, and absl flags as after start-up."""
 
+import gc
 import os
 import pathlib
 import runpy
@@ -39,6 +40,15 @@ def seeded():
     """Seeds PyTorch, where a test's file uses it: all layers share one generator."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture
+def reads_collected():
+    """Collects the reads that Orbax left behind: here, not in some later test."""
+    yield
+    hook, sys.unraisablehook = sys.unraisablehook, lambda uncaught: None
+    gc.collect()
+    sys.unraisablehook = hook
 
 
 CONFIG = "configs/fpn.py:smoke"

@@ -143,6 +143,7 @@ def test_checkpoints_are_chosen_by_name_or_step(first_run):
         load(str(first_run), "4")
 
 
+@pytest.mark.usefixtures("reads_collected")
 def test_a_damaged_checkpoint_is_left_out_and_said(first_run, tmp_path, capsys):
     workdir = tmp_path / "copy"
     shutil.copytree(first_run, workdir)

@@ -1,6 +1,8 @@
+import errno
 import os
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -151,3 +153,19 @@ def test_what_jax_is_asked_to_log_is_shown():
         env=os.environ | {"JAX_LOG_COMPILES": "1", "JAX_PLATFORMS": "cpu"},
     )
     assert "Finished XLA compilation" in ran.stderr
+
+
+def test_reads_that_nobody_waits_for_end_unheard_and_mistakes_do_not():
+    told = []
+    hook = runtime._unless_told(lambda uncaught: told.append(uncaught.exc_value))
+    collected = Exception("Encountered error while reading array index: ()")
+    collected.__cause__ = GeneratorExit()
+    mistake = KeyError("x")
+    for error in (
+        collected,
+        RuntimeError("Event loop is closed"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        mistake,
+    ):
+        hook(types.SimpleNamespace(exc_value=error))
+    assert told == [mistake]

@@ -11,10 +11,15 @@ from fpn_jax.errors import InputError
 from fpn_jax.train import parallel, state
 from fpn_jax.train.checkpoints import Checkpoints, DamagedCheckpoint, checksum
 
-# Where a read fails, TensorStore's other reads still end after Orbax closed their loop.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. None:pytest.PytestUnraisableExceptionWarning"
-)
+# Where a read fails, TensorStore's other reads still end after Orbax closed their loop,
+# or when they are collected.
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore:Exception ignored in. (None|.coroutine object _read)"
+        ":pytest.PytestUnraisableExceptionWarning"
+    ),
+    pytest.mark.usefixtures("reads_collected"),
+]
 
 META = {"config": {"data": {"image_size": 64}}, "classes": ["cat", "dog"]}
 

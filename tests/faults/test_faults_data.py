@@ -7,10 +7,15 @@ from benchmarks.faults import disks, pictures, strangers
 from benchmarks.faults.runs import Bench
 from fpn_jax.data import reading
 
-# Where a read fails, TensorStore's other reads still end after Orbax closed their loop.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. None:pytest.PytestUnraisableExceptionWarning"
-)
+# Where a read fails, TensorStore's other reads still end after Orbax closed their loop,
+# or when they are collected.
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore:Exception ignored in. (None|.coroutine object _read)"
+        ":pytest.PytestUnraisableExceptionWarning"
+    ),
+    pytest.mark.usefixtures("reads_collected"),
+]
 
 
 @pytest.fixture(scope="module")
