@@ -89,18 +89,18 @@ class TfdsSource:
         self._instruction = _instruction(name, sizes, split, validate_fraction)
         self._name, self._place = name, builder.data_path
         self.classes = tuple(features[self._label_key].names)
-        try:
-            self._data = builder.as_data_source(
-                split=self._instruction,
-                decoders={key: tfds.decode.SkipDecoding() for key in images},
-            )
-        except NotImplementedError as error:
+        random_access = tfds.core.FileFormat.with_random_access()
+        if not builder.info.available_file_formats() & random_access:
             raise InputError(
                 f"the data set {name!r} in {builder.data_path} is prepared as "
                 f"{builder.info.file_format.value}, which has no random access; "
                 "prepare it as array_record in another data_dir: "
                 f"python -m fpn_jax.data.tfds {name} --data_dir=DIR"
-            ) from error
+            )
+        self._data = builder.as_data_source(
+            split=self._instruction,
+            decoders={key: tfds.decode.SkipDecoding() for key in images},
+        )
 
     def __len__(self) -> int:
         return len(self._data)
