@@ -37,10 +37,10 @@ def ours(root: str, size: int, threads: int, quick: bool) -> Iterator[np.ndarray
     """
     import jax
 
-    from fpn_jax.data import augment, pipeline
-    from fpn_jax.data.folder import FolderSource
+    from fpn_jax.data import augmentation, pipeline
+    from fpn_jax.data.sources.folder import FolderSource
 
-    transform = augment.build_train(
+    transform = augmentation.build_train(
         size,
         crop_scale=SCALE,
         crop_ratio=RATIO,

@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="rounds, in turns")
     given = parser.parse_args()
     stepping.start()
-    from fpn_jax.train.figures import RATE_STEPS
+    from fpn_jax.train.training_metrics import RATE_STEPS
 
     if given.steps < RATE_STEPS + 10:
         parser.error(

@@ -39,8 +39,8 @@ def cases(images: int) -> dict[str, Case]:
     from torch.nn import functional as torch_ops
 
     from fpn_jax.ops import pooling, upsampling
-    from fpn_jax.ops.convolution import convolve
-    from fpn_jax.ops.depthwise import depthwise_conv
+    from fpn_jax.ops.kernels.convolution import convolve
+    from fpn_jax.ops.kernels.depthwise import depthwise_conv
 
     made = {}
 

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from fpn_jax.data.drawn import CLASSES, draw
 from fpn_jax.data.records import Record
+from fpn_jax.data.sources.drawn import CLASSES, draw
 
 TILE, GAP, CAPTION, COLUMNS, ROWS = 128, 6, 16, 8, 5
 COLOURS = 128

@@ -12,11 +12,11 @@ import ml_collections
 
 from fpn_jax import backbones, heads, necks, weights
 from fpn_jax import config as configs
-from fpn_jax.data import augment, pipeline
-from fpn_jax.data.drawn import DrawnSource
-from fpn_jax.data.folder import FolderSource
+from fpn_jax.data import augmentation, pipeline
 from fpn_jax.data.records import SPLITS, Source
-from fpn_jax.data.tfds import TfdsSource
+from fpn_jax.data.sources.drawn import DrawnSource
+from fpn_jax.data.sources.folder import FolderSource
+from fpn_jax.data.sources.tfds import TfdsSource
 from fpn_jax.errors import InputError, unknown
 from fpn_jax.model import PyramidModel, check_image_size
 from fpn_jax.ops import mixing
@@ -46,7 +46,7 @@ KEYS = {
     "data.tfds": configs.Keys.of(
         TfdsSource, given=("split", "data_dir", "background", "encoded")
     ),
-    "augment": configs.Keys.of(augment.build_train, given=("image_size",)),
+    "augment": configs.Keys.of(augmentation.build_train, given=("image_size",)),
     "mix": configs.Keys.of(mixing.mix, given=("rng", "images")),
     "model": configs.Keys.exactly("dtype", "mean", "std"),
     "task": configs.Keys.of(Classification, given=("num_classes",)),
@@ -218,7 +218,7 @@ class Experiment:
     def eval_transform(self):
         """Image of any size → the crop that is evaluated."""
         data = self.config.data
-        return augment.build_eval(data.image_size, data.crop_fraction)
+        return augmentation.build_eval(data.image_size, data.crop_fraction)
 
     @functools.cached_property
     def eval_step(self):
@@ -356,7 +356,7 @@ class Experiment:
         data = self.config.data
         return pipeline.train_batches(
             records,
-            augment.build_train(data.image_size, **self.config.augment),
+            augmentation.build_train(data.image_size, **self.config.augment),
             global_batch_size=data.global_batch_size,
             seed=self.config.train.seed,
             start_step=start_step,

@@ -7,7 +7,7 @@ from flax import linen as nn
 
 from fpn_jax import backbones, heads
 from fpn_jax.errors import InputError
-from fpn_jax.ops.image_pyramids import gaussian_pyramid
+from fpn_jax.imaging.pyramids import gaussian_pyramid
 from fpn_jax.ops.normalization import normalize
 from fpn_jax.pyramid import Pyramid
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fpn_jax.data import decode
-from fpn_jax.data.folder import is_image
+from fpn_jax.data.images import decode
+from fpn_jax.data.sources.folder import is_image
 from fpn_jax.errors import InputError
 
 

@@ -18,14 +18,15 @@ from fpn_jax.data import check as data_check
 from fpn_jax.data.records import SPLITS, AbsentSplit, Source
 from fpn_jax.errors import InputError, RunError
 from fpn_jax.experiment import Config, Experiment, check_numbers, read_options, source
-from fpn_jax.train import lock, loop, parallel
+from fpn_jax.train import loop, parallel
 from fpn_jax.train.checkpoints import Checkpoints, DamagedCheckpoint
-from fpn_jax.train.figures import NonFiniteLoss
 from fpn_jax.train.plan import Plan, Ranking
 from fpn_jax.train.progress import ProgressBar
 from fpn_jax.train.state import TrainState, with_variables
+from fpn_jax.train.training_metrics import NonFiniteLoss
 from fpn_jax.train.writers import MetricsWriter, NoWriter
 from fpn_jax.trained import Trained, initial_weights
+from fpn_jax.workdir import lock
 
 
 def train(config: Config, workdir: str) -> int:

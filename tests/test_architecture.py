@@ -13,14 +13,16 @@ ROOMS = {
     "pyramid": set(),
     "metrics": set(),
     "ops": {"pyramid"},
+    "imaging": {"ops", "pyramid"},
     "data": set(),
     "layers": {"ops", "pyramid", "registry"},
     "backbones": {"layers", "ops", "pyramid", "registry"},
     "necks": {"layers", "ops", "pyramid", "registry"},
     "heads": {"layers", "ops", "pyramid", "registry"},
-    "model": {"backbones", "necks", "heads", "ops", "pyramid"},
+    "model": {"backbones", "necks", "heads", "imaging", "ops", "pyramid"},
     "tasks": {"ops", "metrics"},
     "train": {"metrics"},
+    "workdir": {"config", "train"},
     "pretrained": {"backbones", "heads"},
     "config": set(),
     "predict": {"data", "metrics"},
@@ -33,7 +35,15 @@ ROOMS = {
     "weights": {"backbones", "config", "pretrained"},
     "run_report": {"experiment", "data", "report", "train"},
     "trained": {"experiment", "tasks", "config", "predict", "pretrained", "train"},
-    "run": {"experiment", "config", "data", "run_report", "train", "trained"},
+    "run": {
+        "experiment",
+        "config",
+        "data",
+        "run_report",
+        "train",
+        "trained",
+        "workdir",
+    },
     "summary": {
         *("experiment", "backbones", "necks", "heads", "layers", "train", "config"),
     },
@@ -113,9 +123,9 @@ def test_data_imports_without_jax():
     import sys
 
     code = (
-        "import sys; import fpn_jax.data.records, fpn_jax.data.drawn, "
-        "fpn_jax.data.folder, fpn_jax.data.tfds, fpn_jax.data.augment, "
-        "fpn_jax.data.check; sys.exit('jax' in sys.modules)"
+        "import sys; import fpn_jax.data.records, fpn_jax.data.sources.drawn, "
+        "fpn_jax.data.sources.folder, fpn_jax.data.sources.tfds, "
+        "fpn_jax.data.augmentation, fpn_jax.data.check; sys.exit('jax' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

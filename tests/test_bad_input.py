@@ -8,11 +8,11 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from conftest import CONFIG, ROOT, tiny
 
 from fpn_jax import run
 from fpn_jax.errors import InputError
 from fpn_jax.trained import load
+from tests.conftest import CONFIG, ROOT, tiny
 
 
 def command(*arguments):

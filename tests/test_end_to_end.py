@@ -10,13 +10,13 @@ import cv2
 import jax
 import numpy as np
 import pytest
-from conftest import tiny
 
 from fpn_jax import export, predict, run
-from fpn_jax.data.drawn import DrawnSource
+from fpn_jax.data.sources.drawn import DrawnSource
 from fpn_jax.errors import InputError
 from fpn_jax.train import writers
 from fpn_jax.trained import load
+from tests.conftest import tiny
 
 
 @pytest.fixture(scope="module")

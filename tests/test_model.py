@@ -11,8 +11,8 @@ from fpn_jax import backbones, heads, necks
 from fpn_jax.backbones.resnet import BasicBlock, ResNet
 from fpn_jax.backbones.vgg import VGG
 from fpn_jax.errors import InputError
+from fpn_jax.imaging.pyramids import gaussian_pyramid
 from fpn_jax.model import PyramidModel, check_image_size
-from fpn_jax.ops.image_pyramids import gaussian_pyramid
 from fpn_jax.ops.normalization import normalize
 from fpn_jax.pyramid import level_size
 

@@ -6,7 +6,6 @@ import sys
 import jax
 import jax.numpy as jnp
 import pytest
-from conftest import CONFIG, ROOT, tiny
 
 from fpn_jax import backbones, experiment, heads, necks, summary
 from fpn_jax import config as configs
@@ -14,6 +13,7 @@ from fpn_jax.layers.pooling import POOLINGS
 from fpn_jax.layers.upsampling import UPSAMPLINGS
 from fpn_jax.model import PyramidModel
 from fpn_jax.train.optimizer import OPTIMIZERS
+from tests.conftest import CONFIG, ROOT, tiny
 
 
 def blocks_of(size=32, **changes):

@@ -5,13 +5,13 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from conftest import tiny
-from test_bad_input import write_photographs
 
 from fpn_jax import config as configs
 from fpn_jax import experiment, run
 from fpn_jax.errors import InputError
 from fpn_jax.trained import initial_weights, load
+from tests.conftest import tiny
+from tests.test_bad_input import write_photographs
 
 
 def leaves(tree):

@@ -77,7 +77,7 @@ def main() -> None:
     import atheris
 
     with atheris.instrument_imports(include=["fpn_jax", "safetensors", "numpy.lib"]):
-        from fpn_jax.data import decode
+        from fpn_jax.data.images import decode
         from fpn_jax.errors import InputError
         from fpn_jax.pretrained.read import read
 

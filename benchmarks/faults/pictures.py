@@ -15,8 +15,9 @@ from PIL import Image
 
 from benchmarks.faults import runs
 from benchmarks.faults.runs import Bench, Outcome
-from fpn_jax.data import check, decode, pipeline, reading
-from fpn_jax.data.folder import FolderSource
+from fpn_jax.data import check, pipeline
+from fpn_jax.data.images import decode, reading
+from fpn_jax.data.sources.folder import FolderSource
 from fpn_jax.errors import InputError
 
 NAMES = (

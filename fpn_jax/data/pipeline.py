@@ -24,7 +24,7 @@ import cv2
 import grain
 import numpy as np
 
-from fpn_jax.data.decode import Undecodable
+from fpn_jax.data.images.decode import Undecodable
 from fpn_jax.data.records import BadRecord, Batch, Source
 from fpn_jax.errors import InputError, RunError, unknown
 

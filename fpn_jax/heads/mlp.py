@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fpn_jax import errors
-from fpn_jax.heads.classifier import check_classifier, logits_layer
+from fpn_jax.heads.logits import check_classifier, logits_layer
 from fpn_jax.ops.spatial_pyramid import adaptive_average_pool
 from fpn_jax.pyramid import Pyramid, select_levels
 

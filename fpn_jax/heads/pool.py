@@ -9,7 +9,7 @@ from flax import linen as nn
 from flax.core import FrozenDict
 
 from fpn_jax import errors
-from fpn_jax.heads.classifier import check_classifier, check_levels, logits_layer
+from fpn_jax.heads.logits import check_classifier, check_levels, logits_layer
 from fpn_jax.layers import pooling
 from fpn_jax.pyramid import Pyramid, select_levels
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.core import FrozenDict
 
-from fpn_jax.heads.classifier import check_classifier, check_levels, logits_layer
+from fpn_jax.heads.logits import check_classifier, check_levels, logits_layer
 from fpn_jax.layers.pooling import SpatialPyramid
 from fpn_jax.pyramid import Pyramid, select_levels
 

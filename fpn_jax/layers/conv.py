@@ -6,7 +6,7 @@ from flax import linen as nn
 
 from fpn_jax import errors
 from fpn_jax.layers.norm import EPSILON, norm
-from fpn_jax.ops.convolution import convolve
+from fpn_jax.ops.kernels.convolution import convolve
 
 HE_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 """He et al., arXiv 1502.01852: keeps the gradient's variance through a ReLU."""

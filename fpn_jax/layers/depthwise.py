@@ -6,7 +6,7 @@ from flax import linen as nn
 
 from fpn_jax.layers.conv import Padding, pad_widths
 from fpn_jax.layers.norm import EPSILON, norm
-from fpn_jax.ops.depthwise import depthwise_conv
+from fpn_jax.ops.kernels.depthwise import depthwise_conv
 
 HE_DEPTHWISE = nn.initializers.variance_scaling(
     2.0, "fan_out", "normal", in_axis=-2, out_axis=-2, batch_axis=-1

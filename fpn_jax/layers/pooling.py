@@ -17,8 +17,8 @@ from fpn_jax import errors
 from fpn_jax.layers.conv import LECUN_UNIFORM, conv
 from fpn_jax.layers.covariance import CovariancePool
 from fpn_jax.ops import pooling, weighted_pooling
+from fpn_jax.ops.kernels.windows import Padding, Size, Window, check_size, check_window
 from fpn_jax.ops.spatial_pyramid import spatial_pyramid_pool
-from fpn_jax.ops.windows import Padding, Size, Window, check_size, check_window
 from fpn_jax.registry import registry
 
 LOGIT_LIMIT = 12.0
@@ -35,7 +35,7 @@ class Pool(nn.Module):
     Attributes:
       window: Height and width of a window, in cells; None pools the whole map.
       stride: Step from one window to the next, in cells; None is the window's size.
-      padding: See `fpn_jax.ops.windows.Padding`.
+      padding: See `fpn_jax.ops.kernels.windows.Padding`.
     """
 
     window: Window = None

@@ -11,7 +11,7 @@ class ImagePyramid(nn.Module):
 
     The featurized image pyramid, figure 1a of Lin et al., arXiv 1612.03144: the model
     runs its one backbone over `num_scales` images, each half the size of the one before
-    (`fpn_jax.ops.image_pyramids`). Level `l` of copy `s` has stride `2**(l + s)` in the
+    (`fpn_jax.imaging.pyramids`). Level `l` of copy `s` has stride `2**(l + s)` in the
     image, so it is level `l + s` of the result.
 
     Attributes:

@@ -1,10 +1,10 @@
 """Poolings: every window of a map, or the whole map, reduced to one value a channel.
 
-All take `(x, window, stride, padding)` as `fpn_jax.ops.windows` defines them: maps
-`[B, H, W, C]`, floating, give `[B, H', W', C]`, and without a window, over the whole
-map, `[B, C]`. They compute in float32, return the input's type, never count padding,
-give NaN of a window that holds one, and raise `InputError` where the windows do not fit
-the map.
+All take `(x, window, stride, padding)` as `fpn_jax.ops.kernels.windows` defines them:
+maps `[B, H, W, C]`, floating, give `[B, H', W', C]`, and without a window, over the
+whole map, `[B, C]`. They compute in float32, return the input's type, never count
+padding, give NaN of a window that holds one, and raise `InputError` where the windows
+do not fit the map.
 """
 
 import jax
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fpn_jax import errors
-from fpn_jax.ops.windows import (
+from fpn_jax.ops.kernels.windows import (
     Bins,
     Padding,
     Size,

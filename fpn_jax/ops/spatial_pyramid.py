@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from fpn_jax.ops.kernels.windows import Bins, Size, Window, check_size
 from fpn_jax.ops.pooling import average_pool, max_pool
-from fpn_jax.ops.windows import Bins, Size, Window, check_size
 
 Pool = Callable[[jax.Array, Window], jax.Array]
 """A function of `fpn_jax.ops.pooling`, its other arguments fixed by a partial."""
@@ -16,7 +16,7 @@ def adaptive_pool(x: jax.Array, bins: Size, pool: Pool) -> jax.Array:
     """Returns maps of a fixed size, every cell a bin of the input pooled.
 
     Args:
-      x: Maps, `[B, H, W, C]`, of any size; see `fpn_jax.ops.windows.Bins`.
+      x: Maps, `[B, H, W, C]`, of any size; see `fpn_jax.ops.kernels.windows.Bins`.
       bins: Height and width of the result; one number for both.
       pool: See `Pool`.
 
@@ -38,7 +38,7 @@ def adaptive_average_pool(x: jax.Array, bins: Size) -> jax.Array:
     """Returns the mean of every bin.
 
     Args:
-      x: Maps, `[B, H, W, C]`, of any size; see `fpn_jax.ops.windows.Bins`.
+      x: Maps, `[B, H, W, C]`, of any size; see `fpn_jax.ops.kernels.windows.Bins`.
       bins: Height and width of the result; one number for both.
 
     Returns:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fpn_jax.ops.windows import Padding, Size, check_size, windows
+from fpn_jax.ops.kernels.windows import Padding, Size, check_size, windows
 
 
 def bed_of_nails(x: jax.Array, factor: Size = 2) -> jax.Array:

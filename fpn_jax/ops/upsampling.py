@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fpn_jax import errors
-from fpn_jax.ops.resampling import Kernel, resample
-from fpn_jax.ops.windows import check_size
+from fpn_jax.ops.kernels.resampling import Kernel, resample
+from fpn_jax.ops.kernels.windows import check_size
 
 
 def resize_nearest(x: jax.Array, size: tuple[int, int]) -> jax.Array:

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fpn_jax import errors
+from fpn_jax.ops.kernels.windows import Padding, Size, Window, windows
 from fpn_jax.ops.pooling import finish
-from fpn_jax.ops.windows import Padding, Size, Window, windows
 
 PROBABILITIES = ("softmax", "proportional")
 """Of a cell `r` in stochastic pooling: `exp(r) / Σ exp(r)`, or `r / Σ r`."""

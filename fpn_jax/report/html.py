@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 from markupsafe import Markup
 
-from fpn_jax.report import figures
+from fpn_jax.report import plots
 
 Records = Sequence[Mapping[str, Any]]
 MISTAKES_AT_MOST = 12
@@ -311,15 +311,15 @@ def _page(contents: Contents) -> dict[str, Any]:
         "unusable": int((~finite).sum()),
         "throughput": float(np.median(throughput)) if throughput.size else None,
         "curves": _curves(contents.records),
-        "confusion": Markup(figures.confusion(matrix, contents.classes)),
+        "confusion": Markup(plots.confusion(matrix, contents.classes)),
         "confused": _confused(matrix, contents.classes),
         "scores": class_scores(matrix),
         "calibration": reliability,
-        "reliability": Markup(figures.reliability(*reliability[:4])),
+        "reliability": Markup(plots.reliability(*reliability[:4])),
         "mistakes": len(mistakes),
         "gallery": [
             picture(index)
-            | {"photograph": figures.photograph(contents.load_image(index))}
+            | {"photograph": plots.photograph(contents.load_image(index))}
             for index in mistakes[:MISTAKES_AT_MOST].tolist()
         ],
         "heat_maps": [
@@ -335,30 +335,30 @@ def _curves(records: Records) -> list[dict[str, Any]]:
     steps, loss = series(records, "train/loss")
     losses = [_points("validate", records, "validate/loss")]
     if len(loss) < SMOOTHED_FROM:
-        losses.insert(0, figures.Curve("train", steps, loss))
+        losses.insert(0, plots.Curve("train", steps, loss))
     else:
-        raw = figures.Curve("train", steps, loss, style="raw")
-        losses[:0] = [raw, figures.Curve("train, smoothed", steps, smooth(loss))]
-    rate = figures.Curve("rate", *series(records, "train/learning_rate"))
+        raw = plots.Curve("train", steps, loss, style="raw")
+        losses[:0] = [raw, plots.Curve("train, smoothed", steps, smooth(loss))]
+    rate = plots.Curve("rate", *series(records, "train/learning_rate"))
     accuracy = _points("accuracy", records, "validate/accuracy")
-    plots = (
+    plotted = (
         ("Loss", "loss", losses, False),
         ("Learning rate", "learning rate", [rate], False),
         ("Accuracy on validate", "accuracy", [accuracy], True),
     )
     drawn = []
-    for title, label, lines, percent in plots:
+    for title, label, lines, percent in plotted:
         lines = [line for line in lines if len(line.steps)]
         if lines:
             finite = [line for line in lines if np.isfinite(line.values).any()]
-            svg = figures.curves(title, finite, label, percent) if finite else ""
+            svg = plots.curves(title, finite, label, percent) if finite else ""
             gaps = sum(int(np.isnan(line.values).sum()) for line in lines)
             drawn.append({"title": title, "svg": Markup(svg), "gaps": gaps})
     return drawn
 
 
-def _points(label: str, records: Records, key: str) -> figures.Curve:
-    return figures.Curve(label, *series(records, key), figures.SECOND, "points")
+def _points(label: str, records: Records, key: str) -> plots.Curve:
+    return plots.Curve(label, *series(records, key), plots.SECOND, "points")
 
 
 def _confused(matrix: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -384,11 +384,11 @@ def _explained(contents: Contents, heat_map: HeatMap) -> dict[str, Any]:
             "level": level,
             "stride": 2**level,
             "silent": not np.nan_to_num(heat).any(),
-            "photograph": figures.photograph(figures.overlay(image, heat, level)),
+            "photograph": plots.photograph(plots.overlay(image, heat, level)),
         }
         for level, heat in sorted(heat_map.maps.items())
     ]
-    return {"photograph": figures.photograph(image), "overlays": overlays}
+    return {"photograph": plots.photograph(image), "overlays": overlays}
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from typing import Protocol
 
 import jax
 
-from fpn_jax.metrics import Metric
+from fpn_jax.metrics.sums import Metric
 
 Predictions = dict[str, jax.Array]
 Batch = dict[str, jax.Array]

@@ -5,8 +5,8 @@ import math
 
 import jax
 
-from fpn_jax import metrics
 from fpn_jax.errors import InputError
+from fpn_jax.metrics import sums
 from fpn_jax.ops import losses
 from fpn_jax.tasks.base import Batch, Predictions
 
@@ -51,15 +51,13 @@ class Classification:
             class_weights=self.class_weights or None,
         )
 
-    def metrics(
-        self, predictions: Predictions, batch: Batch
-    ) -> dict[str, metrics.Metric]:
+    def metrics(self, predictions: Predictions, batch: Batch) -> dict[str, sums.Metric]:
         """Returns loss (plain cross-entropy), accuracy, ECE and confusion."""
         logits, label, weight = predictions["logits"], batch["label"], batch["weight"]
         plain = losses.cross_entropy(logits, label)
         return {
-            "loss": metrics.Mean.of(plain, weight),
-            "accuracy": metrics.Accuracy.of(logits, label, weight),
-            "calibration_error": metrics.Calibration.of(logits, label, weight),
-            "confusion": metrics.Confusion.of(logits, label, weight),
+            "loss": sums.Mean.of(plain, weight),
+            "accuracy": sums.Accuracy.of(logits, label, weight),
+            "calibration_error": sums.Calibration.of(logits, label, weight),
+            "confusion": sums.Confusion.of(logits, label, weight),
         }

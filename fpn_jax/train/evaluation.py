@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fpn_jax.metrics import Metric
+from fpn_jax.metrics.sums import Metric
 from fpn_jax.train import parallel
 from fpn_jax.train.state import Variables
 

@@ -17,10 +17,10 @@ import numpy as np
 
 from fpn_jax.train import parallel
 from fpn_jax.train.checkpoints import Checkpoints
-from fpn_jax.train.figures import Records, Sums, Writer
 from fpn_jax.train.plan import Plan, Ranking
 from fpn_jax.train.progress import ProgressBar
 from fpn_jax.train.state import TrainState
+from fpn_jax.train.training_metrics import Records, Sums, Writer
 
 
 class StopRequest:

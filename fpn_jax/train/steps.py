@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fpn_jax.metrics import Mean, Metric
+from fpn_jax.metrics.sums import Mean, Metric
 from fpn_jax.train.state import TrainState, Variables
 
 AXIS = "data"

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.faults import disks, pictures, strangers
 from benchmarks.faults.runs import Bench
-from fpn_jax.data import reading
+from fpn_jax.data.images import reading
 
 # Where a read fails, TensorStore's other reads still end after Orbax closed their loop,
 # or when they are collected.

@@ -10,16 +10,17 @@ import os
 import jax
 import numpy as np
 import pytest
-from conftest import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fpn_jax.data import augment, decode, pipeline
-from fpn_jax.data.folder import FolderSource
+from fpn_jax.data import augmentation, pipeline
+from fpn_jax.data.images import decode
 from fpn_jax.data.records import printable
+from fpn_jax.data.sources.folder import FolderSource
 from fpn_jax.errors import InputError
 from fpn_jax.experiment import Experiment, check_numbers, source
+from tests.conftest import tiny
 
 # The same examples each time: a test that failed for one draw would tell nobody why.
 SCALE = int(os.environ.get("FUZZ", "1"))
@@ -155,9 +156,9 @@ def test_every_size_of_image_is_decoded_and_cropped(height, width, flipped, seed
     encoded = decode.open_encoded(file.getvalue())
     assert encoded.shape == (height, width, 3)
     for image in (pixels, encoded):
-        cropped = augment.build_train(32, **AUGMENT)(image, rng)
+        cropped = augmentation.build_train(32, **AUGMENT)(image, rng)
         assert (cropped.shape, cropped.dtype) == ((32, 32, 3), np.uint8)
-    whole = augment.build_eval(32, 0.875)(pixels)
+    whole = augmentation.build_eval(32, 0.875)(pixels)
     assert (whole.shape, whole.dtype) == ((32, 32, 3), np.uint8)
 
 

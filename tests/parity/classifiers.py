@@ -5,10 +5,16 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from peers import from_torch, randomize, relative_difference, to_torch, torch
 
 from fpn_jax import heads
 from fpn_jax.pretrained import convert
+from tests.parity.peers import (
+    from_torch,
+    randomize,
+    relative_difference,
+    to_torch,
+    torch,
+)
 
 
 def randomized(peer):

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from classifiers import assert_names_and_shapes_fit, compare, randomized
-from peers import relative_difference, timm, torch, torchvision
 
 from fpn_jax import backbones
 from fpn_jax.ops.normalization import local_response_norm
 from fpn_jax.pretrained import alexnet, inception, vgg
+from tests.parity.classifiers import assert_names_and_shapes_fit, compare, randomized
+from tests.parity.peers import relative_difference, timm, torch, torchvision
 
 models = torchvision.models
 PLAIN = {"init_weights": False, "transform_input": False}

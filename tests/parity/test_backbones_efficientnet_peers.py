@@ -6,11 +6,11 @@ epsilon.
 """
 
 import pytest
-from classifiers import compare, randomized, shapes_of
-from peers import randomize, timm, torch, torchvision
 
 from fpn_jax import backbones
 from fpn_jax.pretrained import convert, efficientnet
+from tests.parity.classifiers import compare, randomized, shapes_of
+from tests.parity.peers import randomize, timm, torch, torchvision
 
 LEVELS = (1, 2, 3, 4, 5)
 TORCHVISION_MODULES = {

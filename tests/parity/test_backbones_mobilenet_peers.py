@@ -10,8 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from classifiers import compare, maps_of, variables_of
-from peers import (
+
+from fpn_jax import backbones
+from fpn_jax.pretrained import convert, mobilenet
+from tests.parity.classifiers import compare, maps_of, variables_of
+from tests.parity.peers import (
     from_torch,
     randomize,
     relative_difference,
@@ -20,9 +23,6 @@ from peers import (
     torch,
     torchvision,
 )
-
-from fpn_jax import backbones
-from fpn_jax.pretrained import convert, mobilenet
 
 LEVELS = (1, 2, 3, 4, 5)
 SIZES = (224, 225, 97)

@@ -3,13 +3,17 @@
 import jax
 import numpy as np
 import pytest
-from classifiers import (
+
+from fpn_jax import backbones
+from fpn_jax.pretrained import convert
+from fpn_jax.pretrained.resnet import TORCHVISION
+from tests.parity.classifiers import (
     assert_names_and_shapes_fit,
     compare,
     maps_of,
     variables_of,
 )
-from peers import (
+from tests.parity.peers import (
     from_torch,
     randomize,
     relative_difference,
@@ -18,10 +22,6 @@ from peers import (
     torch,
     torchvision,
 )
-
-from fpn_jax import backbones
-from fpn_jax.pretrained import convert
-from fpn_jax.pretrained.resnet import TORCHVISION
 
 MODULES = {1: "relu", 2: "layer1", 3: "layer2", 4: "layer3", 5: "layer4"}
 DILATED = {

@@ -5,10 +5,17 @@ import functools
 import jax
 import numpy as np
 import pytest
-from peers import from_torch, randomize, relative_difference, smp, to_torch, torch
-from peers import torchvision as tv
 
 from fpn_jax.layers.context import ASPP, PPM
+from tests.parity.peers import (
+    from_torch,
+    randomize,
+    relative_difference,
+    smp,
+    to_torch,
+    torch,
+)
+from tests.parity.peers import torchvision as tv
 
 SIZES = [(12, 12), (7, 10), (4, 3)]
 

@@ -5,11 +5,11 @@ import functools
 import jax
 import numpy as np
 import pytest
-from peers import from_torch, relative_difference, to_torch, torch
-from peers import torchvision as tv
 
 from fpn_jax import necks
 from fpn_jax.pyramid import level_size
+from tests.parity.peers import from_torch, relative_difference, to_torch, torch
+from tests.parity.peers import torchvision as tv
 
 CHANNELS = {2: 3, 3: 5, 4: 7, 5: 8}
 WIDTH = 6

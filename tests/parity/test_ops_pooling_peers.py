@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from peers import from_torch, relative_difference, to_torch, torch
 
 from fpn_jax.ops import pooling
 from fpn_jax.ops.spatial_pyramid import adaptive_average_pool, adaptive_pool
+from tests.parity.peers import from_torch, relative_difference, to_torch, torch
 
 functional = torch.nn.functional
 WINDOWS = [(2, 2, 0), (3, 2, 1), (2, 3, 0), ((3, 2), (1, 3), (1, 0))]

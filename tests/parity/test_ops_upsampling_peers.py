@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from peers import from_torch, relative_difference, to_torch, torch
 from PIL import Image
 
 from fpn_jax.layers.upsampling import ResizeConvolution, Transposed
@@ -18,6 +17,7 @@ from fpn_jax.ops.upsampling import (
     space_to_depth,
     transposed_conv,
 )
+from tests.parity.peers import from_torch, relative_difference, to_torch, torch
 
 X = np.random.default_rng(0).normal(size=(2, 9, 7, 3)).astype(np.float32)
 SIZES = [(18, 5), (4, 13), (9, 1)]

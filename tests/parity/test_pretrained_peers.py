@@ -7,13 +7,20 @@ import tempfile
 import jax
 import numpy as np
 import pytest
-from classifiers import randomized
-from peers import randomize, relative_difference, timm, to_torch, torch, torchvision
 from safetensors.numpy import save_file
 
 from fpn_jax import backbones, heads, pretrained
 from fpn_jax.pretrained import convert
 from fpn_jax.pretrained.families import family_of
+from tests.parity.classifiers import randomized
+from tests.parity.peers import (
+    randomize,
+    relative_difference,
+    timm,
+    to_torch,
+    torch,
+    torchvision,
+)
 
 WEIGHTS = pathlib.Path(__file__).parents[2] / "../shared/weights"
 FILE = WEIGHTS / "mobilenet_v2_imagenet_torchvision.safetensors"

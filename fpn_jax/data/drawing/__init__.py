@@ -1,0 +1,1 @@
+"""Drawing: strokes, shapes and the animals made of them."""

@@ -1,0 +1,96 @@
+"""Decoding with Pillow, whose settings for the whole process are left alone."""
+
+import io
+
+import cv2
+import numpy as np
+from PIL import Image, ImageFile
+
+from fpn_jax.data.images import exif
+
+MAX_PIXELS = 100_000_000
+"""Images with more pixels are refused from their header, before memory is taken."""
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuses a size before memory is taken for it.
+
+    Raises:
+      ValueError: There are no pixels, or more than `MAX_PIXELS`.
+    """
+    if width < 1 or height < 1:
+        raise ValueError(f"the image has no pixels: {width} x {height}")
+    if width * height > MAX_PIXELS:
+        raise ValueError(
+            f"{width} x {height} pixels are more than the limit of {MAX_PIXELS}"
+        )
+
+
+def decode(
+    kind: str,
+    reader: type[ImageFile.ImageFile],
+    data: bytes,
+    background: tuple[int, int, int],
+) -> np.ndarray:
+    """Returns the (first) image of a file, upright, in RGB.
+
+    Args:
+      kind: What the file is, for the reason.
+      reader: Pillow's class for it. Not `Image.open`: that one warns, by settings of
+        the whole process, about sizes that are judged here.
+      data: The bytes of the file.
+      background: Red, green and blue, 0 to 255, seen through transparent pixels.
+
+    Raises:
+      ValueError: The file does not decode whole; the text is the reason.
+    """
+    try:
+        if kind == "PNG":
+            # Decoding alone looks at no checksum of the compressed data.
+            with reader(io.BytesIO(data)) as image:
+                image.verify()
+        with reader(io.BytesIO(data)) as image:
+            check_size(*image.size)
+            image.load()
+            orientation = exif.orientation(image.info.get("exif", b""))
+            if kind == "PNG" and data[24] == 16:
+                rgb = _decode_png16(data, image.info.get("transparency"), background)
+            else:
+                rgb = np.asarray(_to_rgb(image, background))
+    except ValueError:
+        raise
+    except Exception as error:
+        # Pillow has no one exception for damaged files: OSError, SyntaxError,
+        # struct.error, EOFError, DecompressionBombError and others are all seen.
+        raise ValueError(f"the {kind} data is damaged: {error}") from error
+    return exif.upright(rgb, orientation)
+
+
+def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        samples = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((samples + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError("32-bit samples have no range that says what is white")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    opaque = Image.new("RGB", image.size, background)
+    opaque.paste(image, mask=image.getchannel("A"))
+    return opaque
+
+
+def _decode_png16(
+    data: bytes, transparent: int | tuple | None, background: tuple[int, int, int]
+) -> np.ndarray:
+    """Decodes a PNG of 16-bit samples, of which Pillow would drop the lower bytes."""
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image.ndim == 2:
+        # OpenCV applies the transparent value (tRNS) to colours, but not to greys.
+        alpha = np.where(image == transparent, 0, 65535).astype(np.uint16)
+        image = np.stack([image, image, image, alpha], axis=-1)
+    rgb = image[..., 2::-1].astype(np.float64)
+    if image.shape[-1] == 4:
+        alpha = image[..., 3:] / 65535
+        rgb = rgb * alpha + np.multiply(background, 257) * (1 - alpha)
+    return np.rint(rgb / 257).astype(np.uint8)

@@ -1,0 +1,245 @@
+"""Images of TensorFlow Datasets, read at random positions and without TensorFlow.
+
+Only preparing a data set needs TensorFlow, once:
+`python -m fpn_jax.data.sources.tfds NAME`.
+"""
+
+import argparse
+import difflib
+import functools
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterable, Sequence
+
+from fpn_jax.data.images import decode, reading
+from fpn_jax.data.records import SPLITS, AbsentSplit, BadRecord, Record
+from fpn_jax.data.sources.folder import SPLIT_FOLDERS
+from fpn_jax.errors import InputError, unknown
+
+COMMAND = "python -m fpn_jax.data.sources.tfds"
+"""What prepares a data set."""
+
+LABEL_KEYS = {"oxford_iiit_pet": "species"}
+"""The feature that is the label, where it is not the only one or called `label`."""
+
+
+class TfdsSource:
+    """The images of one split of a prepared TFDS data set.
+
+    The splits of the data set are taken as they are, under whatever name it has for
+    them. Those that it lacks are cut off the end of its `train`, each of them
+    `validate_fraction` of it: with 0.1, `cats_vs_dogs`, which has only `train`, is
+    `train[:80%]`, `validate` `train[80%:90%]` and `test` `train[90%:]`; and
+    `oxford_iiit_pet`, which has `train` and `test`, gives its last 10% to `validate`.
+    `test` is cut off only where there is no `validate` either. TFDS shuffles when it
+    prepares, so slices hold all classes, and are the same for everyone.
+
+    Args:
+      name: Name of the data set, such as `cats_vs_dogs` or `oxford_iiit_pet`.
+      split: `train`, `validate` or `test`.
+      data_dir: Where it was prepared; TFDS' own default if None.
+      image_key: Name of the feature that is the image.
+      label_key: Name of the feature that is the label; None takes that of
+        `LABEL_KEYS`, else `label`, else the only class label there is.
+      validate_fraction: Share of `train`, in (0, 0.5), of every split that is cut off.
+      background: Red, green and blue, 0 to 255, seen through transparent pixels.
+
+    Attributes:
+      classes: Names of the classes; a record's label is a position in it.
+
+    Raises:
+      InputError: The data set is unknown, not prepared, prepared in a format without
+        random access, or lacks the split or one of the features.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        *,
+        data_dir: str | os.PathLike | None = None,
+        image_key: str = "image",
+        label_key: str | None = None,
+        validate_fraction: float = 0.1,
+        background: tuple[int, int, int] = decode.WHITE,
+        encoded: bool = False,
+    ):
+        import tensorflow_datasets as tfds
+
+        if split not in SPLITS:
+            raise unknown("split", split, SPLITS)
+        if not 0 < validate_fraction < 0.5:
+            raise InputError(
+                f"validate_fraction is {validate_fraction}; it must lie between 0 and "
+                "0.5"
+            )
+        builder = _builder(name, data_dir)
+        sizes = {key: info.num_examples for key, info in builder.info.splits.items()}
+        if not sizes:
+            where = f" --data_dir={data_dir}" if data_dir else ""
+            raise InputError(
+                f"the data set {name!r} is not prepared in {builder.data_path}; run "
+                f'pip install -e ".[tf]" && {COMMAND} {name}{where}'
+            )
+        features = builder.info.features
+        images = [k for k, f in features.items() if isinstance(f, tfds.features.Image)]
+        if image_key not in images:
+            raise unknown(f"image feature of {name}", image_key, images)
+        self._image_key = image_key
+        self._label_key = _label_key(name, features, label_key)
+        self._background, self._encoded = background, encoded
+        self._instruction = _instruction(name, sizes, split, validate_fraction)
+        self._name, self._place = name, builder.data_path
+        self.classes = tuple(features[self._label_key].names)
+        random_access = tfds.core.FileFormat.with_random_access()
+        if not builder.info.available_file_formats() & random_access:
+            raise InputError(
+                f"the data set {name!r} in {builder.data_path} is prepared as "
+                f"{builder.info.file_format.value}, which has no random access; "
+                "prepare it as array_record in another data_dir: "
+                f"{COMMAND} {name} --data_dir=DIR"
+            )
+        self._data = builder.as_data_source(
+            split=self._instruction,
+            decoders={key: tfds.decode.SkipDecoding() for key in images},
+        )
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, index: int) -> Record:
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        try:
+            record = reading.fetch(*self._read(index))
+            data = record[self._image_key]
+            image = decode.open_encoded(data, background=self._background)
+            if not self._encoded:
+                image = decode.pixels(image)
+        except (ValueError, RuntimeError, TimeoutError) as error:
+            # RuntimeError: ArrayRecord's checksum, or a file that has vanished.
+            raise BadRecord(self.id(index), str(error)) from error
+        return {"image": image, "label": int(record[self._label_key])}
+
+    def read_ahead(self, indices: Iterable[int]) -> None:
+        """Begins to read the records that this thread will ask for next."""
+        reading.ask(map(self._read, indices))
+
+    def _read(self, index: int) -> tuple[str, reading.Call]:
+        # Two folders may hold the same data set.
+        name = f"{self._place}:{self._instruction}:{index}"
+        return name, functools.partial(self._data.__getitem__, index)
+
+    def id(self, index: int) -> str:
+        """Returns the data set, the slice of it, and the position in the slice."""
+        return f"{self._name}:{self._instruction}:{index}"
+
+
+def _builder(name: str, data_dir: str | os.PathLike | None):
+    import tensorflow_datasets as tfds
+
+    if not re.fullmatch(r"[a-z0-9_]+(/[\w.-]+)?(:[\d.]+)?", name):
+        raise InputError(
+            f"data.tfds.name is {name!r}; TFDS writes names as cats_vs_dogs"
+        )
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    # AssertionError: the version is none of the data set's.
+    except (tfds.core.DatasetNotFoundError, AssertionError) as error:
+        names = tfds.list_builders(with_community_datasets=False)
+        close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        raise InputError(
+            f"TFDS has no data set {name!r}; names close to it: "
+            f"{', '.join(close) or 'none'}"
+        ) from error
+
+
+def _label_key(name: str, features, label_key: str | None) -> str:
+    import tensorflow_datasets as tfds
+
+    labels = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
+    if label_key is None:
+        label_key = LABEL_KEYS.get(name, labels[0] if len(labels) == 1 else "label")
+    if label_key not in labels:
+        raise unknown(f"label feature of {name}", label_key, labels)
+    return label_key
+
+
+def _instruction(name: str, sizes: dict[str, int], split: str, fraction: float) -> str:
+    """Returns the slice of the data set's own splits that is one of ours."""
+    named = {SPLIT_FOLDERS.get(key): key for key in sizes}
+    if split in named and split != "train":
+        return named[split]
+    cut = [other for other in ("validate", "test") if other not in named]
+    parts = ["train"] if cut == ["test"] else ["train", *cut]
+    if "train" not in named or split not in parts:
+        raise AbsentSplit(
+            f"the data set {name!r} has no split for {split!r}; it has "
+            f"{', '.join(sizes)}"
+        )
+    size = sizes[named["train"]]
+    count = max(1, round(size * fraction))
+    bounds = [0, *(size - count * k for k in reversed(range(len(parts))))]
+    part = parts.index(split)
+    return f"{named['train']}[{bounds[part]}:{bounds[part + 1]}]"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Downloads a data set and prepares it for random access.
+
+    Args:
+      arguments: Of the command line; those of the process if None.
+
+    Returns:
+      Exit code: 0, or 2 where it cannot be prepared; stderr says why.
+    """
+    parser = argparse.ArgumentParser(
+        prog=COMMAND,
+        description=main.__doc__.splitlines()[0],
+    )
+    parser.add_argument("name", help="such as cats_vs_dogs or oxford_iiit_pet")
+    parser.add_argument("--data_dir", help="where to; the default of TFDS if not given")
+    options = parser.parse_args(arguments)
+    if importlib.util.find_spec("tensorflow") is None:
+        print(
+            "TensorFlow, with which TFDS prepares its data sets, is not installed.\n"
+            'Install it with: pip install -e ".[tf]"',
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        _prepare(options.name, options.data_dir)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _prepare(name: str, data_dir: str | None) -> None:
+    import requests
+    import tensorflow_datasets as tfds
+
+    builder = _builder(name, data_dir)
+    try:
+        builder.download_and_prepare(file_format="array_record")
+    except (
+        requests.exceptions.ConnectionError,
+        tfds.download.DownloadError,
+    ) as error:
+        raise InputError(
+            f"{name!r} cannot be downloaded; is there a network? ({error})"
+        ) from error
+    if "array_record" not in {
+        file_format.value for file_format in builder.info.available_file_formats()
+    }:
+        raise InputError(
+            f"{name!r} is already prepared in {builder.data_path} as "
+            f"{builder.info.file_format.value}; give another --data_dir"
+        )
+    print(f"prepared in {builder.data_path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

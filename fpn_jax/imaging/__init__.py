@@ -1,0 +1,1 @@
+"""Classical image pyramids: pure functions of arrays."""

@@ -1,0 +1,1 @@
+"""Fast forms for a CPU, and the window mechanism of the pooling operations."""

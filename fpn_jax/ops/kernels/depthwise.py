@@ -1,0 +1,123 @@
+"""Depthwise convolution: every channel is filtered by a kernel of its own."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from fpn_jax.ops.kernels import taps
+
+Padding = str | Sequence[tuple[int, int]]
+"""`"SAME"`, `"VALID"`, or cells `(before, after)` for height and width."""
+
+
+def depthwise_conv(
+    x: jax.Array,
+    kernel: jax.Array,
+    stride: int = 1,
+    padding: Padding = "SAME",
+    dilation: int = 1,
+) -> jax.Array:
+    """Filters every channel by its own kernel.
+
+    `y[b, i, j, c] = Σ_uv kernel[u, v, 0, c] · x[b, s·i + d·u, s·j + d·v, c]` of the
+    padded map. On a CPU the sum over `u` and `v` is written out, since XLA's grouped
+    convolution is many times slower there; elsewhere it is that convolution. Sums are
+    float32 at least. Differentiates in reverse mode only.
+
+    Args:
+      x: Maps, `[B, H, W, C]`.
+      kernel: `[k, k', 1, C]`, of the maps' type.
+      stride: Step `s` from one window to the next, in cells.
+      padding: See `Padding`; padded cells are 0.
+      dilation: Distance `d` of neighbouring taps, in cells.
+
+    Returns:
+      Maps, `[B, H', W', C]`, of the input's type.
+
+    Raises:
+      ValueError: The kernel's last axes are not `1` and the number of channels.
+
+    Example:
+      >>> x = jnp.arange(4.0).reshape(1, 1, 4, 1)
+      >>> depthwise_conv(x, jnp.ones((1, 3, 1, 1)))[0, 0, :, 0].tolist()
+      [1.0, 3.0, 6.0, 5.0]
+    """
+    if kernel.shape[2:] != (1, x.shape[-1]):
+        raise ValueError(
+            f"kernel has shape {kernel.shape}; for {x.shape[-1]} channels it must be "
+            f"[k, k', 1, {x.shape[-1]}]"
+        )
+    if isinstance(padding, str):
+        windows = [dilation * (size - 1) + 1 for size in kernel.shape[:2]]
+        padding = jax.lax.padtype_to_pads(
+            x.shape[1:3], windows, (stride, stride), padding
+        )
+    arguments = {"stride": stride, "padding": tuple(padding), "dilation": dilation}
+    return jax.lax.platform_dependent(
+        x,
+        kernel,
+        cpu=partial(_sum_of_taps, **arguments),
+        default=partial(_grouped_conv, **arguments),
+    )
+
+
+def _grouped_conv(x, kernel, stride, padding, dilation):
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        padding,
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _sum_of_taps(x, kernel, stride, padding, dilation):
+    met = _met(_wide(x), kernel, stride, padding, dilation)
+    weights = _wide(kernel).reshape(-1, x.shape[-1])
+    return sum(map(jnp.multiply, met, weights)).astype(x.dtype)
+
+
+def _forward(x, kernel, stride, padding, dilation):
+    return _sum_of_taps(x, kernel, stride, padding, dilation), (x, kernel)
+
+
+def _backward(stride, padding, dilation, residuals, gradient):
+    x, kernel = map(_wide, residuals)
+    dtype, gradient = gradient.dtype, _wide(gradient)
+    weights = kernel.reshape(-1, x.shape[-1])
+    to_x = taps.spread(
+        lambda tap, gradient: gradient * weights[tap],
+        [gradient],
+        x.shape[1:3],
+        kernel.shape[:2],
+        (stride,) * 2,
+        padding,
+        (dilation,) * 2,
+    )
+    products = [tap * gradient for tap in _met(x, kernel, stride, padding, dilation)]
+    # One pass over both maps for all taps; as many sums would be as many passes.
+    columns = jax.lax.reduce(
+        products,
+        [jnp.zeros((), x.dtype)] * len(products),
+        lambda a, b: [u + v for u, v in zip(a, b, strict=True)],
+        (0, 1),
+    )
+    to_kernel = jnp.stack([column.sum(axis=0) for column in columns])
+    return to_x.astype(dtype), to_kernel.reshape(kernel.shape).astype(dtype)
+
+
+_sum_of_taps.defvjp(_forward, _backward)
+
+
+def _wide(x):
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _met(x, kernel, stride, padding, dilation):
+    window, stride, dilation = kernel.shape[:2], (stride,) * 2, (dilation,) * 2
+    return taps.shifted(x, window, stride, padding, dilation)

@@ -1,0 +1,137 @@
+"""The largest or smallest cell of windows; of equal ones the first has the gradient."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from fpn_jax.ops.kernels import taps
+
+Pair = tuple[int, int]
+
+
+def sliding_extremes(
+    x: jax.Array,
+    larger: bool,
+    window: Pair,
+    stride: Pair,
+    padding: Sequence[Pair],
+) -> jax.Array:
+    """Returns the largest or the smallest cell of every window.
+
+    Of equal cells the first one gets the gradient. On a CPU the tap that won is kept
+    for it, since XLA's search for the cell again is 12 to 27 times slower; elsewhere it
+    is XLA's. Differentiates in reverse mode only.
+
+    Args:
+      x: Maps, `[B, H, W, C]`, floating.
+      larger: Whether the largest is returned, rather than the smallest.
+      window: Height and width, in cells.
+      stride: Step from one window to the next.
+      padding: Cells `(before, after)` for height and width; they never win.
+
+    Returns:
+      `[B, H', W', C]`, of the input's type; NaN of a window that holds one.
+
+    Example:
+      >>> x = jnp.array([3.0, 1.0, 2.0, 2.0]).reshape(1, 1, 4, 1)
+      >>> no = ((0, 0), (0, 0))
+      >>> sliding_extremes(x, True, (1, 2), (1, 2), no)[0, 0, :, 0].tolist()
+      [3.0, 2.0]
+    """
+    place = (larger, tuple(window), tuple(stride), tuple(map(tuple, padding)))
+    return jax.lax.platform_dependent(
+        x,
+        cpu=lambda x: _extreme_of_taps(x, *place),
+        default=lambda x: _reduce_window(x, *place),
+    )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def extreme_cells(values: jax.Array, larger: bool, axis: int) -> jax.Array:
+    """Returns the largest or the smallest value along an axis.
+
+    Of equal values the first one gets the gradient. Places decide, as equality must
+    not: XLA may compute the values once for the extreme and again for its gradient,
+    rounded another way, and the gradient of `jnp.max` then finds no cell equal to the
+    extreme and divides by their number, zero. They are looked for where a gradient is
+    wanted; on a CPU that takes ten times as long. Differentiates in reverse mode only.
+
+    Args:
+      values: Floating, of any shape.
+      larger: Whether the largest is returned, rather than the smallest.
+      axis: The axis that is reduced.
+
+    Returns:
+      The values' shape without the axis, of their type; NaN where one is NaN.
+
+    Example:
+      >>> extreme_cells(jnp.array([[3.0, 1.0], [2.0, 2.0]]), False, 1).tolist()
+      [1.0, 2.0]
+    """
+    return (jnp.max if larger else jnp.min)(values, axis)
+
+
+def _first_extreme(values, larger, axis):
+    first = (jnp.argmax if larger else jnp.argmin)(values, axis, keepdims=True)
+    return extreme_cells(values, larger, axis), (first, values.shape[axis])
+
+
+def _to_first(larger, axis, residuals, gradient):
+    first, length = residuals
+    gradient = jnp.expand_dims(gradient, axis)
+    shape = list(first.shape)
+    shape[axis] = length
+    places = jax.lax.broadcasted_iota(first.dtype, shape, axis)
+    return (jnp.where(places == first, gradient, 0),)
+
+
+extreme_cells.defvjp(_first_extreme, _to_first)
+
+
+def _reduce_window(x, larger, window, stride, padding):
+    return jax.lax.reduce_window(
+        x,
+        -jnp.inf if larger else jnp.inf,
+        jax.lax.max if larger else jax.lax.min,
+        (1, *window, 1),
+        (1, *stride, 1),
+        ((0, 0), *padding, (0, 0)),
+    )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
+def _extreme_of_taps(x, larger, window, stride, padding):
+    return _forward(x, larger, window, stride, padding)[0]
+
+
+def _forward(x, larger, window, stride, padding):
+    worst = -jnp.inf if larger else jnp.inf
+    further = jax.lax.gt if larger else jax.lax.lt
+    # These give NaN where one of two is; the comparisons above are then false.
+    extreme = jax.lax.max if larger else jax.lax.min
+    best, *others = taps.shifted(x, window, stride, padding, fill=worst)
+    # As narrow as the number of taps allows: it is kept until the gradient comes.
+    kind = jnp.uint8 if window[0] * window[1] <= 256 else jnp.int32
+    winner = jnp.zeros(best.shape, kind)
+    for index, tap in enumerate(others, 1):
+        winner = jnp.where(further(tap, best), kind(index), winner)
+        best = extreme(best, tap)
+    return best, (winner, x.shape[1:3])
+
+
+def _backward(larger, window, stride, padding, residuals, gradient):
+    winner, size = residuals
+    to_x = taps.spread(
+        lambda tap, winner, gradient: jnp.where(winner == tap, gradient, 0),
+        [winner, gradient],
+        size,
+        window,
+        stride,
+        padding,
+    )
+    return (to_x,)
+
+
+_extreme_of_taps.defvjp(_forward, _backward)

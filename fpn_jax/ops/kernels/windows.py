@@ -1,0 +1,354 @@
+"""Windows over maps: the one mechanism under every pooling.
+
+A pooling reduces windows to one value a channel. Windows lie side by side at a stride,
+are one window over the whole map, or are the unequal bins that divide a map into a
+given number of parts. Cells of padding count in none of them.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fpn_jax import errors
+from fpn_jax.ops.kernels import taps
+from fpn_jax.ops.kernels.extremes import extreme_cells, sliding_extremes
+
+Size = int | tuple[int, int]
+"""Height and width, in cells; one number for both."""
+
+Padding = str | int | Sequence[tuple[int, int]]
+"""`"SAME"`, `"VALID"`, cells on every side, or `(before, after)` for height and width.
+
+With "SAME" the result is `ceil(size / stride)` large, with "VALID" and with cells `p`
+on every side it is `(size + 2 * p - window) // stride + 1` large. Cells on a side are
+fewer than the window's, so that every window holds a cell of the map.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bins:
+    """A map divided into `height × width` windows, whatever its size.
+
+    Of `m` bins over `n` cells, bin `i` covers the cells `floor(i * n / m)` up to, not
+    including, `ceil((i + 1) * n / m)`. Together they cover the map, neighbours share a
+    cell where `m` does not divide `n`, and every bin holds at least one cell, also
+    where bins are finer than the map.
+
+    Attributes:
+      height: Bins from top to bottom, 1 or more.
+      width: Bins from left to right, 1 or more.
+    """
+
+    height: int
+    width: int
+
+    def __post_init__(self):
+        check_size("bins", (self.height, self.width))
+
+
+Window = Size | Bins | None
+"""Height and width of a window in cells, bins, or None: one window, the whole map."""
+
+
+class Windows(NamedTuple):
+    """The cells of windows, and which of them lie inside the map.
+
+    Attributes:
+      values: `[B, H', W', n, C]`; the `n` cells of a window row by row, zero where a
+        cell lies outside the map, or fills a bin up to the size of the largest.
+      inside: `[H', W', n]` booleans, a NumPy array, false at these zeros: known before
+        any value is.
+    """
+
+    values: jax.Array
+    inside: np.ndarray
+
+
+def check_size(name: str, size: Size) -> tuple[int, int]:
+    """Returns height and width of a `Size`.
+
+    Args:
+      name: What the size is of, for the error's sentence.
+      size: See `Size`.
+
+    Raises:
+      InputError: It is no whole number of at least 1, or pair of such.
+    """
+    pair = (size, size) if isinstance(size, int | np.integer) else size
+    if not (
+        isinstance(pair, Sequence)
+        and len(pair) == 2
+        and all(isinstance(n, int | np.integer) and n >= 1 for n in pair)
+    ):
+        raise errors.InputError(
+            f"{name} is {size}; it must be a whole number of at least 1, or two of "
+            "them, (height, width)"
+        )
+    return tuple(pair)
+
+
+def check_window(
+    window: Window, stride: Size | None = None, padding: Padding = "VALID"
+) -> None:
+    """Refuses windows that fit no map.
+
+    Args:
+      window: See `Window`.
+      stride: Step from one window to the next, in cells; None is the window's size.
+      padding: See `Padding`.
+
+    Raises:
+      InputError: A size is below 1, the padding is unknown or not smaller than the
+        window, or a stride or padding is given with bins or the whole map, which have
+        none.
+    """
+    if window is None or isinstance(window, Bins):
+        kind = "the whole map" if window is None else "bins"
+        for name, value, absent in (
+            ("stride", stride, None),
+            ("padding", padding, "VALID"),
+        ):
+            if value != absent:
+                raise errors.InputError(
+                    f"{name} is {value!r}, but the window is {kind}, which has no "
+                    f"{name}; leave it at {absent!r} or give a window"
+                )
+        return
+    pair = check_size("window", window)
+    check_size("stride", pair if stride is None else stride)
+    if isinstance(padding, str):
+        if padding not in ("SAME", "VALID"):
+            raise errors.unknown("padding", padding, ("SAME", "VALID"))
+        return
+    for (before, after), length in zip(_sides(padding), pair, strict=True):
+        if not (0 <= before < length and 0 <= after < length):
+            raise errors.InputError(
+                f"padding is {padding} and the window {window}; every side takes at "
+                "least 0 cells and fewer than the window's"
+            )
+
+
+def windows(
+    x: jax.Array,
+    window: Window = None,
+    stride: Size | None = None,
+    padding: Padding = "VALID",
+) -> Windows:
+    """Returns the cells of every window.
+
+    A window of `F × F` cells is unrolled into `F²` slices of the map: tracing and
+    compilation slow down where a local window has thousands of cells.
+
+    Args:
+      x: Maps, `[B, H, W, C]`.
+      window: See `Window`.
+      stride: Step from one window to the next, in cells; None is the window's size.
+      padding: See `Padding`.
+
+    Returns:
+      `H' × W'` windows; `1 × 1` for the whole map.
+
+    Raises:
+      InputError: See `check_window`, or the window is larger than the padded map.
+
+    Example:
+      >>> x = jnp.arange(9.0).reshape(1, 3, 3, 1)
+      >>> values, inside = windows(x, window=2, padding="SAME")
+      >>> values[0, 0, 1, :, 0].tolist(), inside[0, 1].tolist()
+      ([2.0, 0.0, 5.0, 0.0], [True, False, True, False])
+    """
+    check_window(window, stride, padding)
+    batch, height, width, channels = x.shape
+    if window is None:
+        values = x.reshape(batch, 1, 1, height * width, channels)
+        return Windows(values, np.ones((1, 1, height * width), bool))
+    rows, columns = _spans((height, width), window, stride, padding)
+    if isinstance(window, Bins):
+        values = jnp.moveaxis(columns.slices(rows.slices(x, 1), 3), 2, 3)
+    else:
+        # One strided slice for every cell of a window, as bins are slices: the gradient
+        # is a sum of padded maps; a gather's is a scatter, in no fixed order.
+        place = _resolve((height, width), window, stride, padding)
+        values = jnp.stack(taps.shifted(x, *place), axis=3)
+    inside = rows.inside[:, None, :, None] & columns.inside[None, :, None, :]
+    shape = (*inside.shape[:2], -1)
+    return Windows(values.reshape(batch, *shape, channels), inside.reshape(shape))
+
+
+def window_counts(
+    size: tuple[int, int],
+    window: Window = None,
+    stride: Size | None = None,
+    padding: Padding = "VALID",
+) -> np.ndarray:
+    """Returns the number of cells of the map in every window, `[H', W', 1]` float32.
+
+    Args:
+      size: Height and width of the map, in cells.
+      window: See `Window`.
+      stride: Step from one window to the next, in cells; None is the window's size.
+      padding: See `Padding`.
+
+    Raises:
+      InputError: See `windows`.
+
+    Example:
+      >>> window_counts((3, 3), window=2, padding="SAME")[:, :, 0].tolist()
+      [[4.0, 2.0], [2.0, 1.0]]
+    """
+    check_window(window, stride, padding)
+    if window is None:
+        return np.full((1, 1, 1), size[0] * size[1], np.float32)
+    rows, columns = _spans(size, window, stride, padding)
+    count = np.outer(rows.inside.sum(-1), columns.inside.sum(-1))
+    return count[:, :, None].astype(np.float32)
+
+
+def window_means(
+    x: jax.Array,
+    window: Window = None,
+    stride: Size | None = None,
+    padding: Padding = "VALID",
+) -> jax.Array:
+    """Returns the mean of every window's cells, without making the windows.
+
+    Bins are averaged along one axis, then along the other.
+
+    Args:
+      x: Maps, `[B, H, W, C]`.
+      window: See `Window`.
+      stride: Step from one window to the next, in cells; None is the window's size.
+      padding: See `Padding`.
+
+    Returns:
+      `[B, H', W', C]` float32, float64 of float64.
+
+    Raises:
+      InputError: See `windows`.
+    """
+    check_window(window, stride, padding)
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    if window is None:
+        return x.mean(axis=(1, 2), keepdims=True)
+    if isinstance(window, Bins):
+        rows, columns = _spans(x.shape[1:3], window, stride, padding)
+        return columns.means(rows.means(x, 1), 2)
+    pair, strides, pads = _resolve(x.shape[1:3], window, stride, padding)
+    total = jax.lax.reduce_window(
+        x, 0.0, jax.lax.add, (1, *pair, 1), (1, *strides, 1), ((0, 0), *pads, (0, 0))
+    )
+    return total / window_counts(x.shape[1:3], window, stride, padding)
+
+
+def window_extremes(
+    x: jax.Array,
+    larger: bool,
+    window: Window = None,
+    stride: Size | None = None,
+    padding: Padding = "VALID",
+) -> jax.Array:
+    """Returns the largest or the smallest of every window's cells.
+
+    Args:
+      x: Maps, `[B, H, W, C]`, floating.
+      larger: Whether the largest is returned, rather than the smallest.
+      window: See `Window`.
+      stride: Step from one window to the next, in cells; None is the window's size.
+      padding: See `Padding`.
+
+    Returns:
+      `[B, H', W', C]`, of the input's type.
+
+    Raises:
+      InputError: See `windows`.
+    """
+    check_window(window, stride, padding)
+    if window is None or isinstance(window, Bins):
+        values, inside = windows(x, window)
+        worst = -jnp.inf if larger else jnp.inf
+        values = jnp.where(inside[..., None], values, worst)
+        return extreme_cells(values, larger, axis=3)
+    place = _resolve(x.shape[1:3], window, stride, padding)
+    return sliding_extremes(x, larger, *place)
+
+
+class _Spans(NamedTuple):
+    """Along one axis: the cells of every window, before clipping, `[m, longest]`."""
+
+    cells: np.ndarray
+    inside: np.ndarray
+
+    def slices(self, x: jax.Array, axis: int) -> jax.Array:
+        """Returns the axis as two: bins, and their cells up to the longest bin's."""
+        bins = []
+        for piece in self._pieces(x, axis):
+            widths = [(0, 0)] * x.ndim
+            widths[axis] = (0, self.cells.shape[1] - piece.shape[axis])
+            bins.append(jnp.pad(piece, widths))
+        return jnp.stack(bins, axis)
+
+    def means(self, x: jax.Array, axis: int) -> jax.Array:
+        """Returns the axis as the means of the bins."""
+        return jnp.stack([piece.mean(axis) for piece in self._pieces(x, axis)], axis)
+
+    def _pieces(self, x: jax.Array, axis: int) -> list[jax.Array]:
+        counts = self.inside.sum(-1)
+        return [
+            jax.lax.slice_in_dim(x, start, start + count, axis=axis)
+            for start, count in zip(self.cells[:, 0], counts, strict=True)
+        ]
+
+
+def _spans(
+    size: Sequence[int], window: Window, stride: Size | None, padding: Padding
+) -> list[_Spans]:
+    if isinstance(window, Bins):
+        edges = [
+            [(i * n // m, -(-(i + 1) * n // m)) for i in range(m)]
+            for n, m in zip(size, (window.height, window.width), strict=True)
+        ]
+    else:
+        edges = [
+            [(start, start + w) for start in range(-before, n + after - w + 1, s)]
+            for n, w, s, (before, after) in zip(
+                size, *_resolve(size, window, stride, padding), strict=True
+            )
+        ]
+    spans = []
+    for n, starts_and_stops in zip(size, edges, strict=True):
+        starts, stops = np.array(starts_and_stops).T[..., None]
+        cells = starts + np.arange((stops - starts).max())
+        spans.append(_Spans(cells, (cells >= 0) & (cells < np.minimum(stops, n))))
+    return spans
+
+
+def _resolve(
+    size: Sequence[int], window: Size, stride: Size | None, padding: Padding
+) -> tuple[tuple[int, int], tuple[int, int], Sequence[tuple[int, int]]]:
+    pair = check_size("window", window)
+    strides = check_size("stride", window if stride is None else stride)
+    if isinstance(padding, str):
+        pads = jax.lax.padtype_to_pads(size, pair, strides, padding)
+    else:
+        pads = _sides(padding)
+    for n, w, (before, after) in zip(size, pair, pads, strict=True):
+        if n + before + after < w:
+            raise errors.InputError(
+                f"window is {window}, but the map is only {size[0]} × {size[1]} cells "
+                f"large with padding {padding!r}; give a smaller window, or 'SAME'"
+            )
+    return pair, strides, pads
+
+
+def _sides(padding: int | Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+    sides = np.array(((padding, padding),) * 2 if isinstance(padding, int) else padding)
+    if sides.shape != (2, 2) or sides.dtype.kind != "i":
+        raise errors.InputError(
+            f"padding is {padding!r}; it must be 'SAME', 'VALID', a number of cells, "
+            "or ((before, after), (before, after)) for height and width"
+        )
+    return [tuple(pair) for pair in sides.tolist()]

@@ -1,0 +1,324 @@
+import colorsys
+import math
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageOps
+
+from fpn_jax.data import augmentation, geometry
+from fpn_jax.errors import InputError
+
+IMAGE = np.random.default_rng(0).integers(256, size=(24, 31, 3), dtype=np.uint8)
+STACK = {
+    "crop_scale": (0.25, 1.0),
+    "crop_ratio": (3 / 4, 4 / 3),
+    "flip": 0.5,
+    "brightness": 0.4,
+    "contrast": 0.4,
+    "saturation": 0.4,
+    "hue": 0.1,
+    "randaugment_layers": 2,
+    "randaugment_magnitude": 9,
+    "erasing": 0.25,
+}
+
+
+def constant(factor):
+    """Returns a generator that draws the same number from every interval."""
+
+    class Generator:
+        def uniform(self, low, high):
+            return low + factor * (high - low)
+
+    return Generator()
+
+
+def difference(one, other):
+    return np.abs(np.asarray(one).astype(int) - np.asarray(other)).max()
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.3, 1.0, 1.4, 1.9])
+@pytest.mark.parametrize(
+    ("adjust", "enhance"),
+    [
+        (augmentation.adjust_brightness, ImageEnhance.Brightness),
+        (augmentation.adjust_contrast, ImageEnhance.Contrast),
+        (augmentation.adjust_saturation, ImageEnhance.Color),
+        (augmentation.adjust_sharpness, ImageEnhance.Sharpness),
+    ],
+)
+def test_adjustments_agree_with_pillow(adjust, enhance, factor):
+    result = adjust(IMAGE, factor)
+    expected = np.asarray(enhance(Image.fromarray(IMAGE)).enhance(factor))
+    # Pillow leaves the outermost pixels as sharp as they are.
+    inner = np.s_[1:-1, 1:-1] if enhance is ImageEnhance.Sharpness else np.s_[:]
+    assert difference(result[inner], expected[inner]) <= 2
+    if factor == 1.0:
+        np.testing.assert_array_equal(result, IMAGE)
+
+
+@pytest.mark.parametrize("shift", [-0.5, -0.2, 0.0, 0.1, 0.25, 0.5])
+def test_hue_agrees_with_colorsys(shift):
+    result = augmentation.adjust_hue(IMAGE, shift)
+    steps = round(256 * shift) / 256
+    errors = []
+    for pixel, turned in zip(IMAGE.reshape(-1, 3), result.reshape(-1, 3), strict=True):
+        hue, saturation, value = colorsys.rgb_to_hsv(*(pixel / 255))
+        expected = colorsys.hsv_to_rgb((hue + steps) % 1, saturation, value)
+        # Eight bits of hue are 1.4 degrees, a step of six levels.
+        errors.append(np.abs(turned - 255 * np.array(expected)))
+    assert np.max(errors) <= 9
+    assert np.mean(errors) <= 0.8
+
+
+def test_hue_leaves_grey_alone():
+    grey = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(16, 16, 3)
+    np.testing.assert_array_equal(augmentation.adjust_hue(grey, 0.3), grey)
+
+
+def test_color_jitter_is_its_adjustments_in_order():
+    jitter = augmentation.ColorJitter(
+        brightness=0.4, contrast=0.3, saturation=0.2, hue=0.1
+    )
+    expected = augmentation.adjust_brightness(IMAGE, 1.4)
+    expected = augmentation.adjust_contrast(expected, 1.3)
+    expected = augmentation.adjust_saturation(expected, 1.2)
+    expected = augmentation.adjust_hue(expected, 0.1)
+    np.testing.assert_array_equal(jitter(IMAGE, constant(1.0)), expected)
+
+
+def test_color_jitter_never_draws_a_negative_factor():
+    jitter = augmentation.ColorJitter(brightness=3.0)
+    np.testing.assert_array_equal(jitter(IMAGE, constant(0.0)), 0 * IMAGE)
+
+
+def test_color_jitter_of_nothing_draws_nothing():
+    assert augmentation.ColorJitter()(IMAGE, None) is IMAGE
+
+
+def test_table_holds_the_fourteen_operations_of_the_paper():
+    assert set(augmentation.OPERATIONS) == {
+        *("identity", "auto_contrast", "equalize", "rotate", "solarize", "color"),
+        *("posterize", "contrast", "brightness", "sharpness", "shear_x", "shear_y"),
+        *("translate_x", "translate_y"),
+    }
+
+
+@pytest.mark.parametrize("name", augmentation.OPERATIONS)
+def test_operation_keeps_shape_type_and_input(name):
+    operation = augmentation.OPERATIONS[name]
+    for size in [(24, 31), (1, 1), (1, 9), (5, 2)]:
+        image = IMAGE[: size[0], : size[1]]
+        before = image.copy()
+        for amount in (operation.strongest, operation.strongest / 3, 0.0):
+            result = operation.apply(image, amount)
+            assert result.shape == image.shape
+            assert result.dtype == np.uint8
+        np.testing.assert_array_equal(image, before)
+    if name not in ("auto_contrast", "equalize"):
+        np.testing.assert_array_equal(operation.apply(IMAGE, 0.0), IMAGE)
+
+
+def test_auto_contrast_agrees_with_pillow():
+    dull = np.uint8(60 + IMAGE // 3)
+    dull[..., 2] = 77
+    result = augmentation.OPERATIONS["auto_contrast"].apply(dull, 0.0)
+    expected = ImageOps.autocontrast(Image.fromarray(dull))
+    assert difference(result, expected) <= 1
+
+
+def test_equalize_maps_each_channel_by_its_distribution():
+    dark = np.uint8(IMAGE.astype(float) ** 2 / 255)
+    result = augmentation.OPERATIONS["equalize"].apply(dark, 0.0)
+    for channel in range(3):
+        levels = dark[..., channel]
+        below = np.array([(levels <= level).sum() for level in range(256)])
+        rarest = below[levels.min()]
+        expected = 255 * (below - rarest) / (levels.size - rarest)
+        assert np.abs(result[..., channel] - expected[levels]).max() <= 0.51
+
+
+@pytest.mark.parametrize("threshold", [0, 100, 256])
+def test_solarize_agrees_with_pillow(threshold):
+    result = augmentation.OPERATIONS["solarize"].apply(IMAGE, 256 - threshold)
+    expected = ImageOps.solarize(Image.fromarray(IMAGE), threshold)
+    np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("bits", [4, 6, 8])
+def test_posterize_agrees_with_pillow(bits):
+    result = augmentation.OPERATIONS["posterize"].apply(IMAGE, 8 - bits)
+    expected = ImageOps.posterize(Image.fromarray(IMAGE), bits)
+    np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize(
+    "name", ["rotate", "shear_x", "shear_y", "translate_x", "translate_y"]
+)
+def test_geometry_agrees_with_pillow(name, sign):
+    y, x = np.mgrid[:41, :60] / 60
+    image = np.stack([np.sin(4 * x), np.cos(3 * y), np.sin(3 * x + 2 * y)], -1)
+    image = np.uint8(np.rint(127.5 + 120 * image))
+    operation = augmentation.OPERATIONS[name]
+    amount = sign * operation.strongest
+    result = operation.apply(image, amount)
+    angle = math.radians(amount) if name == "rotate" else 0.0
+    # Pillow asks where a point of the result comes from: the inverse map.
+    backward = {
+        "rotate": [math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)],
+        "shear_x": [1, -amount, 0, 1],
+        "shear_y": [1, 0, -amount, 1],
+    }.get(name, [1, 0, 0, 1])
+    shift = {"translate_x": (amount * 60, 0), "translate_y": (0, amount * 41)}
+    shift_x, shift_y = shift.get(name, (0, 0))
+    (a, b), (d, e) = backward[:2], backward[2:]
+    # Pillow counts from the edge of the corner pixel: the centre is at (30, 20.5).
+    c = 30 - a * 30 - b * 20.5 - shift_x
+    f = 20.5 - d * 30 - e * 20.5 - shift_y
+    pillow = Image.fromarray(image).transform(
+        (60, 41),
+        Image.Transform.AFFINE,
+        (a, b, c, d, e, f),
+        Image.Resampling.BILINEAR,
+        fillcolor=(128, 128, 128),
+    )
+    # The two treat the rim of the image differently, by one pixel.
+    rim = np.abs(result.astype(int) - np.asarray(pillow)).max(-1) > 3
+    assert rim.mean() < 0.05
+    source = np.ones((41, 60, 3), np.uint8) * 255
+    outside = (operation.apply(source, amount) == 128).all(-1)
+    assert outside.any()
+    assert (result[outside] == 128).all()
+
+
+def test_positive_amounts_turn_counterclockwise_and_move_right_and_down():
+    delta = np.zeros((21, 21, 3), np.uint8)
+    delta[10, 16] = 255
+
+    def brightest(name, amount):
+        moved = augmentation.OPERATIONS[name].apply(delta, amount)
+        moved = np.where(moved == 128, 0, moved)
+        return np.unravel_index(moved[..., 0].argmax(), (21, 21))
+
+    assert brightest("rotate", 90.0) == (4, 10)
+    assert brightest("translate_x", -4 / 21) == (10, 12)
+    assert brightest("translate_x", 4 / 21) == (10, 20)
+    assert brightest("translate_y", 5 / 21) == (15, 16)
+    assert brightest("shear_y", 0.5) == (13, 16)
+    assert brightest("shear_x", 0.5) == (10, 16)
+
+
+def test_randaugment_draws_every_operation_and_both_signs(monkeypatch):
+    drawn = []
+
+    def spy(name, operation):
+        def apply(image, amount):
+            drawn.append((name, amount))
+            return image
+
+        return operation._replace(apply=apply)
+
+    spies = tuple(spy(*item) for item in augmentation.OPERATIONS.items())
+    monkeypatch.setattr(augmentation, "_DRAWN", spies)
+    rng = np.random.default_rng(0)
+    randaugment = augmentation.RandAugment(num_layers=3, magnitude=5)
+    for _ in range(500):
+        randaugment(IMAGE, rng)
+    assert len(drawn) == 1500
+    for name, operation in augmentation.OPERATIONS.items():
+        amounts = [amount for drawn_name, amount in drawn if drawn_name == name]
+        assert 60 < len(amounts) < 160  # 107 expected, standard deviation 10.
+        half = operation.strongest / 2
+        assert set(amounts) == ({half, -half} if operation.signed else {half})
+
+
+def test_random_erasing_fills_one_box_of_the_asked_area():
+    image = np.zeros((100, 80, 3), np.uint8)
+    rng = np.random.default_rng(0)
+    erasing = augmentation.RandomErasing(0.5, scale=(0.1, 0.2))
+    shares = []
+    for _ in range(400):
+        result = erasing(image, rng)
+        rows, columns = np.nonzero(result.any(-1))
+        if rows.size:
+            height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+            assert rows.size / (height * width) > 0.99
+            shares.append(height * width / 8000)
+    assert len(shares) / 400 == pytest.approx(0.5, abs=0.1)
+    assert min(shares) > 0.09
+    assert max(shares) < 0.21
+    assert np.mean(shares) == pytest.approx(0.15, abs=0.01)
+    assert not image.any()
+
+
+def test_erasing_leaves_an_image_whole_where_no_box_fits():
+    pixel = np.zeros((1, 1, 3), np.uint8)
+    erasing = augmentation.RandomErasing(1.0, scale=(0.02, 0.05))
+    assert erasing(pixel, np.random.default_rng(0)) is pixel
+
+
+@pytest.mark.parametrize("size", [(375, 500), (1, 1), (4097, 3), (3, 4097)])
+def test_whole_stack_is_a_function_of_the_generator(size):
+    image = np.random.default_rng(1).integers(256, size=(*size, 3), dtype=np.uint8)
+    before = image.copy()
+    stack = augmentation.build_train(32, **STACK)
+    copy = pickle.loads(pickle.dumps(stack))
+    results = []
+    for seed in range(20):
+        result = stack(image, np.random.default_rng(seed))
+        assert result.shape == (32, 32, 3)
+        assert result.dtype == np.uint8
+        again = copy(image, np.random.default_rng(seed))
+        np.testing.assert_array_equal(result, again)
+        results.append(result.tobytes())
+    assert len(set(results)) > 15
+    np.testing.assert_array_equal(image, before)
+
+
+def test_build_train_leaves_out_what_is_at_zero():
+    full = augmentation.build_train(32, **STACK)
+    assert full.transforms == (
+        geometry.RandomResizedCrop(32, (0.25, 1.0), (3 / 4, 4 / 3)),
+        geometry.HorizontalFlip(0.5),
+        augmentation.ColorJitter(0.4, 0.4, 0.4, 0.1),
+        augmentation.RandAugment(2, 9),
+        augmentation.RandomErasing(0.25),
+    )
+    zero = ("flip", "brightness", "contrast", "saturation", "hue")
+    off = {name: 0 for name in (*zero, "randaugment_layers", "erasing")}
+    bare = augmentation.build_train(32, **STACK | off)
+    assert bare.transforms == full.transforms[:1]
+    only_hue = augmentation.build_train(32, **STACK | off | {"hue": 0.1})
+    assert only_hue.transforms[1:] == (augmentation.ColorJitter(hue=0.1),)
+
+
+def test_build_eval_is_the_center_crop():
+    assert augmentation.build_eval(64, 0.9) == geometry.ResizeAndCenterCrop(64, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("flip", -0.1, r"HorizontalFlip.probability is -0.1.*\[0, 1\]"),
+        ("brightness", -1, "ColorJitter.brightness is -1"),
+        ("contrast", math.nan, "ColorJitter.contrast is nan"),
+        ("saturation", "high", "ColorJitter.saturation is 'high'"),
+        ("hue", 0.6, r"ColorJitter.hue is 0.6.*\[0, 0.5\]"),
+        ("randaugment_layers", -1, "RandAugment.num_layers is -1"),
+        ("randaugment_layers", 1.5, "RandAugment.num_layers is 1.5"),
+        ("randaugment_magnitude", 11, r"RandAugment.magnitude is 11.*\[0, 10\]"),
+        ("erasing", 2, "RandomErasing.probability is 2"),
+        ("crop_scale", (0.5, 2.0), "RandomResizedCrop.scale"),
+    ],
+)
+def test_refused_values_are_named(name, value, words):
+    with pytest.raises(InputError, match=words):
+        augmentation.build_train(32, **STACK | {name: value})
+
+
+def test_magnitude_is_checked_even_where_randaugment_is_left_out():
+    off = {"randaugment_layers": 0, "randaugment_magnitude": -3}
+    with pytest.raises(InputError, match="magnitude is -3"):
+        augmentation.build_train(32, **STACK | off)

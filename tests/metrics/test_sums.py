@@ -1,0 +1,58 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fpn_jax.metrics import sums
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.normal(size=(37, 3)).astype(np.float32) * 3
+LABEL = RNG.integers(0, 3, 37)
+WEIGHT = np.ones(37, np.float32)
+
+
+def of(name, logits, label, weight):
+    if name == "Mean":
+        return sums.Mean.of(jnp.asarray(logits[:, 0]), weight)
+    return getattr(sums, name).of(jnp.asarray(logits), jnp.asarray(label), weight)
+
+
+def test_accuracy_and_confusion_equal_a_plain_count():
+    right = sum(int(np.argmax(row)) == y for row, y in zip(LOGITS, LABEL, strict=True))
+    assert of("Accuracy", LOGITS, LABEL, WEIGHT).compute() == pytest.approx(right / 37)
+    counts = np.zeros((3, 3), int)
+    for row, y in zip(LOGITS, LABEL, strict=True):
+        counts[y, np.argmax(row)] += 1
+    assert of("Confusion", LOGITS, LABEL, WEIGHT).compute() == counts.tolist()
+
+
+def test_calibration_equals_a_loop_over_bins():
+    probabilities = np.asarray(jax.nn.softmax(LOGITS))
+    confidence, predicted = probabilities.max(1), probabilities.argmax(1)
+    expected = 0.0
+    for low in np.arange(15) / 15:
+        inside = (confidence > low) & (confidence <= low + 1 / 15)
+        if inside.any():
+            gap = (predicted == LABEL)[inside].mean() - confidence[inside].mean()
+            expected += inside.mean() * abs(gap)
+    actual = of("Calibration", LOGITS, LABEL, WEIGHT).compute()
+    assert actual == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["Mean", "Accuracy", "Confusion", "Calibration"])
+def test_cutting_into_padded_batches_changes_nothing(name):
+    whole = of(name, LOGITS, LABEL, WEIGHT).on_host().compute()
+    merged = None
+    for start in range(0, 37, 16):
+        logits, label, weight = (a[start : start + 16] for a in (LOGITS, LABEL, WEIGHT))
+        pad = 16 - len(label)
+        logits = np.pad(logits, ((0, pad), (0, 0)), constant_values=7.0)
+        part = of(name, logits, np.pad(label, (0, pad)), np.pad(weight, (0, pad)))
+        merged = part.on_host() if merged is None else merged.merge(part.on_host())
+    np.testing.assert_allclose(merged.compute(), whole, atol=1e-6)
+
+
+def test_padding_may_hold_anything_but_no_examples_is_not_a_number():
+    values, weight = jnp.array([1.0, jnp.nan]), jnp.array([1.0, 0.0])
+    assert sums.Mean.of(values, weight).compute() == 1.0
+    assert np.isnan(sums.Mean.of(values, 0 * weight).compute())
