@@ -14,7 +14,7 @@ from tests.conftest import tiny
 
 HOLD = """
 import pathlib, sys, time
-from fpn_jax.train import lock
+from fpn_jax.workdir import lock
 with lock.hold(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
