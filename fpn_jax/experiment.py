@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +15,7 @@ from fpn_jax import backbones, heads, necks, weights
 from fpn_jax import config as configs
 from fpn_jax.data import augmentation, pipeline
 from fpn_jax.data.records import SPLITS, Source
-from fpn_jax.data.sources.drawn import DrawnSource
-from fpn_jax.data.sources.folder import FolderSource
-from fpn_jax.data.sources.tfds import TfdsSource
+from fpn_jax.data.sources import SOURCES
 from fpn_jax.errors import InputError, unknown
 from fpn_jax.model import PyramidModel, check_image_size
 from fpn_jax.ops import mixing
@@ -41,10 +40,11 @@ KEYS = {
     ),
     "data.drawn": configs.Keys.exactly(*(f"{s}_records" for s in SPLITS), "seed"),
     "data.folder": configs.Keys.of(
-        FolderSource, given=("root", "split", "background", "encoded")
+        SOURCES["folder"], given=("root", "split", "background", "encoded")
     ),
-    "data.tfds": configs.Keys.of(
-        TfdsSource, given=("split", "data_dir", "background", "encoded")
+    "data.tfds": configs.Keys(
+        frozenset(("name", "image_key", "label_key", "validate_fraction")),
+        frozenset(("name",)),
     ),
     "augment": configs.Keys.of(augmentation.build_train, given=("image_size",)),
     "mix": configs.Keys.of(mixing.mix, given=("rng", "images")),
@@ -99,33 +99,20 @@ def source(config: Config, split: str, *, encoded: bool = False) -> Source:
     Raises:
       InputError: The split or its files are not there; names what is.
     """
-    if split not in SPLITS:
-        raise unknown("split", split, SPLITS)
     data = config.data
-    if data.source == "drawn":
-        drawn = dict(data.drawn)
-        records = {name: drawn.pop(f"{name}_records") for name in SPLITS}
-        return DrawnSource(split, records[split], data.image_size, **drawn)
-    if data.source == "folder":
-        if not data.root:
-            raise InputError(
-                "data.root is empty; give the folder of the photographs, which holds "
-                "Train/Validate/Test × Cat/Dog: --config.data.root=DIR"
-            )
-        return FolderSource(
-            data.root,
-            split,
-            background=data.background,
-            encoded=encoded,
-            **data.folder,
-        )
-    return TfdsSource(
-        split=split,
-        data_dir=data.root or None,
-        background=data.background,
-        encoded=encoded,
-        **data.tfds,
-    )
+    arguments = dict(data[data.source])
+    if data.source == "tfds":
+        arguments["dataset"] = arguments.pop("name")
+    given = {
+        "root": data.root,
+        "image_size": data.image_size,
+        "background": data.background,
+        "encoded": encoded,
+    }
+    constructor = SOURCES[data.source]
+    takes = inspect.signature(constructor).parameters
+    given = {name: value for name, value in given.items() if name in takes}
+    return constructor(split=split, **given, **arguments)
 
 
 def read_options(config: Config) -> pipeline.Options:

@@ -81,7 +81,7 @@ def predict(classifier: Classifier, paths: Sequence[str]) -> Iterator[dict]:
             image = decode.decode_file(path, background=classifier.background)
         except ValueError as error:
             return str(error)
-        return classifier.transform(image)
+        return classifier.transform({"image": image})["image"]
 
     size, columns = classifier.image_size, _probability_columns(classifier.classes)
     with ThreadPoolExecutor() as threads:

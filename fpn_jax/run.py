@@ -51,7 +51,7 @@ def train(config: Config, workdir: str) -> int:
     experiment.train_batches(records, 0).close()
     if tuple(validate.classes) != experiment.classes:
         raise InputError(_other_classes(validate.classes, experiment.classes))
-    experiment.eval_transform(np.zeros((8, 8, 3), np.uint8))
+    experiment.eval_transform({"image": np.zeros((8, 8, 3), np.uint8)})
     experiment.check_freezing(plan.total_steps, like)
     weights = (
         None if configs.is_begun(Path(workdir)) else initial_weights(experiment, like)

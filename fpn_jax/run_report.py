@@ -49,7 +49,7 @@ def write(
 
     def load_image(position: int) -> np.ndarray:
         image = records[int(rows["index"][position])]["image"]
-        return experiment.eval_transform(image)
+        return experiment.eval_transform({"image": image})["image"]
 
     html.write(
         path,
