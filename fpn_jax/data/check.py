@@ -44,16 +44,14 @@ class Report:
         """Returns one line for every problem, and a closing summary."""
         lines = [f"{id}: {reason}" for id, reason in self.bad]
         lines += [f"{id}: {field}: {rule}" for id, field, rule in self.annotations]
-        lines += [
-            f"no image of class {name}" for name, n in self.counts.items() if not n
-        ]
+        empty = [name for name, count in self.counts.items() if not count]
+        lines += [f"no image of class {name}" for name in empty]
         lines += [
             f"{count} records have no {field!r} annotation"
             for field, count in self.missing.items()
         ]
-        verdict = (
-            f"{len(self.bad)} cannot be used" if self.bad else "all can be decoded"
-        )
+        bad = len(self.bad)
+        verdict = f"{bad} cannot be used" if bad else "all can be decoded"
         if self.annotations:
             verdict += f", {len(self.annotations)} annotations are wrong"
         counts = ", ".join(f"{name} {count}" for name, count in self.counts.items())
@@ -80,12 +78,10 @@ def _examine(source: Source, index: int) -> _Found:
     except Undecodable as error:
         return _Found(str(error))
     wrong = tuple(problems(record, source.info))
-    missing = tuple(name for name in source.info.fields if record.get(name) is None)
-    has_label = "label" in source.info.fields and "label" not in (
-        *missing,
-        *dict(wrong),
-    )
-    label = int(record["label"]) if has_label else None
+    fields = source.info.fields
+    missing = tuple(name for name in fields if record.get(name) is None)
+    usable = set(fields) - set(missing) - dict(wrong).keys()
+    label = int(record["label"]) if "label" in usable else None
     return _Found("", label, duplicates.fingerprint(image), wrong, missing)
 
 
