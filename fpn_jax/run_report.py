@@ -1,5 +1,7 @@
-"""The report of a trained model: picks the images, explains them, writes the page."""
+"""The report of a trained model: explains images and writes the page."""
 
+import dataclasses
+import functools
 import importlib.metadata
 import os
 from collections.abc import Sequence
@@ -15,9 +17,10 @@ from fpn_jax.experiment import Experiment
 from fpn_jax.report import attribution, html
 from fpn_jax.train import writers
 from fpn_jax.train.evaluation import Evaluation
+from fpn_jax.views import VIEWS
+from fpn_jax.views.base import Evaluated
 
 PACKAGES = ("fpn_jax", "jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-MISTAKES, RIGHT = 2, 4
 
 
 def write(
@@ -44,37 +47,47 @@ def write(
       metrics: The run's `metrics.jsonl`.
     """
     rows = evaluation.rows
-    labels, logits = rows["label"], jnp.asarray(rows["logits"], jnp.float32)
+    logits = jnp.asarray(rows["logits"], jnp.float32)
     probabilities = np.asarray(jax.nn.softmax(logits))
 
-    def load_image(position: int) -> np.ndarray:
-        image = records[int(rows["index"][position])]["image"]
+    def load_image(row: int) -> np.ndarray:
+        image = records[int(rows["index"][row])]["image"]
         return experiment.eval_transform(image)
 
+    evaluated = Evaluated(
+        rows={
+            "index": rows["index"],
+            "label": rows["label"],
+            "predicted": probabilities.argmax(axis=1),
+            "probabilities": probabilities,
+        },
+        ids=[records.id(int(index)) for index in rows["index"]],
+        metrics={name: m.compute() for name, m in evaluation.metrics.items()},
+        split="validate",
+        load_image=load_image,
+        explain=functools.partial(_explain, experiment, variables, load_image),
+    )
+    view, info = VIEWS["classes"], _Info(experiment.classes)
     html.write(
         path,
         html.Contents(
             title=f"{path.absolute().parent.name}: {' or '.join(experiment.classes)}?",
             config=experiment.config.to_dict(),
             environment=_environment(),
-            records=writers.read(metrics),
-            classes=experiment.classes,
-            labels=labels,
-            probabilities=probabilities,
-            ids=[records.id(int(index)) for index in rows["index"]],
-            load_image=load_image,
-            heat_maps=_explain(
-                experiment,
-                variables,
-                _worth_explaining(labels, probabilities),
-                load_image,
-                probabilities.argmax(axis=1),
-            ),
+            entries=writers.read(metrics),
+            headline=view.headline(evaluated, info),
+            sections=view.sections(evaluated, info),
             skipped=skipped,
-            split="validate",
             step=step,
+            split="validate",
         ),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Info:
+    classes: tuple[str, ...]
+    landmark_names: tuple[str, ...] = ()
 
 
 def _environment() -> dict[str, str]:
@@ -87,24 +100,8 @@ def _environment() -> dict[str, str]:
     return found
 
 
-def _worth_explaining(labels: np.ndarray, probabilities: np.ndarray) -> list[int]:
-    """Returns positions: the most confident mistakes, and right ones of each class."""
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    order = np.argsort(-confidence, kind="stable")
-    mistakes = [int(i) for i in order if predicted[i] != labels[i]][:MISTAKES]
-    right_of_class = [
-        [int(i) for i in range(len(labels)) if predicted[i] == labels[i] == label]
-        for label in range(probabilities.shape[1])
-    ]
-    rounds = max(map(len, right_of_class), default=0)
-    right = [of[n] for n in range(rounds) for of in right_of_class if n < len(of)]
-    return mistakes + right[:RIGHT]
-
-
-def _explain(experiment, variables, positions, load_image, predicted) -> list:
-    """Returns the heat maps of images, towards the class that was predicted."""
-    if not positions:
-        return []
+def _explain(experiment, variables, load_image, rows, targets) -> list:
+    """Returns the heat maps by level of each row, towards its target."""
     model = experiment.model
 
     @jax.jit
@@ -117,11 +114,9 @@ def _explain(experiment, variables, positions, load_image, predicted) -> list:
             target,
         )
 
-    images = np.stack([load_image(position) for position in positions])
-    by_level = jax.device_get(
-        maps(jax.device_get(variables), images, predicted[np.array(positions)])
-    )
+    images = np.stack([load_image(row) for row in rows])
+    by_level = jax.device_get(maps(jax.device_get(variables), images, targets))
     return [
-        html.HeatMap(position, {level: m[row] for level, m in by_level.items()})
-        for row, position in enumerate(positions)
+        {level: of_level[position] for level, of_level in by_level.items()}
+        for position in range(len(rows))
     ]
