@@ -27,13 +27,14 @@ ROOMS = {
     "config": set(),
     "predict": {"data", "metrics"},
     "export": {"predict", "data", "metrics"},
-    "report": {"data", "metrics"},
+    "report": set(),
+    "views": {"data", "report"},
     "experiment": {
         *("backbones", "necks", "heads", "model", "ops", "tasks", "train", "data"),
         *("config", "weights"),
     },
     "weights": {"backbones", "config", "pretrained"},
-    "run_report": {"experiment", "data", "report", "train"},
+    "run_report": {"experiment", "data", "report", "train", "views"},
     "trained": {"experiment", "tasks", "config", "predict", "pretrained", "train"},
     "run": {
         "experiment",
