@@ -145,12 +145,10 @@ class Experiment:
         return build_model(self.config, self.task)
 
     @functools.cached_property
-    def eval_transform(self) -> augmentation.EvalTransform:
+    def eval_transform(self) -> Callable[[dict], dict]:
         """Record of any size → the record that is evaluated."""
         data = self.config.data
-        return augmentation.build_eval(
-            data.image_size, data.crop_fraction, framing=self.task.framing
-        )
+        return augmentation.build_eval(data.image_size, data.crop_fraction)
 
     @property
     def image_size(self) -> tuple[int, int]:

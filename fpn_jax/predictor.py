@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from fpn_jax.data.augmentation import EvalTransform
 from fpn_jax.data.images import decode
 from fpn_jax.data.records import SourceInfo
 from fpn_jax.data.sources.folder import is_image
@@ -54,7 +53,7 @@ class Predictor:
     """
 
     answer: Callable[[jax.Array], dict[str, jax.Array]]
-    transform: EvalTransform
+    transform: Callable[[dict], dict]
     info: SourceInfo
     view: View
     image_size: tuple[int, int]
@@ -92,10 +91,8 @@ class Predictor:
             batch[row] = self.transform({"image": image})["image"]
         answers = jax.device_get(self.compiled(batch))
         return [
-            self.transform.undo(
-                {key: values[row] for key, values in answers.items()}, image.shape[:2]
-            )
-            for row, image in enumerate(images)
+            {key: values[row] for key, values in answers.items()}
+            for row in range(len(images))
         ]
 
     def predict(self, paths: Sequence[str]) -> Iterator[Prediction]:
