@@ -94,8 +94,9 @@ def _drawn(
             view, info = predictor.view, predictor.info
             picture = view.draw(prediction.image, prediction.answer, info)
             path = folder / _free_name(Path(prediction.path).stem, taken)
-            if not cv2.imwrite(str(path), picture[..., ::-1]):
-                raise InputError(f"--output={folder}: {path} cannot be written")
+            # OpenCV cannot write to a name that is not UTF-8, and crashes.
+            _, encoded = cv2.imencode(".png", picture[..., ::-1])
+            path.write_bytes(encoded)
         yield prediction
 
 

@@ -63,7 +63,7 @@ def write_report(
     html.write(
         path,
         html.Contents(
-            title=f"{workdir.path.absolute().name}: {' or '.join(info.classes)}?",
+            title=workdir.path.absolute().name,
             config=experiment.config.to_dict(),
             environment=_environment(),
             entries=writers.read(workdir.metrics),

@@ -7,7 +7,6 @@ import contextlib
 import io
 import os
 
-import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,7 +18,7 @@ from fpn_jax.data.images import decode
 from fpn_jax.data.records import SourceInfo, printable
 from fpn_jax.data.sources.folder import FolderSource
 from fpn_jax.errors import InputError
-from fpn_jax.experiment import Experiment, check_numbers, source
+from fpn_jax.experiment import Experiment, source
 from tests.conftest import tiny
 
 # The same examples each time: a test that failed for one draw would tell nobody why.
@@ -44,8 +43,8 @@ VALUES = {
             "data__global_batch_size",
             "data__num_threads",
             "data__num_workers",
-            "data__drawn__train_records",
-            "data__drawn__validate_records",
+            "data__source__train_records",
+            "data__source__validate_records",
             "backbone__width",
             "neck__width",
             "neck__extra_levels",
@@ -109,19 +108,9 @@ VALUES = {
 
 def plan(config):
     """Does all that a training does before it begins."""
-    check_numbers(config)
     records = source(config, "train")
-    experiment = Experiment(config, tuple(records.classes))
-    transformation, schedule = experiment.optimizer(
-        experiment.total_steps(len(records))
-    )
-    planned = experiment.plan(len(records), schedule)
-    like = jax.eval_shape(lambda: experiment.initial_state(transformation))
-    experiment.check_parts(like.params)
-    experiment.train_step_at(transformation)
-    experiment.train_batches(records, 0).close()
-    experiment.eval_transform({"image": np.zeros((8, 8, 3), np.uint8)})
-    experiment.check_freezing(planned.total_steps, like)
+    validate = source(config, "validate")
+    Experiment(config, records.info).prepare(records, validate)
 
 
 @pytest.mark.parametrize("key", VALUES)

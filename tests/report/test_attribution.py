@@ -48,8 +48,16 @@ def scaled(evidence):
     return evidence / np.where(peak > 0, peak, 1)
 
 
+def heat_maps(head, variables, images, target):
+    def evidence(variables, pyramid):
+        logits = head(variables, pyramid)["logits"]
+        return jnp.take_along_axis(logits, target[:, None], axis=-1)[:, 0]
+
+    return attribution.heat_maps(features, evidence, variables, images)
+
+
 def test_flatten_head_shows_the_contribution_of_each_cell(variables):
-    maps = attribution.heat_maps(features, flatten_head, variables, IMAGES, TARGET)
+    maps = heat_maps(flatten_head, variables, IMAGES, TARGET)
     assert list(maps) == [2, 3, 5]
     for level, heat in maps.items():
         weights = np.asarray(variables["weights"][level])[..., np.asarray(TARGET)]
@@ -62,7 +70,7 @@ def test_average_pool_head_gives_the_class_activation_map(variables):
     rng = np.random.default_rng(1)
     weights = rng.normal(size=(15, 3)).astype(np.float32)
     variables = {**variables, "weights": jnp.asarray(weights)}
-    maps = attribution.heat_maps(features, average_pool_head, variables, IMAGES, TARGET)
+    maps = heat_maps(average_pool_head, variables, IMAGES, TARGET)
     for position, (level, heat) in enumerate(maps.items()):
         of_level = weights[5 * position : 5 * position + 5]
         activation = np.asarray(variables["pyramid"][level])
@@ -82,20 +90,20 @@ def test_flatten_head_survives_weights_that_cancel_over_the_cells():
     }
     target = jnp.zeros(1, jnp.int32)
     images = jnp.ones((1, 8, 16, 3))
-    maps = attribution.heat_maps(features, flatten_head, variables, images, target)
+    maps = heat_maps(flatten_head, variables, images, target)
     np.testing.assert_allclose(maps[3], [[[1.0, 0.5]]], atol=1e-6)
 
 
 def test_no_evidence_is_all_zero_and_not_nan(variables):
     pyramid = jax.tree.map(jnp.zeros_like, variables["pyramid"])
     variables = {**variables, "pyramid": pyramid}
-    maps = attribution.heat_maps(features, flatten_head, variables, IMAGES, TARGET)
+    maps = heat_maps(flatten_head, variables, IMAGES, TARGET)
     assert all((np.asarray(heat) == 0).all() for heat in maps.values())
 
 
 def test_under_jit_and_bfloat16_the_maps_are_float32_in_0_to_1(variables):
     halves = jax.tree.map(lambda x: x.astype(jnp.bfloat16), variables)
-    compute = jax.jit(functools.partial(attribution.heat_maps, features, flatten_head))
+    compute = jax.jit(functools.partial(heat_maps, flatten_head))
     maps = compute(halves, IMAGES.astype(jnp.bfloat16), TARGET)
     for level, heat in maps.items():
         assert heat.shape == SHAPES[level][:3]

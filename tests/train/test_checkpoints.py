@@ -237,7 +237,8 @@ def test_an_incomplete_checkpoint_is_found_and_can_be_set_aside(saved, tmp_path,
     path.rename(tmp_path / "gone")
     with pytest.raises(DamagedCheckpoint, match="step 2"):
         saved.restore(2, like())
-    assert saved.set_aside(2) == tmp_path / "damaged_checkpoint_2"
+    saved.move(2, tmp_path / "damaged")
+    assert (tmp_path / "damaged").is_dir()
     assert saved.steps() == [1]
     assert (tmp_path / "damaged_checkpoint_2").is_dir()
     saved.save(at_step(2), META, None)

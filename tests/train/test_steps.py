@@ -33,8 +33,8 @@ class Tiny(nn.Module):
         return {"logits": nn.Dense(2, name="logits")(jnp.tanh(x))}
 
 
-def loss(predictions, batch):
-    return cross_entropy(predictions["logits"], batch["label"])
+def losses(predictions, batch):
+    return {"ce": cross_entropy(predictions["logits"], batch["label"])}
 
 
 def batch_at(step, size=BATCH):
@@ -66,7 +66,7 @@ def train_step(norm=False, accumulation_steps=1, mix=None, with_ema=False):
     return parallel.map_train_step(
         steps.make_train_step(
             Tiny(norm).apply,
-            loss,
+            losses,
             sgd(),
             mix=mix,
             accumulation_steps=accumulation_steps,
@@ -324,7 +324,7 @@ def test_a_step_that_is_not_finite_is_left_out_whole():
     step = parallel.map_train_step(
         steps.make_train_step(
             Tiny(norm=True).apply,
-            loss,
+            losses,
             sgd(),
             ema_decay=EMA_DECAY,
             skip_nonfinite=True,
@@ -353,7 +353,7 @@ def test_a_step_that_is_not_finite_is_left_out_whole():
 
 def test_finite_steps_are_the_same_where_others_would_be_skipped():
     skipping = parallel.map_train_step(
-        steps.make_train_step(Tiny().apply, loss, sgd(), skip_nonfinite=True)
+        steps.make_train_step(Tiny().apply, losses, sgd(), skip_nonfinite=True)
     )
     batch = parallel.shard(batch_at(0))
     ours, _ = skipping(first_state(), batch)
