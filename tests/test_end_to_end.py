@@ -26,7 +26,7 @@ def trained(first_run):
 
 @pytest.fixture
 def photographs(tmp_path):
-    source = DrawnSource("test", 5, 48)
+    source = DrawnSource("test", 48, test_records=5)
     folder = tmp_path / "photo's and more"
     folder.mkdir()
     for index in range(5):
@@ -82,7 +82,8 @@ def test_predict_agrees_with_evaluate(trained, photographs, tmp_path):
         str(photographs / f"{index}.png") for index in range(5)
     ]
     crop = trained.experiment.eval_transform
-    images = [crop(DrawnSource("test", 5, 48)[index]["image"]) for index in range(5)]
+    source = DrawnSource("test", 48, test_records=5)
+    images = [crop(source[index])["image"] for index in range(5)]
     expected = trained.classifier().probabilities(np.stack(images))
     actual = [[float(r["probability_cat"]), float(r["probability_dog"])] for r in rows]
     np.testing.assert_allclose(actual, expected, atol=1e-5)

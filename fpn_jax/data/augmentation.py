@@ -21,6 +21,7 @@ from fpn_jax.data.geometry import (
     require_within,
     sample_box,
 )
+from fpn_jax.data.records import Record
 from fpn_jax.errors import InputError
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -320,11 +321,12 @@ class Compose:
 
     transforms: tuple[Transform, ...]
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Returns what the last transform makes of an image uint8 `[H, W, 3]`."""
+    def __call__(self, record: Record, rng: np.random.Generator) -> Record:
+        """Returns the record with what the last transform makes of its image."""
+        image = record["image"]
         for transform in self.transforms:
             image = transform(image, rng)
-        return image
+        return record | {"image": image}
 
 
 def build_train(

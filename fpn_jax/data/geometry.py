@@ -13,7 +13,8 @@ import numbers
 import cv2
 import numpy as np
 
-from fpn_jax.data.images.decode import Encoded
+from fpn_jax.data.images.decode import Encoded, pixels
+from fpn_jax.data.records import Record
 from fpn_jax.errors import InputError
 
 
@@ -206,13 +207,14 @@ class ResizeAndCenterCrop:
                 "(0, 1]"
             )
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Returns uint8 `[image_size, image_size, 3]` of an image uint8 `[H, W, 3]`."""
+    def __call__(self, record: Record) -> Record:
+        """Returns the record with an image uint8 `[image_size, image_size, 3]`."""
+        image = pixels(record["image"])
         short_side = round(self.image_size / self.crop_fraction)
         side = max(1, round(min(image.shape[:2]) * self.image_size / short_side))
         top, left, height, width = center_box(image.shape[:2], side, side)
         crop = image[top : top + height, left : left + width]
-        return resize(crop, self.image_size, self.image_size)
+        return record | {"image": resize(crop, self.image_size, self.image_size)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -267,10 +267,10 @@ def test_whole_stack_is_a_function_of_the_generator(size):
     copy = pickle.loads(pickle.dumps(stack))
     results = []
     for seed in range(20):
-        result = stack(image, np.random.default_rng(seed))
+        result = stack({"image": image}, np.random.default_rng(seed))["image"]
         assert result.shape == (32, 32, 3)
         assert result.dtype == np.uint8
-        again = copy(image, np.random.default_rng(seed))
+        again = copy({"image": image}, np.random.default_rng(seed))["image"]
         np.testing.assert_array_equal(result, again)
         results.append(result.tobytes())
     assert len(set(results)) > 15

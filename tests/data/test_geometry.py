@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fpn_jax.data import geometry
+from fpn_jax.data import augmentation, geometry
 from fpn_jax.errors import InputError
 
 ODD_SIZES = [(1, 1), (1, 7), (3, 4097), (4097, 3), (2, 2), (375, 500), (64, 64)]
@@ -18,6 +18,14 @@ def smooth_image(height, width):
     y, x = np.mgrid[:height, :width] / max(height, width)
     waves = [np.sin(5 * x + 3 * y), np.cos(4 * y - x), np.sin(7 * x * y + 1)]
     return np.uint8(np.rint(127.5 + 110 * np.stack(waves, -1)))
+
+
+def evaluated(transform, image):
+    return transform({"image": image})["image"]
+
+
+def trained(transform, image, rng):
+    return augmentation.Compose((transform,))({"image": image}, rng)["image"]
 
 
 def noise_image(height, width):
@@ -31,9 +39,9 @@ def test_every_size_becomes_the_image_size(height, width, image_size):
     before = image.copy()
     rng = np.random.default_rng(1)
     for result in (
-        geometry.ResizeAndCenterCrop(image_size)(image),
-        geometry.ResizeAndCenterCrop(image_size, 1.0)(image),
-        geometry.RandomResizedCrop(image_size)(image, rng),
+        evaluated(geometry.ResizeAndCenterCrop(image_size), image),
+        evaluated(geometry.ResizeAndCenterCrop(image_size, 1.0), image),
+        trained(geometry.RandomResizedCrop(image_size), image, rng),
     ):
         assert result.shape == (image_size, image_size, 3)
         assert result.dtype == np.uint8
@@ -46,29 +54,34 @@ def test_one_colour_stays_one_colour(height, width):
     image = np.full((height, width, 3), (3, 128, 255), np.uint8)
     rng = np.random.default_rng(1)
     for result in (
-        geometry.ResizeAndCenterCrop(16)(image),
-        geometry.RandomResizedCrop(16)(image, rng),
+        evaluated(geometry.ResizeAndCenterCrop(16), image),
+        trained(geometry.RandomResizedCrop(16), image, rng),
     ):
         assert (result == (3, 128, 255)).all()
 
 
 def test_image_of_the_right_size_passes_unchanged():
     image = noise_image(32, 32)
-    np.testing.assert_array_equal(geometry.ResizeAndCenterCrop(32, 1.0)(image), image)
+    result = evaluated(geometry.ResizeAndCenterCrop(32, 1.0), image)
+    np.testing.assert_array_equal(result, image)
     whole = geometry.RandomResizedCrop(32, scale=(1.0, 1.0), ratio=(1.0, 1.0))
-    np.testing.assert_array_equal(whole(image, np.random.default_rng(0)), image)
+    np.testing.assert_array_equal(
+        trained(whole, image, np.random.default_rng(0)), image
+    )
 
 
 def test_center_crop_alone_takes_the_middle():
     image = noise_image(40, 60)
-    result = geometry.ResizeAndCenterCrop(35, 0.875)(image)  # Short side is 40.
+    result = evaluated(
+        geometry.ResizeAndCenterCrop(35, 0.875), image
+    )  # Short side is 40.
     np.testing.assert_array_equal(result, image[2:37, 12:47])
 
 
 @pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 375), (90, 130)])
 def test_center_crop_is_resize_then_crop(height, width):
     image = smooth_image(height, width)
-    result = geometry.ResizeAndCenterCrop(128)(image)
+    result = evaluated(geometry.ResizeAndCenterCrop(128), image)
     scale = 146 / min(height, width)
     size = round(width * scale), round(height * scale)
     resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
@@ -118,15 +131,15 @@ def test_box_that_never_fits_gives_the_center_crop():
     image = noise_image(3, 4097)
     crop = geometry.RandomResizedCrop(4, scale=(1.0, 1.0), ratio=(3 / 4, 4 / 3))
     expected = cv2.resize(image[:, 2046:2050], (4, 4), interpolation=cv2.INTER_LINEAR)
-    np.testing.assert_array_equal(crop(image, rng), expected)
-    turned = crop(np.ascontiguousarray(image.transpose(1, 0, 2)), rng)
+    np.testing.assert_array_equal(trained(crop, image, rng), expected)
+    turned = trained(crop, np.ascontiguousarray(image.transpose(1, 0, 2)), rng)
     np.testing.assert_allclose(turned, expected.transpose(1, 0, 2), atol=1)
 
 
 def test_random_crop_shows_the_box_that_was_drawn():
     image = smooth_image(120, 160)
     crop = geometry.RandomResizedCrop(32)
-    result = crop(image, np.random.default_rng(5))
+    result = trained(crop, image, np.random.default_rng(5))
     top, left, height, width = geometry.sample_box(
         np.random.default_rng(5), (120, 160), crop.scale, crop.ratio
     )
@@ -139,10 +152,10 @@ def test_flip_mirrors_columns_as_often_as_asked():
     image = noise_image(5, 6)
     rng = np.random.default_rng(0)
     always, never = geometry.HorizontalFlip(1.0), geometry.HorizontalFlip(0.0)
-    np.testing.assert_array_equal(always(image, rng), image[:, ::-1])
-    np.testing.assert_array_equal(never(image, rng), image)
+    np.testing.assert_array_equal(trained(always, image, rng), image[:, ::-1])
+    np.testing.assert_array_equal(trained(never, image, rng), image)
     often = geometry.HorizontalFlip(0.25)
-    flips = sum((often(image, rng) != image).any() for _ in range(2000))
+    flips = sum((trained(often, image, rng) != image).any() for _ in range(2000))
     assert flips / 2000 == pytest.approx(0.25, abs=0.04)
 
 
@@ -153,14 +166,14 @@ def test_same_generator_same_image_pickled_or_in_threads(transform):
     image = noise_image(40, 50)
 
     def apply(seed):
-        return transform(image, np.random.default_rng(seed))
+        return trained(transform, image, np.random.default_rng(seed))
 
     expected = [apply(seed) for seed in range(32)]
     with futures.ThreadPoolExecutor(4) as pool:
         np.testing.assert_array_equal(list(pool.map(apply, range(32))), expected)
     copy = pickle.loads(pickle.dumps(transform))
     assert copy == transform
-    result = copy(image, np.random.default_rng(7))
+    result = trained(copy, image, np.random.default_rng(7))
     np.testing.assert_array_equal(result, expected[7])
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from fpn_jax.data import augmentation, pipeline
 from fpn_jax.data.images import decode
-from fpn_jax.data.records import printable
+from fpn_jax.data.records import SourceInfo, printable
 from fpn_jax.data.sources.folder import FolderSource
 from fpn_jax.errors import InputError
 from fpn_jax.experiment import Experiment, check_numbers, source
@@ -120,7 +120,7 @@ def plan(config):
     experiment.check_parts(like.params)
     experiment.train_step_at(transformation)
     experiment.train_batches(records, 0).close()
-    experiment.eval_transform(np.zeros((8, 8, 3), np.uint8))
+    experiment.eval_transform({"image": np.zeros((8, 8, 3), np.uint8)})
     experiment.check_freezing(planned.total_steps, like)
 
 
@@ -156,9 +156,10 @@ def test_every_size_of_image_is_decoded_and_cropped(height, width, flipped, seed
     encoded = decode.open_encoded(file.getvalue())
     assert encoded.shape == (height, width, 3)
     for image in (pixels, encoded):
-        cropped = augmentation.build_train(32, **AUGMENT)(image, rng)
+        train = augmentation.build_train(32, **AUGMENT)
+        cropped = train({"image": image}, rng)["image"]
         assert (cropped.shape, cropped.dtype) == ((32, 32, 3), np.uint8)
-    whole = augmentation.build_eval(32, 0.875)(pixels)
+    whole = augmentation.build_eval(32, 0.875)({"image": pixels})["image"]
     assert (whole.shape, whole.dtype) == ((32, 32, 3), np.uint8)
 
 
@@ -218,7 +219,7 @@ def test_class_names_are_taken_as_they_are_or_refused(names, tmp_path_factory):
 class Numbers:
     """Records that are their own number."""
 
-    classes = ("cat", "dog")
+    info = SourceInfo(("cat", "dog"), ("label",))
 
     def __init__(self, size):
         self.size = size
@@ -243,7 +244,7 @@ def test_an_evaluation_is_exact_whatever_its_cut(records, share, processes):
         )
         batches = pipeline.eval_batches(
             Numbers(records),
-            lambda image: image,
+            lambda record: record,
             image_size=2,
             global_batch_size=share * processes,
             options=options,

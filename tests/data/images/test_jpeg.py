@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fpn_jax.data import geometry, pipeline
+from fpn_jax.data import augmentation, geometry, pipeline
 from fpn_jax.data.images import decode
 from fpn_jax.data.records import BadRecord
 from fpn_jax.data.sources.folder import FolderSource
@@ -106,8 +106,9 @@ def test_an_unusual_jpeg_comes_whole():
     Image.fromarray(picture(64, 80)).convert("CMYK").save(buffer, "JPEG")
     encoded = decode.open_encoded(buffer.getvalue())
     assert encoded.decode(reduction=4, quick=True).shape == (64, 80, 3)
-    crop = geometry.RandomResizedCrop(16)
-    assert crop(encoded, np.random.default_rng(0)).shape == (16, 16, 3)
+    crop = augmentation.Compose((geometry.RandomResizedCrop(16),))
+    cropped = crop({"image": encoded}, np.random.default_rng(0))["image"]
+    assert cropped.shape == (16, 16, 3)
 
 
 @pytest.mark.parametrize("reduction", [1, 2, 4, 8])
@@ -143,7 +144,7 @@ def photographs(tmp_path):
 def batches(root, on_bad_file, encoded):
     return pipeline.train_batches(
         FolderSource(root, "train", encoded=encoded),
-        geometry.RandomResizedCrop(16),
+        augmentation.Compose((geometry.RandomResizedCrop(16),)),
         global_batch_size=8,
         seed=0,
         options=pipeline.Options(on_bad_file=on_bad_file),
