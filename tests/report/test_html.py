@@ -134,11 +134,16 @@ def test_sections_come_in_order_between_training_and_skipped_files(read):
 def test_every_validation_metric_has_a_plot_and_accuracy_is_first(read):
     entries = [
         {"step": 1, "train/loss": 1.0, "train/learning_rate": 0.1},
-        {"step": 1, "validate/loss": 0.5, "validate/mean_iou": 123.0},
-        {"step": 2, "validate/accuracy": 0.9, "validate/mean_iou": 125.0},
+        {"step": 1, "validate/loss": 0.5, "validate/absolute_error": 123.0},
+        {"step": 2, "validate/accuracy": 0.9, "validate/absolute_error": 125.0},
     ]
     page = read(contents(entries=entries))
-    titles = ["Loss", "Learning rate", "Validation accuracy", "Validation mean iou"]
+    titles = [
+        "Loss",
+        "Learning rate",
+        "Validation accuracy",
+        "Validation absolute error",
+    ]
     labels = [a["aria-label"] for a in page.all("div") if a.get("role") == "img"]
     assert labels == [f"{title} by training step" for title in titles]
     assert "90 %" in page.text

@@ -74,7 +74,13 @@ def test_any_name_can_be_drawn(name):
     assert caption(picture(64, 64), name, 0.5).shape[1] == 128
 
 
-def test_names_and_numbers_are_told_apart():
+def test_a_name_stays_on_one_line():
+    image = picture(128, 128)
+    escaped = caption(image, "two\\nlines", 0.5)
+    np.testing.assert_array_equal(caption(image, "two\nlines", 0.5), escaped)
+
+
+def test_names_and_numbers_differ_in_the_caption():
     shown = [
         caption(picture(224, 224), name, probability)[228:]
         for name, probability in (("cat", 0.5), ("dog", 0.5), ("cat", 0.6))
