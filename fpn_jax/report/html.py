@@ -161,14 +161,15 @@ def _training_plots(entries: Entries) -> list[dict[str, Any]]:
         curve = _validation_curve(name, entries)
         title = f"Validation {curve.label}"
         plotted.append((title, curve.label, [curve], name == "accuracy"))
+    plotted = [plot for plot in plotted if any(len(c.steps) for c in plot[2])]
+    # Three plots make a row. One, two or four make rows of two, so they are wider.
+    wide = len(plotted) in (1, 2, 4)
     drawn = []
     for title, label, curves, percent in plotted:
-        curves = [curve for curve in curves if len(curve.steps)]
-        if curves:
-            finite = [curve for curve in curves if np.isfinite(curve.values).any()]
-            svg = plots.curves(title, finite, label, percent) if finite else ""
-            gaps = sum(int(np.isnan(curve.values).sum()) for curve in curves)
-            drawn.append({"title": title, "svg": svg, "gaps": gaps})
+        finite = [curve for curve in curves if np.isfinite(curve.values).any()]
+        svg = plots.curves(title, finite, label, percent, wide) if finite else ""
+        gaps = sum(int(np.isnan(curve.values).sum()) for curve in curves)
+        drawn.append({"title": title, "svg": svg, "gaps": gaps, "wide": wide})
     return drawn
 
 
@@ -180,7 +181,7 @@ def _losses(entries: Entries) -> list[plots.Curve]:
     else:
         training = [
             plots.Curve("training", steps, loss, style="raw"),
-            plots.Curve("training, smoothed", steps, statistics.smooth(loss)),
+            plots.Curve("smoothed", steps, statistics.smooth(loss)),
         ]
     validation = series(entries, "validate/loss")
     return [

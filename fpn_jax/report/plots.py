@@ -75,7 +75,11 @@ class Curve:
 
 
 def curves(
-    name: str, series: Sequence[Curve], label: str, percent: bool = False
+    name: str,
+    series: Sequence[Curve],
+    label: str,
+    percent: bool = False,
+    wide: bool = False,
 ) -> Markup:
     """Returns curves over the steps of training, as SVG.
 
@@ -84,6 +88,7 @@ def curves(
       series: The curves. Of more than 2,000 values, evenly spaced ones are drawn.
       label: Label of the vertical axis, with its unit.
       percent: Whether the values are shares that are shown in per cent.
+      wide: Whether the plot is 4.6 × 2.5 inches instead of 3.5 × 2.5.
     """
     looks = {
         "raw": {"linewidth": 0.9, "alpha": 0.45},
@@ -119,7 +124,7 @@ def curves(
         if len(series) > 1:
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderpad=0)
 
-    return _svg(name, (3.5, 2.5), draw)
+    return _svg(name, (4.6 if wide else 3.5, 2.5), draw)
 
 
 def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Markup:

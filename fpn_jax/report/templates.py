@@ -1,10 +1,11 @@
 """The HTML templates of a report: autoescaped, with one way to write numbers."""
 
 import math
+import re
 from pathlib import Path
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 
 def load(path: Path) -> jinja2.Template:
@@ -67,6 +68,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def breakable(path: str) -> Markup:
-    """Returns a path that a browser may break after each separator, escaped."""
-    return Markup("/<wbr>").join(str(path).split("/"))
+def breakable(name: str) -> Markup:
+    """Returns a path or a name, escaped, with line breaks allowed after `/` and `_`.
+
+    Example:
+      >>> breakable("a_b/<c>.jpg")
+      Markup('a_<wbr>b/<wbr>&lt;c&gt;.jpg')
+    """
+    return Markup(re.sub("([/_])", r"\1<wbr>", str(escape(name))))

@@ -1,5 +1,6 @@
 """A caption below a picture: a name and its probability."""
 
+import bisect
 from pathlib import Path
 
 import numpy as np
@@ -61,11 +62,13 @@ def _bar(width: int, size: int, name: str, probability: float) -> np.ndarray:
 
 
 def _shortened(name: str, font: ImageFont.FreeTypeFont, space: float) -> str:
-    shown, kept = name, len(name)
-    while kept and font.getlength(shown) > space:
-        kept -= 1
-        shown = f"{name[:kept].rstrip()}…"
-    return shown
+    if font.getlength(name) <= space:
+        return name
+    # The index of the first length that is too large is one more than what fits.
+    too_long = bisect.bisect_right(
+        range(len(name)), space, key=lambda kept: font.getlength(f"{name[:kept]}…")
+    )
+    return f"{name[: max(too_long - 1, 0)].rstrip()}…"
 
 
 def _font(name: str, size: int) -> ImageFont.FreeTypeFont:

@@ -1,5 +1,6 @@
 """The view of classified images: one class and its probability for each image."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ class ClassesView:
         found = _read(evaluated, info)
         total, right = len(found.label), int(found.correct.sum())
         interval = statistics.wilson_interval(right, total)
-        unusable = total - int(found.finite.sum())
+        not_finite = total - int(found.finite.sum())
         calibration = _calibration(found)
         split = SPLIT_NAMES.get(evaluated.split, evaluated.split)
         noun = "image" if total == 1 else "images"
@@ -106,7 +107,7 @@ class ClassesView:
                     f"{names} …" if len(info.classes) > 4 else names,
                 ),
             ),
-            warnings=(_unusable(unusable, total),) if unusable else (),
+            warnings=(_not_finite(not_finite, total),) if not_finite else (),
         )
 
     def sections(self, evaluated: Evaluated, info: Info) -> list[Section]:
@@ -116,12 +117,17 @@ class ClassesView:
           ValueError: The rows do not fit the classes.
         """
         found = _read(evaluated, info)
+        matrix = statistics.confusion_matrix(
+            found.label[found.finite], found.predicted[found.finite], len(info.classes)
+        )
         sections = [
-            *_diagrams(found, info),
-            _mistakes(found, evaluated, info),
+            _confusion_section(matrix, info.classes),
+            _calibration_section(found, info.classes),
+            _scores_section(matrix, info.classes),
+            _mistakes_section(found, evaluated, info),
         ]
         if evaluated.explain is not None:
-            sections.append(_activation(found, evaluated, info))
+            sections.append(_activation_section(found, evaluated, info))
         return sections
 
     def mistakes(self, evaluated: Evaluated, info: Info) -> list[dict[str, Any]]:
@@ -179,44 +185,54 @@ def _calibration(found: _Predictions) -> statistics.Calibration:
     return statistics.calibration(found.confidence[finite], found.correct[finite])
 
 
-def _unusable(count: int, total: int) -> str:
-    have, are = ("has", "It counts") if count == 1 else ("have", "They count")
-    verb = "is" if count == 1 else "are"
+def _not_finite(count: int, total: int) -> str:
+    subject = f"{count:,} of {counted(total, 'image')}"
+    excluded = (
+        "excluded from the confusion matrix, the calibration, the scores per class and "
+        "the gallery."
+    )
+    if count == 1:
+        return (
+            f"{subject} has probabilities that are not finite. It counts as wrong and "
+            f"is {excluded}"
+        )
     return (
-        f"{count:,} of {counted(total, 'image')} {have} probabilities that are not "
-        f"finite. {are} as wrong and {verb} excluded from the confusion matrix, the "
-        "calibration, the scores per class and the gallery."
+        f"{subject} have probabilities that are not finite. They count as wrong and "
+        f"are {excluded}"
     )
 
 
+@functools.cache
 def _macros() -> Any:
     return load(Path(__file__).with_name("classes.html")).module
 
 
-def _diagrams(found: _Predictions, info: Info) -> list[Section]:
-    """Returns the confusion matrix, the calibration and the scores per class."""
-    finite, classes = found.finite, info.classes
-    matrix = statistics.confusion_matrix(
-        found.label[finite], found.predicted[finite], len(classes)
-    )
-    calibration = _calibration(found)
-    confusion = _macros().confusion(
+def _confusion_section(matrix: np.ndarray, classes: Sequence[str]) -> Section:
+    large = len(classes) > PAIRED_CLASSES
+    html = _macros().confusion(
         plot=plots.confusion(matrix, classes),
         classes=len(classes),
-        large=len(classes) > PAIRED_CLASSES,
+        large=large,
         pairs=_confused(matrix, classes) if len(classes) > 2 else [],
     )
-    reliability = _macros().calibration(
+    return Section(
+        "confusion", "Confusion matrix", html, label="Confusion", paired=not large
+    )
+
+
+def _calibration_section(found: _Predictions, classes: Sequence[str]) -> Section:
+    calibration = _calibration(found)
+    html = _macros().calibration(
         plot=plots.reliability(*calibration[:4]), error=calibration.error
     )
-    scores = statistics.class_scores(matrix)
-    table = _macros().scores(rows=list(zip(classes, *scores, strict=True)))
     paired = len(classes) <= PAIRED_CLASSES
-    return [
-        Section("confusion", "Confusion matrix", confusion, "Confusion", paired),
-        Section("calibration", "Calibration", reliability, paired=paired),
-        Section("classes", "Scores per class", table, "Classes"),
-    ]
+    return Section("calibration", "Calibration", html, paired=paired)
+
+
+def _scores_section(matrix: np.ndarray, classes: Sequence[str]) -> Section:
+    scores = statistics.class_scores(matrix)
+    html = _macros().scores(rows=list(zip(classes, *scores, strict=True)))
+    return Section("classes", "Scores per class", html, label="Classes")
 
 
 def _confused(matrix: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -235,7 +251,7 @@ def _confused(matrix: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]
     ]
 
 
-def _mistakes(found: _Predictions, evaluated: Evaluated, info: Info) -> Section:
+def _mistakes_section(found: _Predictions, evaluated: Evaluated, info: Info) -> Section:
     mistakes = found.mistakes()
     html = _macros().mistakes(
         gallery=[
@@ -244,9 +260,9 @@ def _mistakes(found: _Predictions, evaluated: Evaluated, info: Info) -> Section:
         ],
         mistakes=len(mistakes),
         total=len(found.label),
-        unusable=not found.finite.all(),
+        all_finite=bool(found.finite.all()),
     )
-    return Section("mistakes", "Most confident mistakes", html, "Mistakes")
+    return Section("mistakes", "Most confident mistakes", html, label="Mistakes")
 
 
 def _item(
@@ -264,7 +280,9 @@ def _item(
     }
 
 
-def _activation(found: _Predictions, evaluated: Evaluated, info: Info) -> Section:
+def _activation_section(
+    found: _Predictions, evaluated: Evaluated, info: Info
+) -> Section:
     rows = _worth_explaining(found, len(info.classes))
     heat_maps = evaluated.explain(rows, found.predicted[rows]) if rows else []
     items = []
@@ -283,7 +301,7 @@ def _activation(found: _Predictions, evaluated: Evaluated, info: Info) -> Sectio
         "activation",
         "Class activation maps (HiResCAM)",
         _macros().activation(items=items),
-        "Activation maps",
+        label="Activation maps",
     )
 
 
