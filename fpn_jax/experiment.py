@@ -7,7 +7,7 @@ reads a value of it after `prepare`.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -266,7 +266,7 @@ class Experiment:
             initial=initial,
             like=like,
             step_at=self._step_at(transformation),
-            batches_from=functools.partial(self._train_batches, records),
+            batches_from=self._batches_from(records),
         )
 
     def _refuse_other_classes(self, records: Source) -> None:
@@ -328,14 +328,13 @@ class Experiment:
             )
         )
 
-    def _train_batches(self, records: Source, start_step: int) -> pipeline.Batches:
+    def _batches_from(self, records: Source) -> Callable[[int], pipeline.Batches]:
         data = self.config.data
-        return pipeline.train_batches(
+        return pipeline.train_stream(
             records,
             augmentation.build_train(data.image_size, **self.config.augment),
             global_batch_size=data.global_batch_size,
             seed=self.config.train.seed,
-            start_step=start_step,
             fields=tuple(sorted(self.task.needs)),
             max_boxes=self.task.max_boxes,
             options=read_options(self.config),
@@ -360,4 +359,4 @@ class Prepared:
     initial: Callable[[], state.TrainState]
     like: state.TrainState
     step_at: Callable[[int], loop.StepFn]
-    batches_from: Callable[[int], Iterator[Any]]
+    batches_from: Callable[[int], pipeline.Batches]

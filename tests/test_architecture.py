@@ -127,7 +127,7 @@ def test_flags_are_in_one_file():
 def test_predictions_become_answers_in_the_tasks_alone(word):
     """Elsewhere a softmax or a maximum is part of a loss or of an operation."""
     rooms = {path.split("/")[1] for path in uses(word, outside="")}
-    assert rooms <= {"tasks", "ops", "layers"}
+    assert rooms <= {"tasks", "ops", "layers", "data"}
 
 
 FILES_OF_A_WORKDIR = (

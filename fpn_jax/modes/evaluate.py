@@ -59,8 +59,8 @@ def _write(
     path = workdir.mistakes(split)
     # A file's name need not be text: it is written as the bytes that it is.
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        if mistakes:
-            writer = csv.DictWriter(file, list(mistakes[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(mistakes)
+        columns = list(mistakes[0]) if mistakes else ["id"]
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(mistakes)
     print(f"written to {workdir.evaluation(split)}; mistakes: {path}")

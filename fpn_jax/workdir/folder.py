@@ -57,8 +57,8 @@ class Workdir:
 
     def report(self, split: str) -> Path:
         """Returns the report on a split; the validation split's is `report.html`."""
-        suffix = "" if split == "validate" else f"_{split}"
-        return self.path / f"report{suffix}.html"
+        name = "report.html" if split == "validate" else f"report_{split}.html"
+        return self.path / name
 
     def evaluation(self, split: str) -> Path:
         """Returns the metrics of a split, as JSON."""
