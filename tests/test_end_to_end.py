@@ -69,7 +69,8 @@ def test_evaluate_writes_an_exact_count(first_run, capsys):
     right = np.trace(metrics["confusion"])
     assert metrics["accuracy"] == pytest.approx(right / 24)
     assert f"accuracy: {right / 24:.4f}" in capsys.readouterr().out
-    wrong = list(csv.DictReader((first_run / "mistakes_test.csv").open()))
+    table = (first_run / "mistakes_test.csv").read_text()
+    wrong = list(csv.DictReader(table.splitlines()))
     assert len(wrong) == 24 - right
     assert all(row["label"] != row["predicted"] for row in wrong)
 
@@ -91,8 +92,8 @@ def test_predict_agrees_with_evaluate(first_run, trained, photographs, tmp_path)
     ]
     crop = trained.experiment.eval_transform
     source = DrawnSource("test", 48, test_records=5)
-    images = [crop(source[index])["image"] for index in range(5)]
-    expected = trained.classifier().probabilities(np.stack(images))
+    images = np.stack([crop(source[index])["image"] for index in range(5)])
+    expected = trained.predictor().compiled(images)["probabilities"]
     actual = [[float(r["probability_cat"]), float(r["probability_dog"])] for r in rows]
     np.testing.assert_allclose(actual, expected, atol=1e-5)
     assert [row["class"] for row in rows] == [
