@@ -1,19 +1,19 @@
 """Annotations held against `FIELDS`: validated in a record, padded into a batch."""
 
 import dataclasses
+import functools
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from fpn_jax.data.records import FIELDS, IGNORE, Record, SourceInfo
+from fpn_jax.data.records import DROPPED, FIELDS, IGNORE, Record, SourceInfo
 from fpn_jax.errors import InputError, at_least, unknown
 
 MAX_BOXES = 100
 """Boxes of an image in a batch, unless another number is asked for."""
 
-DROPPED = "dropped_boxes"
-"""Key of a record and of a row: numbers of boxes that are not in it any more."""
+_TYPES = {name: np.dtype(field.dtype).type for name, field in FIELDS.items()}
 
 
 def _shape_problem(name: str, value: Any, sizes: Mapping[str, int]) -> str:
@@ -167,34 +167,31 @@ class Layout:
         at_least("max_boxes", max_boxes, 1)
         return cls(info, tuple(name for name in FIELDS if name in fields), max_boxes)
 
+    @functools.cached_property
+    def _read(self) -> tuple[str, ...]:
+        """The fields that are read: labels of boxes follow their boxes."""
+        if "box_labels" in self.fields and "boxes" not in self.fields:
+            return (*self.fields, "boxes")
+        return self.fields
+
     def problem(self, record: Record) -> str:
         """Returns why a record cannot be used for these fields, or nothing."""
-        sizes = None
         for name in self._read:
             if record.get(name) is None:
                 return f"it has no {name!r} annotation"
-            # An index needs no size; reading only labels must cost nothing.
+            # A number has no shape to check: reading labels alone stays fast.
             if FIELDS[name].shape:
-                sizes = sizes or _sizes(record, self.info)
+                sizes = _sizes(record, self.info)
                 if problem := _shape_problem(name, record[name], sizes):
                     return f"{name}: {problem}"
         return ""
 
     def take(self, record: Record) -> Record:
         """Returns what an augmentation needs of a record that has no `problem`."""
-        taken = {"image": record["image"]}
-        for name in self._read:
-            taken[name] = record[name]
+        taken = {name: record[name] for name in ("image", *self._read)}
         if "landmarks" in self.fields:
             taken["mirrored"] = self.info.mirrored
         return taken
-
-    @property
-    def _read(self) -> tuple[str, ...]:
-        # Labels of boxes are kept or dropped with their boxes.
-        if "box_labels" in self.fields and "boxes" not in self.fields:
-            return (*self.fields, "boxes")
-        return self.fields
 
     def row(self, record: Record) -> dict[str, np.ndarray]:
         """Returns the fields of a record of the final size, padded.
@@ -203,19 +200,18 @@ class Layout:
           Field → its array without the batch dimension; where boxes are read also
           `DROPPED`, int32 `[2]`: boxes out of view, and boxes beyond `max_boxes`.
         """
-        values = {name: record[name] for name in self._read}
-        row = {}
-        if "boxes" in values:
-            boxes = values["boxes"]
-            kept = self._largest(boxes)
-            over = len(boxes) - len(kept)
+        row, kept = {}, None
+        if "boxes" in self._read:
+            kept = self._largest(record["boxes"])
+            over = len(record["boxes"]) - len(kept)
             row[DROPPED] = np.array([record.get(DROPPED, 0), over], np.int32)
-            for name in ("boxes", "box_labels"):
-                if name in values:
-                    values[name] = values[name][kept]
-        shapes = self._shapes(record["image"].shape[0])
         for name in self.fields:
-            row[name] = _padded(name, values[name], shapes)
+            if not FIELDS[name].shape:
+                row[name] = _TYPES[name](record[name])
+            elif name in ("boxes", "box_labels"):
+                row[name] = self._padded(name, record, record[name][kept])
+            else:
+                row[name] = self._padded(name, record, record[name])
         return row
 
     def _largest(self, boxes: np.ndarray) -> np.ndarray:
@@ -228,24 +224,23 @@ class Layout:
 
     def empty(self, image_size: int) -> dict[str, np.ndarray]:
         """Returns the row of an example that is padding."""
-        shapes = self._shapes(image_size)
-        row = {name: _padded(name, None, shapes) for name in self.fields}
+        row = {name: self._padding(name, image_size) for name in self.fields}
         return row | ({DROPPED: np.zeros(2, np.int32)} if "boxes" in self._read else {})
 
-    def _shapes(self, image_size: int) -> dict[str, int]:
-        landmarks = len(self.info.landmark_names)
-        return {"H": image_size, "W": image_size, "N": self.max_boxes, "K": landmarks}
+    def _padding(self, name: str, image_size: int) -> np.ndarray:
+        sizes = {
+            "H": image_size,
+            "W": image_size,
+            "N": self.max_boxes,
+            "K": len(self.info.landmark_names),
+        }
+        field = FIELDS[name]
+        if not field.shape:
+            return _TYPES[name](field.padding)
+        shape = [sizes.get(axis, axis) for axis in field.shape]
+        return np.full(shape, field.padding, field.dtype)
 
-
-def _padded(name: str, value: Any, sizes: Mapping[str, int]) -> np.ndarray:
-    field = FIELDS[name]
-    dtype = np.dtype(field.dtype).type
-    if not field.shape:
-        return dtype(field.padding if value is None else value)
-    shape = tuple(sizes.get(axis, axis) for axis in field.shape)
-    if value is not None and value.shape == shape:
-        return value
-    padded = np.full(shape, field.padding, dtype)
-    if value is not None:
+    def _padded(self, name: str, record: Record, value: np.ndarray) -> np.ndarray:
+        padded = self._padding(name, record["image"].shape[0])
         padded[: len(value)] = value
-    return padded
+        return padded

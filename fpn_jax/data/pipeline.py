@@ -19,10 +19,10 @@ import grain
 import numpy as np
 
 from fpn_jax.data import workers
-from fpn_jax.data.annotations import DROPPED, MAX_BOXES, Layout
+from fpn_jax.data.annotations import MAX_BOXES, Layout
 from fpn_jax.data.images.decode import Undecodable
 from fpn_jax.data.order import generator_at, record_number
-from fpn_jax.data.records import BadRecord, Batch, Record, Source
+from fpn_jax.data.records import DROPPED, BadRecord, Batch, Record, Source
 from fpn_jax.errors import InputError, RunError, unknown, within
 
 BAD_FILE_POLICIES = ("stop", "skip")

@@ -78,11 +78,15 @@ def describe() -> str:
     return "\n".join(lines)
 
 
+DROPPED = "dropped_boxes"
+"""Key of a moved record: how many boxes are not visible any more."""
+
 Record = dict[str, Any]
 """One example on the host.
 
 Every record has `image`: uint8 `[H, W, 3]` RGB, or a JPEG as `decode.Encoded` from a
-source that was asked for it. The other keys are names of `FIELDS`.
+source that was asked for it. The other keys are names of `FIELDS`; on the way to a
+batch also `DROPPED`, and `mirrored` for the landmarks (`SourceInfo.mirrored`).
 
 No annotation and an empty annotation differ. A field that is absent or None was not
 annotated: a task that needs it cannot use the record (`BadRecord`). Zero boxes,

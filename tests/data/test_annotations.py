@@ -3,8 +3,8 @@ import re
 import numpy as np
 import pytest
 
-from fpn_jax.data.annotations import DROPPED, Layout, problems
-from fpn_jax.data.records import FIELDS, SourceInfo
+from fpn_jax.data.annotations import Layout, problems
+from fpn_jax.data.records import DROPPED, FIELDS, SourceInfo
 from fpn_jax.data.sources.drawn import DrawnSource
 from fpn_jax.errors import InputError
 

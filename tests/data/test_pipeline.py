@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fpn_jax.data import pipeline
+from fpn_jax.data import augmentation, crops, order, pipeline
 from fpn_jax.data.records import FIELDS, BadRecord, SourceInfo
 from fpn_jax.data.sources.drawn import DrawnSource
 from fpn_jax.errors import InputError
@@ -459,3 +459,78 @@ def test_workers_hand_over_every_field():
     by_workers, made = annotated(FIELDS, num_workers=1)
     assert_same(by_workers, alone)
     assert made.boxes_over_limit == 1
+
+
+AUGMENT = {
+    "crop_scale": (0.2, 1.0),
+    "crop_ratio": (3 / 4, 4 / 3),
+    "flip": 0.5,
+    "brightness": 0.4,
+    "contrast": 0.4,
+    "saturation": 0.4,
+    "hue": 0.1,
+    "randaugment_layers": 2,
+    "randaugment_magnitude": 9,
+    "erasing": 0.25,
+}
+
+
+def drawn_batches(steps, **options):
+    made = pipeline.train_batches(
+        DrawnSource("train", 32),
+        augmentation.build_train(24, **AUGMENT),
+        global_batch_size=8,
+        seed=3,
+        fields=FIELDS,
+        max_boxes=2,
+        options=pipeline.Options(**options),
+    )
+    with closing(made):
+        return [next(made) for _ in range(steps)], made
+
+
+def test_workers_augment_every_field_as_threads_do():
+    alone, made = drawn_batches(6)
+    by_workers, other = drawn_batches(6, num_workers=2)
+    assert_same(by_workers, alone)
+    assert other.boxes_out_of_view == made.boxes_out_of_view > 0
+    assert made.boxes_over_limit == 0
+    boxes = sum((batch["box_labels"] >= 0).sum() for batch in alone)
+    assert boxes + made.boxes_out_of_view == 6 * 8
+
+
+def test_fields_are_augmented_as_their_image():
+    (first, *_), _ = drawn_batches(1)
+    source, stack = DrawnSource("train", 32), augmentation.build_train(24, **AUGMENT)
+    for position, index in enumerate(first["index"].tolist()):
+        record = source[index] | {"mirrored": source.info.mirrored}
+        moved = stack(record, order.generator_at(3, position))
+        for name in ("image", "label", "mask", "landmarks", "identity"):
+            np.testing.assert_array_equal(first[name][position], moved[name])
+        count = len(moved["boxes"])
+        np.testing.assert_array_equal(first["boxes"][position, :count], moved["boxes"])
+
+
+@pytest.mark.parametrize(
+    "transform", [augmentation.build_eval(24, 0.875), crops.Letterbox(24)]
+)
+def test_an_evaluation_has_the_fields_of_the_transformed_image(transform):
+    source = DrawnSource("test", 32, test_records=5)
+    made = pipeline.eval_batches(
+        source, transform, image_size=24, global_batch_size=3, fields=FIELDS
+    )
+    with closing(made):
+        batches = list(made)
+    placement = transform.placement((32, 32))
+    for batch in batches:
+        for slot, index in enumerate(batch["index"].tolist()):
+            if index < 0:
+                continue
+            record = source[index]
+            np.testing.assert_array_equal(
+                batch["mask"][slot], placement.mask(record["mask"])
+            )
+            moved = placement.boxes(record["boxes"]).boxes
+            np.testing.assert_array_equal(batch["boxes"][slot, : len(moved)], moved)
+            points = placement.points(record["landmarks"])
+            np.testing.assert_array_equal(batch["landmarks"][slot], points)
