@@ -90,17 +90,17 @@ def drawn() -> ConfigDict:
                 # Levels above the backbone's coarsest, by max_pool or by conv.
                 "extra_levels": 0,
                 "extra": "max_pool",
-                # Of a coarser map to the finer one's size: nearest, bilinear, … Its own
-                # arguments, if any, go into a dict upsampling_arguments.
+                # Resizes a coarser map to the finer one: nearest, bilinear, …, or a
+                # dict with its name and arguments.
                 "upsampling": "nearest",
-                # none, or ppm or aspp on the coarsest map before its lateral; likewise
-                # context_arguments.
+                # none, or ppm or aspp on the coarsest map before its lateral; or a
+                # dict with its name and arguments.
                 "context": "none",
                 # none, batch or group, after every convolution.
                 "norm": "none",
             },
-            # Any pooling of --mode=list over each level, concatenated; its own
-            # arguments, if any, go into a dict pool_arguments, as in pooling.py.
+            # Any pooling of --mode=list over each level, concatenated; or a dict with
+            # its name and arguments, such as {"name": "gem", "p": 3.0}.
             "head": {"name": "pool", "pool": "average", "dropout": 0.0},
             "model": {
                 # Of all convolutions; parameters and sums stay float32.

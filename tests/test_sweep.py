@@ -114,7 +114,7 @@ def cases():
 OPTIONS = {
     "fpn-ppm": Case(necks, "fpn", {"context": "ppm"}),
     "fpn-aspp": Case(necks, "fpn", {"context": "aspp"}),
-    "spp-lip": Case(heads, "spp", {"pool": "lip", "pool_arguments": {"width": 4}}),
+    "spp-lip": Case(heads, "spp", {"pool": {"name": "lip", "width": 4}}),
     "covariance-log": Case(pooling, "covariance", {"method": "log"}),
     "covariance-newton_schulz": Case(
         pooling, "covariance", {"method": "newton_schulz"}

@@ -2,6 +2,8 @@
 
 from functools import partial
 
+from flax import linen as nn
+
 from fpn_jax.backbones import efficientnet
 from fpn_jax.backbones.alexnet import AlexNet
 from fpn_jax.backbones.efficientnet import EfficientNet
@@ -12,7 +14,7 @@ from fpn_jax.backbones.mobilenet_v1 import MobileNetV1
 from fpn_jax.backbones.mobilenet_v2 import MobileNetV2
 from fpn_jax.backbones.resnet import BasicBlock, Bottleneck, ResNet
 from fpn_jax.backbones.vgg import VGG
-from fpn_jax.registry import registry
+from fpn_jax.registry import Registry
 
 BACKBONES = {
     "alexnet": partial(AlexNet, local_response_norm=False),
@@ -46,4 +48,10 @@ BACKBONES = {
 }
 """Name → constructor; what a name fixes is no argument of `build`."""
 
-names, accepts, build = registry("backbone", BACKBONES)
+REGISTRY = Registry(
+    "backbone",
+    BACKBONES,
+    base=nn.Module,
+    members=("channels", "native_size", "paddings", "cell_offset"),
+)
+names, accepts, build = REGISTRY.names, REGISTRY.accepts, REGISTRY.build

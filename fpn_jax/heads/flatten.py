@@ -1,5 +1,7 @@
 """The original design's classifier: every level into a layer of its own."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -25,6 +27,8 @@ class FlattenClassifier(nn.Module):
       dropout: Share of the final layer's inputs that training drops, in [0, 1).
       dtype: Type to compute in; parameters and logits are float32.
     """
+
+    outputs: ClassVar[frozenset[str]] = frozenset({"logits"})
 
     num_classes: int
     combine: str = "sum"

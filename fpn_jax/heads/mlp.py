@@ -1,5 +1,7 @@
 """The classifier of LeNet, AlexNet and VGG: fully connected layers on one map."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -27,6 +29,8 @@ class MlpClassifier(nn.Module):
       level: Level to read; None reads the coarsest that is given.
       dtype: Type to compute in; parameters and logits are float32.
     """
+
+    outputs: ClassVar[frozenset[str]] = frozenset({"logits"})
 
     num_classes: int
     grid: int = 1

@@ -1,16 +1,15 @@
 """The classifier of SPP-net: maps divided into bins of a fixed number."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.core import FrozenDict
 
 from fpn_jax.heads.logits import check_classifier, check_levels, logits_layer
 from fpn_jax.layers.pooling import SpatialPyramid
 from fpn_jax.pyramid import Pyramid, select_levels
+from fpn_jax.registry import Spec
 
 
 class SpatialPyramidClassifier(nn.Module):
@@ -23,26 +22,27 @@ class SpatialPyramidClassifier(nn.Module):
     Attributes:
       num_classes: Number of classes, 2 or more.
       bins: Bins a side of every division.
-      pool: One of `fpn_jax.layers.pooling.names()` that pools windows. Each level has
-        parameters of its own, if any, which its divisions share.
-      pool_arguments: The pooling's own arguments, by name.
+      pool: One of `fpn_jax.layers.pooling.names()` that pools windows: its name, or a
+        dict with `name` and its own arguments. Each level has parameters of its own,
+        if any, which its divisions share.
       levels: Levels to read; None reads the coarsest that is given.
       dropout: Share of the layer's inputs that training drops, in [0, 1).
     """
 
+    outputs: ClassVar[frozenset[str]] = frozenset({"logits"})
+
     num_classes: int
     bins: tuple[int, ...] = (4, 2, 1)
-    pool: str = "max"
-    pool_arguments: Mapping[str, Any] = FrozenDict()
+    pool: Spec = "max"
     levels: tuple[int, ...] | None = None
     dropout: float = 0.0
 
     def __post_init__(self):
         check_classifier(self.num_classes, self.dropout)
         check_levels(self.levels)
-        self.pool_arguments = FrozenDict(self.pool_arguments)
-        # Raises where the layer refuses an attribute.
-        self._layer(parent=None)
+        # Building the layer refuses unknown attributes and values; a spec must be
+        # hashable to be an attribute of a module.
+        self.pool = self._layer(parent=None).pool
         super().__post_init__()
 
     @nn.compact
@@ -67,4 +67,4 @@ class SpatialPyramidClassifier(nn.Module):
         return {"logits": logits_layer(self.num_classes, jnp.float32)(x)}
 
     def _layer(self, **fields) -> SpatialPyramid:
-        return SpatialPyramid(self.bins, self.pool, self.pool_arguments, **fields)
+        return SpatialPyramid(self.bins, self.pool, **fields)

@@ -12,6 +12,7 @@ from fpn_jax.layers.norm import check_norm
 from fpn_jax.ops.pooling import global_average_pool
 from fpn_jax.ops.spatial_pyramid import adaptive_average_pool
 from fpn_jax.ops.upsampling import resize_bilinear
+from fpn_jax.registry import Registry
 
 
 class PPM(nn.Module):
@@ -130,6 +131,10 @@ class ASPP(nn.Module):
             raise InputError(f"dropout is {self.dropout}; it must be in [0, 1)")
         super().__post_init__()
 
+    def output_channels(self, channels: int) -> int:
+        """Returns the channels of the result, whatever those of the map."""
+        return self.width
+
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Returns `[B, H, W, width]`.
@@ -160,6 +165,27 @@ class ASPP(nn.Module):
                 name=name,
             )(x, train=train)
         )
+
+
+class NoContext(nn.Module):
+    """The map as it is."""
+
+    def output_channels(self, channels: int) -> int:
+        """Returns the channels of the result for a map of so many."""
+        return channels
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Returns `x`; `train` makes no difference."""
+        return x
+
+
+CONTEXTS = {"none": NoContext, "ppm": PPM, "aspp": ASPP}
+"""Name → constructor of a block that a map goes through."""
+
+REGISTRY = Registry(
+    "context", CONTEXTS, base=nn.Module, members=("__call__", "output_channels")
+)
+names, accepts, build = REGISTRY.names, REGISTRY.accepts, REGISTRY.build
 
 
 def _check_sizes(name: str, sizes: Sequence[int]) -> None:

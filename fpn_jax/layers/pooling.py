@@ -4,14 +4,14 @@ A module pools `[B, H, W, C]` to `[B, H', W', C]` of windows, or without a windo
 `[B, C]` of the whole map. It computes in float32 and returns the input's type.
 """
 
-import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.core import FrozenDict
 
 from fpn_jax import errors
 from fpn_jax.layers.conv import LECUN_UNIFORM, conv
@@ -19,7 +19,7 @@ from fpn_jax.layers.covariance import CovariancePool
 from fpn_jax.ops import pooling, weighted_pooling
 from fpn_jax.ops.kernels.windows import Padding, Size, Window, check_size, check_window
 from fpn_jax.ops.spatial_pyramid import spatial_pyramid_pool
-from fpn_jax.registry import registry
+from fpn_jax.registry import Registry, Spec
 
 LOGIT_LIMIT = 12.0
 """Largest logit of `LIP`, whose least is 0: a cell weighs up to e¹² times another."""
@@ -250,7 +250,11 @@ POOLINGS = {
 }
 """Name → constructor. "covariance" pools whole maps only: no `Pool`, no window."""
 
-names, accepts, build = registry("pool", POOLINGS)
+REGISTRY = Registry("pool", POOLINGS, base=nn.Module, members=("__call__",))
+names, accepts, build = REGISTRY.names, REGISTRY.accepts, REGISTRY.build
+
+PLACEMENT = ("window", "stride", "padding")
+"""Arguments of a pooling layer that say where its windows are."""
 
 
 class SpatialPyramid(nn.Module):
@@ -260,30 +264,23 @@ class SpatialPyramid(nn.Module):
 
     Attributes:
       bins: Height and width of every division of the map; one number for both.
-      pool: One of `POOLINGS` that pools windows.
-      pool_arguments: The pooling's own arguments; the windows are the bins.
+      pool: One of `POOLINGS` that pools windows: its name, or a dict with `name` and
+        its own arguments. The windows are the bins.
     """
 
     bins: Sequence[Size] = (4, 2, 1)
-    pool: str = "max"
-    pool_arguments: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    pool: Spec = "max"
 
     def __post_init__(self):
         if not self.bins:
             raise errors.InputError("bins is empty; give one division or more")
         for size in self.bins:
             check_size("bins", size)
-        choices = sorted(accepts(self.pool) - {"window", "stride", "padding"})
-        for key in self.pool_arguments:
-            if key not in choices:
-                kind = f"argument of pool {self.pool!r} in a spatial pyramid"
-                raise errors.unknown(kind, key, choices or ["(none)"])
-        if not isinstance(
-            POOLINGS[self.pool](**self.pool_arguments, parent=None), Pool
-        ):
+        self.pool = FrozenDict(REGISTRY.spec(self.pool))
+        if not isinstance(self._pool(parent=None), Pool):
             raise errors.InputError(
-                f"pool is {self.pool!r}, which pools whole maps only; a spatial "
-                "pyramid takes a pool of windows"
+                f"pool is {self.pool['name']!r}, which pools whole maps only; a "
+                "spatial pyramid takes a pool of windows"
             )
         super().__post_init__()
 
@@ -295,5 +292,8 @@ class SpatialPyramid(nn.Module):
           x: Map, `[B, H, W, C]`.
           train: Whether randomness is active.
         """
-        pool = POOLINGS[self.pool](**self.pool_arguments, name="pooling")
+        pool = self._pool(name="pooling")
         return spatial_pyramid_pool(x, self.bins, pool.function(x, train=train))
+
+    def _pool(self, **given) -> nn.Module:
+        return build(self.pool, given, withheld=PLACEMENT)

@@ -13,7 +13,7 @@ from fpn_jax import errors
 from fpn_jax.layers.conv import LECUN_UNIFORM, conv
 from fpn_jax.ops import upsampling
 from fpn_jax.ops.unpooling import bed_of_nails
-from fpn_jax.registry import registry
+from fpn_jax.registry import Registry
 
 FACTOR = 2
 """How many times finer the next finer level of a pyramid is."""
@@ -317,7 +317,8 @@ UPSAMPLINGS = {
 }
 """Name → constructor."""
 
-names, accepts, build = registry("upsampling", UPSAMPLINGS)
+REGISTRY = Registry("upsampling", UPSAMPLINGS, base=nn.Module, members=("__call__",))
+names, accepts, build = REGISTRY.names, REGISTRY.accepts, REGISTRY.build
 
 
 def _crop(x: jax.Array, size: tuple[int, int]) -> jax.Array:

@@ -1,29 +1,20 @@
 """Feature Pyramid Networks for Object Detection, arXiv 1612.03144."""
 
-from collections.abc import Mapping, Set
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.core import FrozenDict
 
 from fpn_jax import errors
-from fpn_jax.layers.context import ASPP, PPM
+from fpn_jax.layers import context, upsampling
 from fpn_jax.layers.conv import LECUN_UNIFORM, ConvNorm
 from fpn_jax.layers.norm import check_norm
-from fpn_jax.layers.upsampling import UPSAMPLINGS, accepts
 from fpn_jax.ops.pooling import max_pool
 from fpn_jax.pyramid import Pyramid, select_levels
-from fpn_jax.registry import registry
+from fpn_jax.registry import Spec
 
 EXTRAS = ("max_pool", "conv")
 MAX_EXTRA_LEVELS = 8
-CONTEXTS = {"ppm": PPM, "aspp": ASPP}
-DECIDED = {"features", "norm", "dtype", "axis_name"}
-"""Arguments of an upsampling or a context that the FPN decides."""
-
-_context_accepts = registry("context", CONTEXTS).accepts
 
 
 class FPN(nn.Module):
@@ -41,17 +32,16 @@ class FPN(nn.Module):
         cell (the paper's P6), "conv" is a 3 × 3 convolution of stride 2, with a ReLU
         between two of them (P6 and P7 of RetinaNet, Lin et al., arXiv 1708.02002;
         differs from the paper: from P5 instead of C5).
-      upsampling: How a coarser map is resized, one of
-        `fpn_jax.layers.upsampling.names()`; "nearest" is the paper's. "bed_of_nails",
-        "transposed" and "sub_pixel" double the map, so they are for levels without a
-        gap.
-      upsampling_arguments: The upsampling's own arguments, by name, such as
-        `align_corners` or `kernel_size`.
+      upsampling: How a coarser map is resized: one of
+        `fpn_jax.layers.upsampling.names()`, or a dict with `name` and its own
+        arguments, such as `align_corners` or `kernel_size`. "nearest" is the paper's.
+        "bed_of_nails", "transposed" and "sub_pixel" double the map, so they are for
+        levels without a gap.
       context: What the coarsest map goes through before its lateral: "none", "ppm", the
         pyramid pooling module, as in UPerNet (Xiao et al., arXiv 1807.10221), or
-        "aspp", of `width` channels; see `fpn_jax.layers.context`.
-      context_arguments: The context's own arguments, by name: `bins` and `width` of
-        "ppm", `rates` and `dropout` of "aspp".
+        "aspp", of `width` channels; or a dict with `name` and its own arguments:
+        `bins` and `width` of "ppm", `rates` and `dropout` of "aspp". See
+        `fpn_jax.layers.context`.
       norm: Normalization after every convolution, the context's included: "batch",
         "group" or "none". Convolutions have a bias only where it is "none".
       dtype: Type to compute in; parameters are float32.
@@ -62,10 +52,8 @@ class FPN(nn.Module):
     levels: tuple[int, ...] | None = None
     extra_levels: int = 0
     extra: str = "max_pool"
-    upsampling: str = "nearest"
-    upsampling_arguments: Mapping[str, Any] = FrozenDict()
-    context: str = "none"
-    context_arguments: Mapping[str, Any] = FrozenDict()
+    upsampling: Spec = "nearest"
+    context: Spec = "none"
     norm: str = "none"
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
@@ -88,33 +76,13 @@ class FPN(nn.Module):
             raise errors.InputError(
                 "extra is 'conv', but extra_levels is 0; give extra_levels 1 or more"
             )
-        if self.context not in ("none", *CONTEXTS):
-            raise errors.unknown("context", self.context, ("none", *CONTEXTS))
         check_norm(self.norm, self.width)
-        self._check_arguments()
-        super().__post_init__()
-
-    def _check_arguments(self):
-        self.upsampling_arguments = FrozenDict(self.upsampling_arguments)
-        self.context_arguments = FrozenDict(self.context_arguments)
-        _check_known(
-            f"upsampling {self.upsampling!r}",
-            self.upsampling_arguments,
-            accepts(self.upsampling) - DECIDED,
-        )
-        # Raises where the part refuses a value, as below.
+        self.upsampling = FrozenDict(upsampling.REGISTRY.spec(self.upsampling))
+        self.context = FrozenDict(context.REGISTRY.spec(self.context))
+        # Building both refuses unknown names, arguments and values.
         self._upsampling(parent=None)
-        if self.context != "none":
-            # ASPP's width is the pyramid's, PPM's that of every grid.
-            decided = DECIDED | ({"width"} if self.context == "aspp" else set())
-            choices = _context_accepts(self.context) - decided
-            _check_known(f"context {self.context!r}", self.context_arguments, choices)
-            self._context(parent=None)
-        elif self.context_arguments:
-            raise errors.InputError(
-                f"context_arguments are {dict(self.context_arguments)}, but context is "
-                f"'none'; choose one of {', '.join(CONTEXTS)}"
-            )
+        self._context(parent=None)
+        super().__post_init__()
 
     def output_channels(self, channels: dict[int, int]) -> dict[int, int]:
         """Returns level → channels of the result.
@@ -134,8 +102,8 @@ class FPN(nn.Module):
                 f"{tuple(sorted(channels))}"
             )
         top = max(levels)
-        if self.context == "ppm":
-            self._context(parent=None).output_channels(channels[top])
+        # Raises where the coarsest map leaves no channels for the context.
+        self._context(parent=None).output_channels(channels[top])
         extra = range(top + 1, top + 1 + self.extra_levels)
         return {level: self.width for level in (*sorted(levels), *extra)}
 
@@ -151,9 +119,10 @@ class FPN(nn.Module):
           ValueError: A level of `levels` is missing.
         """
         pyramid = select_levels(pyramid, self.levels or tuple(pyramid), "FPN")
-        if self.context != "none":
-            coarsest = max(pyramid)
-            pyramid[coarsest] = self._context()(pyramid[coarsest], train=train)
+        coarsest = max(pyramid)
+        # A class from outside the package is named without its module.
+        block = self._context(name=self.context["name"].rpartition(":")[2])
+        pyramid[coarsest] = block(pyramid[coarsest], train=train)
         merged = None
         result = {}
         for level, x in reversed(pyramid.items()):
@@ -178,20 +147,17 @@ class FPN(nn.Module):
             pyramid[level] = x
         return pyramid
 
-    def _context(self, **fields) -> PPM | ASPP:
-        fields |= {"width": self.width} if self.context == "aspp" else {}
-        return CONTEXTS[self.context](
-            **self.context_arguments,
-            norm=self.norm,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            name=self.context,
-            **fields,
-        )
+    def _context(self, **given) -> nn.Module:
+        given |= {"norm": self.norm, "dtype": self.dtype, "axis_name": self.axis_name}
+        if self.context["name"] == "aspp":
+            # The pyramid's width; that of "ppm" is the width of every grid.
+            given["width"] = self.width
+        return context.build(self.context, given)
 
-    def _upsampling(self, **fields) -> nn.Module:
-        fields |= {"dtype": self.dtype} if "dtype" in accepts(self.upsampling) else {}
-        return UPSAMPLINGS[self.upsampling](**self.upsampling_arguments, **fields)
+    def _upsampling(self, **given) -> nn.Module:
+        return upsampling.build(
+            self.upsampling, given | {"dtype": self.dtype}, withheld=("features",)
+        )
 
     def _conv(self, name: str, kernel_size: int, stride: int = 1) -> ConvNorm:
         return ConvNorm(
@@ -204,10 +170,3 @@ class FPN(nn.Module):
             axis_name=self.axis_name,
             name=name,
         )
-
-
-def _check_known(part: str, given: Mapping[str, Any], choices: Set[str]) -> None:
-    for key in given:
-        if key not in choices:
-            taken = sorted(choices) or ["(none)"]
-            raise errors.unknown(f"argument of {part}", key, taken)

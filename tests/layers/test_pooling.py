@@ -100,7 +100,7 @@ def test_every_argument_reaches_its_function(name, arguments, expected):
     windows = {"window": (2, 3), "stride": 1, "padding": 1}
     modules = (
         pooling.build(name, **arguments, **windows),
-        SpatialPyramid((2, 1), name, arguments),
+        SpatialPyramid((2, 1), {"name": name} | arguments),
     )
     actual = [apply(module)[0] for module in modules]
     functions = jax.jit(
@@ -175,7 +175,7 @@ def test_divisions_of_a_stochastic_pyramid_draw_on_their_own():
 
 def test_a_pyramid_shares_the_parameters_of_its_pool():
     arguments = {"per_channel": True}
-    y, params = apply(SpatialPyramid((2, 1), "gem", arguments))
+    y, params = apply(SpatialPyramid((2, 1), {"name": "gem"} | arguments))
     assert y.shape == (2, 15)
     assert jax.tree.map(jnp.shape, params) == {"pooling": {"log_p": (3,)}}
 
@@ -211,9 +211,15 @@ def test_what_is_refused(name, arguments, words):
         ({"bins": ()}, ["bins is empty"]),
         ({"bins": (2, 0)}, ["bins is 0"]),
         ({"pool": "avg"}, ["pool 'avg'", "average"]),
-        ({"pool_arguments": {"window": 2}}, ["'window'", "spatial pyramid", "(none)"]),
-        ({"pool": "lp", "pool_arguments": {"k": 2}}, ["'k'", "spatial pyramid", "p"]),
-        ({"pool": "lp", "pool_arguments": {"p": 0}}, ["p is 0"]),
+        (
+            {"pool": {"name": "max", "window": 2}},
+            ["argument of pool 'max'", "'window'", "(none)"],
+        ),
+        (
+            {"pool": {"name": "lp", "k": 2}},
+            ["argument of pool 'lp' 'k'", "choose one of p"],
+        ),
+        ({"pool": {"name": "lp", "p": 0}}, ["p is 0"]),
     ],
 )
 def test_what_a_pyramid_refuses(attributes, words):

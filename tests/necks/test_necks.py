@@ -164,8 +164,7 @@ def test_arguments_reach_the_upsampling(maps, upsampling, arguments):
         "fpn",
         width=WIDTH,
         levels=(4, 5),
-        upsampling=upsampling,
-        upsampling_arguments=arguments,
+        upsampling={"name": upsampling} | arguments,
     )
     assert hash(neck) == hash(neck.clone())
     actual, parameters = run(neck, maps)
@@ -199,8 +198,7 @@ def test_context_is_of_the_coarsest_map_before_its_lateral(maps, context, argume
         "fpn",
         width=WIDTH,
         levels=(4, 5),
-        context=context,
-        context_arguments=arguments,
+        context={"name": context} | arguments,
     )
     actual, parameters = run(neck, maps)
     block = {
@@ -308,37 +306,37 @@ def test_a_level_that_is_not_given_is_named(maps):
         ("fpn", {"context": "ppm", "norm": "layer"}, "norm 'layer' is unknown"),
         (
             "fpn",
-            {"upsampling_arguments": {"align_corners": True}},
+            {"upsampling": {"name": "nearest", "align_corners": True}},
             "argument of upsampling 'nearest' 'align_corners' is unknown",
         ),
         (
             "fpn",
-            {"upsampling": "sub_pixel", "upsampling_arguments": {"features": 3}},
+            {"upsampling": {"name": "sub_pixel", "features": 3}},
             "argument of upsampling 'sub_pixel' 'features' is unknown",
         ),
         (
             "fpn",
-            {"upsampling": "sub_pixel", "upsampling_arguments": {"kernel_size": 2}},
+            {"upsampling": {"name": "sub_pixel", "kernel_size": 2}},
             "kernel_size is 2; it must be odd",
         ),
         (
             "fpn",
-            {"context_arguments": {"bins": (1,)}},
-            r"context_arguments are \{'bins': \(1,\)\}, but context is 'none'",
+            {"context": {"name": "none", "bins": (1,)}},
+            r"argument of context 'none' 'bins' is unknown; choose one of \(none\)",
         ),
         (
             "fpn",
-            {"context": "aspp", "context_arguments": {"rate": (1,)}},
+            {"context": {"name": "aspp", "rate": (1,)}},
             "argument of context 'aspp' 'rate' is unknown; did you mean 'rates'",
         ),
         (
             "fpn",
-            {"context": "aspp", "context_arguments": {"width": 3}},
+            {"context": {"name": "aspp", "width": 3}},
             "argument of context 'aspp' 'width' is unknown",
         ),
         (
             "fpn",
-            {"context": "ppm", "context_arguments": {"bins": ()}},
+            {"context": {"name": "ppm", "bins": ()}},
             r"bins are \(\)",
         ),
         ("identity", {"dtype": jnp.float32}, "'dtype' is unknown"),
