@@ -3,6 +3,7 @@
 arXiv 1905.11946.
 """
 
+import math
 from functools import partial
 from typing import ClassVar, NamedTuple
 
@@ -10,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.backbones.checks import check_levels, check_padding
+from fpn_jax import errors
+from fpn_jax.backbones.checks import check_levels
 from fpn_jax.backbones.mobilenet_v1 import LEVELS, PADDINGS, round_channels
 from fpn_jax.backbones.mobilenet_v2 import InvertedResidual, Stage, StageSize, scale
-from fpn_jax.errors import InputError
 from fpn_jax.layers.conv import ConvNorm
 from fpn_jax.pyramid import Pyramid
 
@@ -97,16 +98,11 @@ class EfficientNet(nn.Module):
 
     def __post_init__(self):
         check_levels("EfficientNet", self.levels, LEVELS)
-        check_padding(self.padding, PADDINGS)
-        if min(self.scaling.width, self.scaling.depth) <= 0:
-            raise InputError(
-                f"scaling has width {self.scaling.width} and depth "
-                f"{self.scaling.depth}; both must be above 0"
-            )
-        if not 0 <= self.stochastic_depth < 1:
-            raise InputError(
-                f"stochastic_depth is {self.stochastic_depth}; it must be in [0, 1)"
-            )
+        errors.one_of("padding", self.padding, PADDINGS)
+        for name in ("width", "depth"):
+            factor = getattr(self.scaling, name)
+            errors.within(f"scaling.{name}", factor, 0, math.inf, open_low=True)
+        errors.within("stochastic_depth", self.stochastic_depth, 0, 1, open_high=True)
         super().__post_init__()
 
     @property

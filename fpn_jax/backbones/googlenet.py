@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.backbones.checks import check_levels, check_padding, check_unpadded
+from fpn_jax import errors
+from fpn_jax.backbones.checks import check_levels, check_unpadded
 from fpn_jax.backbones.inception import EPSILON, Branch, Chain, Layer, Stage
 from fpn_jax.layers.conv import ConvNorm
 from fpn_jax.ops.pooling import max_pool
@@ -90,7 +91,7 @@ class GoogLeNet(nn.Module):
 
     def __post_init__(self):
         check_levels("GoogLeNet", self.levels, LEVELS)
-        check_padding(self.padding, PADDINGS)
+        errors.one_of("padding", self.padding, PADDINGS)
         super().__post_init__()
 
     @property

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.backbones.checks import check_levels, check_padding, check_unpadded
+from fpn_jax import errors
+from fpn_jax.backbones.checks import check_levels, check_unpadded
 from fpn_jax.backbones.inception import Branch, Chain, Layer, Stage
 from fpn_jax.ops.pooling import max_pool
 from fpn_jax.pyramid import Pyramid
@@ -118,7 +119,7 @@ class InceptionV3(nn.Module):
 
     def __post_init__(self):
         check_levels("Inception v3", self.levels, LEVELS)
-        check_padding(self.padding, PADDINGS)
+        errors.one_of("padding", self.padding, PADDINGS)
         super().__post_init__()
 
     @property

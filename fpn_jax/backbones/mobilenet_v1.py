@@ -3,14 +3,15 @@
 arXiv 1704.04861.
 """
 
+import math
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.backbones.checks import check_levels, check_padding
-from fpn_jax.errors import InputError
+from fpn_jax import errors
+from fpn_jax.backbones.checks import check_levels
 from fpn_jax.layers.conv import ConvNorm
 from fpn_jax.layers.depthwise import DepthwiseConvNorm
 from fpn_jax.layers.norm import EPSILON
@@ -55,9 +56,8 @@ def check_arguments(
         factor is not positive.
     """
     check_levels(network, levels, LEVELS)
-    check_padding(padding, PADDINGS)
-    if width_multiplier <= 0:
-        raise InputError(f"width_multiplier is {width_multiplier}; it must be above 0")
+    errors.one_of("padding", padding, PADDINGS)
+    errors.within("width_multiplier", width_multiplier, 0, math.inf, open_low=True)
 
 
 class SeparableConv(nn.Module):

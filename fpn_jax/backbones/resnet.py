@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.backbones.checks import check_levels, check_padding
-from fpn_jax.errors import InputError
+from fpn_jax import errors
+from fpn_jax.backbones.checks import check_levels
 from fpn_jax.layers.conv import ConvNorm, conv
 from fpn_jax.layers.norm import norm
 from fpn_jax.ops.pooling import max_pool
@@ -213,19 +213,14 @@ class ResNet(nn.Module):
     axis_name: str | None = None
 
     def __post_init__(self):
-        if self.width < 1:
-            raise InputError(f"width is {self.width}; ResNet needs at least 1 channel")
-        if self.output_stride not in COARSEST:
-            raise InputError(
-                f"output_stride is {self.output_stride}; ResNet has one of "
-                f"{tuple(COARSEST)}"
-            )
+        errors.at_least("width", self.width, 1, whole=True)
+        errors.one_of("output_stride", self.output_stride, COARSEST)
         coarsest = COARSEST[self.output_stride]
         if self.levels is None:
             self.levels = tuple(range(2, coarsest + 1))
         network = f"ResNet with output_stride {self.output_stride}"
         check_levels(network, self.levels, tuple(range(1, coarsest + 1)))
-        check_padding(self.padding, PADDINGS)
+        errors.one_of("padding", self.padding, PADDINGS)
         super().__post_init__()
 
     def _last_stage(self, level):

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.backbones.checks import check_levels, check_padding, check_unpadded
-from fpn_jax.errors import InputError
+from fpn_jax import errors
+from fpn_jax.backbones.checks import check_levels, check_unpadded
 from fpn_jax.layers.conv import conv
 from fpn_jax.layers.norm import norm
 from fpn_jax.ops.pooling import max_pool
@@ -96,10 +96,9 @@ class VGG(nn.Module):
     axis_name: str | None = None
 
     def __post_init__(self):
-        if self.width < 1:
-            raise InputError(f"width is {self.width}; VGG needs at least 1 channel")
+        errors.at_least("width", self.width, 1, whole=True)
         check_levels("VGG", self.levels, LEVELS)
-        check_padding(self.padding, PADDINGS)
+        errors.one_of("padding", self.padding, PADDINGS)
         super().__post_init__()
 
     @property

@@ -32,8 +32,7 @@ def check_norm(kind: str, channels: int) -> None:
     Raises:
       InputError: The kind is unknown, or `channels` do not divide into groups.
     """
-    if kind not in NORMS:
-        raise errors.unknown("norm", kind, NORMS)
+    errors.one_of("norm", kind, NORMS)
     if kind == "group" and channels % GROUPS:
         raise errors.InputError(
             f"norm 'group' makes {GROUPS} groups, but {channels} channels are no "

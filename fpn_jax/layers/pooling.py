@@ -81,7 +81,7 @@ class KMaxPool(Pool):
     k: int = 2
 
     def __post_init__(self):
-        pooling.check_k(self.k)
+        errors.at_least("k", self.k, 1, whole=True)
         super().__post_init__()
 
     def function(self, x: jax.Array, *, train: bool) -> Callable[..., jax.Array]:
@@ -147,7 +147,7 @@ class MixedPool(Pool):
     learned: bool = True
 
     def __post_init__(self):
-        pooling.check_max_share(self.max_share)
+        errors.within("max_share", self.max_share, 0, 1)
         if self.learned and self.max_share in (0, 1):
             raise errors.InputError(
                 f"max_share is {self.max_share}, from which a learned share cannot "
@@ -177,7 +177,9 @@ class StochasticPool(Pool):
     probabilities: str = "softmax"
 
     def __post_init__(self):
-        weighted_pooling.check_probabilities(self.probabilities)
+        errors.one_of(
+            "probabilities", self.probabilities, weighted_pooling.PROBABILITIES
+        )
         super().__post_init__()
 
     def function(self, x: jax.Array, *, train: bool) -> Callable[..., jax.Array]:
@@ -207,8 +209,8 @@ class LIPPool(Pool):
     width: int | None = None
 
     def __post_init__(self):
-        if self.width is not None and self.width < 1:
-            raise errors.InputError(f"width is {self.width}; it must be at least 1")
+        if self.width is not None:
+            errors.at_least("width", self.width, 1, whole=True)
         super().__post_init__()
 
     @nn.compact

@@ -169,7 +169,7 @@ def k_max_pool(
     """
     values, inside = windows(x.astype(jnp.float32), window, stride, padding)
     cells = inside.shape[-1]
-    check_k(k)
+    errors.at_least("k", k, 1, whole=True)
     if k > cells and not isinstance(window, Bins):
         raise errors.InputError(
             f"k is {k}; it must be from 1 to {cells}, the number of cells of the "
@@ -236,7 +236,7 @@ def lp_pool(
       [[5.0]]
     """
     if _is_known_number(p):
-        check_p(p)
+        check_p(float(p))
     return finish(_generalized_mean(x, window, stride, padding, p), x, window)
 
 
@@ -271,7 +271,7 @@ def mixed_pool(
       [[2.25]]
     """
     if _is_known_number(max_share):
-        check_max_share(max_share)
+        errors.within("max_share", float(max_share), 0, 1)
     largest = window_extremes(x.astype(jnp.float32), True, window, stride, padding)
     average = window_means(x, window, stride, padding)
     return finish(max_share * largest + (1 - max_share) * average, x, window)
@@ -289,16 +289,6 @@ def finish(y: jax.Array, x: jax.Array, window: Window) -> jax.Array:
     return y[:, 0, 0] if window is None else y
 
 
-def check_k(k: int) -> None:
-    """Refuses a number of cells of `k_max_pool` that fits no window.
-
-    Raises:
-      InputError: It is no whole number of at least 1.
-    """
-    if not (isinstance(k, int | np.integer) and k >= 1):
-        raise errors.InputError(f"k is {k}; it must be a whole number of at least 1")
-
-
 def check_p(p: float) -> None:
     """Refuses an exponent of `lp_pool` that is not positive and finite.
 
@@ -309,16 +299,6 @@ def check_p(p: float) -> None:
         raise errors.InputError(
             f"p is {p}; it must be positive and finite; its limit is the pool 'max'"
         )
-
-
-def check_max_share(max_share: float) -> None:
-    """Refuses a share `λ` of `mixed_pool` outside [0, 1].
-
-    Raises:
-      InputError: It is outside.
-    """
-    if not 0 <= max_share <= 1:
-        raise errors.InputError(f"max_share is {max_share}; it must be in [0, 1]")
 
 
 def _is_known_number(value: float | jax.Array) -> bool:

@@ -103,7 +103,7 @@ def stochastic_pool(
       >>> stochastic_pool(x, probabilities="proportional").tolist()
       [[2.5]]
     """
-    check_probabilities(probabilities)
+    errors.one_of("probabilities", probabilities, PROBABILITIES)
     values, inside = windows(x.astype(jnp.float32), window, stride, padding)
     shares = (_softmax if probabilities == "softmax" else _proportional)(values, inside)
     if key is None:
@@ -115,16 +115,6 @@ def stochastic_pool(
         # A draw by probabilities that are NaN is of any cell.
         y = jnp.where(jnp.isnan(shares).any(axis=3), jnp.nan, y)
     return finish(y, x, window)
-
-
-def check_probabilities(probabilities: str) -> None:
-    """Refuses what is none of `PROBABILITIES`.
-
-    Raises:
-      InputError: It is none.
-    """
-    if probabilities not in PROBABILITIES:
-        raise errors.unknown("probabilities", probabilities, PROBABILITIES)
 
 
 def _softmax(logits: jax.Array, inside: np.ndarray) -> jax.Array:

@@ -1,11 +1,12 @@
 """Optimizers and the learning-rate schedule."""
 
+import math
 from collections.abc import Mapping
 
 import jax
 import optax
 
-from fpn_jax.errors import InputError, unknown
+from fpn_jax import errors
 from fpn_jax.train import finetune
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -27,10 +28,11 @@ def warmup_cosine(
     Raises:
       InputError: The warm-up is negative, or as long as the run or longer.
     """
-    if not 0 <= warmup_steps < total_steps:
-        raise InputError(
-            f"optimizer.warmup_steps is {warmup_steps}; a run of {total_steps} steps "
-            f"takes 0 to {total_steps - 1}"
+    errors.at_least("optimizer.warmup_steps", warmup_steps, 0, whole=True)
+    if warmup_steps >= total_steps:
+        raise errors.InputError(
+            f"optimizer.warmup_steps is {warmup_steps}; it must be smaller than the "
+            f"{total_steps} steps of this run"
         )
     return optax.warmup_cosine_decay_schedule(
         # A first step at a rate of exactly 0 would train nothing.
@@ -70,16 +72,11 @@ def build(
     Raises:
       InputError: An unknown name, or a value out of its range.
     """
-    if name not in OPTIMIZERS:
-        raise unknown("optimizer", name, OPTIMIZERS)
-    for key, value, fits, choices in (
-        ("learning_rate", learning_rate, learning_rate > 0, "above 0"),
-        ("weight_decay", weight_decay, weight_decay >= 0, "0 or more"),
-        ("momentum", momentum, 0 <= momentum < 1, "in [0, 1)"),
-        ("clip_norm", clip_norm, clip_norm >= 0, "0 (off) or more"),
-    ):
-        if not fits:
-            raise InputError(f"optimizer.{key} is {value}; it is {choices}")
+    errors.one_of("optimizer", name, OPTIMIZERS)
+    errors.within("optimizer.learning_rate", learning_rate, 0, math.inf, open_low=True)
+    errors.at_least("optimizer.weight_decay", weight_decay, 0)
+    errors.within("optimizer.momentum", momentum, 0, 1, open_high=True)
+    errors.at_least("optimizer.clip_norm", clip_norm, 0)
     schedule = warmup_cosine(learning_rate, total_steps, warmup_steps)
     clip = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
     if name == "sgd":
