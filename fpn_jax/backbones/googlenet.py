@@ -103,7 +103,7 @@ class GoogLeNet(nn.Module):
         if self.padding == "paper":
             beyond = [(0, (window - size) % 2) for size in x.shape[1:3]]
             return max_pool(x, window, stride=2, padding=beyond)
-        return max_pool(x, window, stride=2, padding=1 if window == 3 else "SAME")
+        return max_pool(x, window, stride=2, padding=1 if window == 3 else "same")
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> Pyramid:

@@ -91,7 +91,7 @@ class LeNet5(nn.Module):
                 kernel_init=LECUN_UNIFORM,
             )(x)
             x = average_pool(
-                nn.tanh(x), window=2, stride=2, padding="VALID" if paper else "SAME"
+                nn.tanh(x), window=2, stride=2, padding="valid" if paper else "same"
             )
             pyramid[level] = x
         return {level: pyramid[level] for level in sorted(self.levels)}

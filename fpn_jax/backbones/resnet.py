@@ -260,8 +260,7 @@ class ResNet(nn.Module):
         for stage in range(1, self._last_stage(max(self.levels)) + 1):
             x = maps[-1]
             if stage == 1:
-                half_window = "SAME" if self.padding == "same" else 1
-                x = max_pool(x, window=3, stride=2, padding=half_window)
+                x = max_pool(x, window=3, stride=2, padding=self.padding)
             maps.append(
                 Stage(
                     block=self.block,

@@ -14,7 +14,9 @@ from fpn_jax.ops.pooling import max_pool
 from fpn_jax.pyramid import Pyramid
 
 LEVELS = (1, 2, 3, 4, 5)
-PADDINGS = ("symmetric", "paper")
+POOL_PADDINGS = {"symmetric": "same", "paper": "valid"}
+"""`padding` → padding of the pools, which are 2 × 2 and so have no symmetric one."""
+PADDINGS = tuple(POOL_PADDINGS)
 WIDENING = (1, 2, 4, 8, 8)
 
 
@@ -52,8 +54,7 @@ class Stage(nn.Module):
                 name=f"norm{index}",
             )(x)
             x = nn.relu(x)
-        rounding = "VALID" if self.padding == "paper" else "SAME"
-        return max_pool(x, window=2, stride=2, padding=rounding)
+        return max_pool(x, window=2, stride=2, padding=POOL_PADDINGS[self.padding])
 
 
 class VGG(nn.Module):

@@ -17,7 +17,8 @@ from fpn_jax import errors
 from fpn_jax.layers.conv import LECUN_UNIFORM, conv
 from fpn_jax.layers.covariance import CovariancePool
 from fpn_jax.ops import pooling, weighted_pooling
-from fpn_jax.ops.kernels.windows import Padding, Size, Window, check_size, check_window
+from fpn_jax.ops.kernels.padding import Padding
+from fpn_jax.ops.kernels.windows import Size, Window, check_size, check_window
 from fpn_jax.ops.spatial_pyramid import spatial_pyramid_pool
 from fpn_jax.registry import Registry, Spec
 
@@ -35,12 +36,12 @@ class Pool(nn.Module):
     Attributes:
       window: Height and width of a window, in cells; None pools the whole map.
       stride: Step from one window to the next, in cells; None is the window's size.
-      padding: See `fpn_jax.ops.kernels.windows.Padding`.
+      padding: See `fpn_jax.ops.kernels.padding.Padding`.
     """
 
     window: Window = None
     stride: Size | None = None
-    padding: Padding = "VALID"
+    padding: Padding = "valid"
 
     def __post_init__(self):
         check_window(self.window, self.stride, self.padding)

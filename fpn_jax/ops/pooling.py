@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fpn_jax import errors
+from fpn_jax.ops.kernels.padding import Padding
 from fpn_jax.ops.kernels.windows import (
     Bins,
-    Padding,
     Size,
     Window,
     window_counts,
@@ -30,7 +30,7 @@ def max_pool(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
 ) -> jax.Array:
     """Returns the largest value of every window.
 
@@ -47,7 +47,7 @@ def max_pool(
 
     Example:
       >>> x = jnp.arange(9.0).reshape(1, 3, 3, 1)
-      >>> max_pool(x, window=2, stride=2, padding="SAME")[0, :, :, 0].tolist()
+      >>> max_pool(x, window=2, stride=2, padding="same")[0, :, :, 0].tolist()
       [[4.0, 5.0], [7.0, 8.0]]
     """
     y = window_extremes(x, True, window, stride, padding)
@@ -58,7 +58,7 @@ def min_pool(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
 ) -> jax.Array:
     """Returns the smallest value of every window; gradients as of `max_pool`.
 
@@ -76,7 +76,7 @@ def average_pool(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
 ) -> jax.Array:
     """Returns the mean of every window, over the cells inside the map only.
 
@@ -84,7 +84,7 @@ def average_pool(
 
     Example:
       >>> x = jnp.arange(9.0).reshape(1, 3, 3, 1)
-      >>> average_pool(x, window=2, stride=2, padding="SAME")[0, :, :, 0].tolist()
+      >>> average_pool(x, window=2, stride=2, padding="same")[0, :, :, 0].tolist()
       [[2.0, 3.5], [6.5, 8.0]]
     """
     return finish(window_means(x, window, stride, padding), x, window)
@@ -114,7 +114,7 @@ def median_pool(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
 ) -> jax.Array:
     """Returns the median of every window; of an even number, the middle two's mean.
 
@@ -138,7 +138,7 @@ def k_max_pool(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
     *,
     k: int,
 ) -> jax.Array:
@@ -184,7 +184,7 @@ def l2_pool(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
 ) -> jax.Array:
     """Returns `sqrt(Σ r²) / n` of every window of `n` cells `r`.
 
@@ -206,7 +206,7 @@ def lp_pool(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
     *,
     p: float | jax.Array,
 ) -> jax.Array:
@@ -244,7 +244,7 @@ def mixed_pool(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
     *,
     max_share: float | jax.Array,
 ) -> jax.Array:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fpn_jax import errors
-from fpn_jax.ops.kernels.windows import Padding, Size, Window, windows
+from fpn_jax.ops.kernels.padding import Padding
+from fpn_jax.ops.kernels.windows import Size, Window, windows
 from fpn_jax.ops.pooling import finish
 
 PROBABILITIES = ("softmax", "proportional")
@@ -21,7 +22,7 @@ def local_importance_pool(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
     *,
     logits: jax.Array,
 ) -> jax.Array:
@@ -55,7 +56,7 @@ def soft_pool(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
 ) -> jax.Array:
     """Returns `Σ r · exp(r) / Σ exp(r)` of every window (arXiv 2101.00440).
 
@@ -72,7 +73,7 @@ def stochastic_pool(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
     *,
     key: jax.Array | None = None,
     probabilities: str = "softmax",
