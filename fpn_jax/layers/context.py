@@ -9,6 +9,7 @@ from flax import linen as nn
 from fpn_jax import errors
 from fpn_jax.layers.conv import ConvNorm
 from fpn_jax.layers.norm import check_norm
+from fpn_jax.layers.numerics import Numerics
 from fpn_jax.ops.pooling import global_average_pool
 from fpn_jax.ops.spatial_pyramid import adaptive_average_pool
 from fpn_jax.ops.upsampling import resize_bilinear
@@ -70,14 +71,14 @@ class PPM(nn.Module):
         width, maps = self._width(x.shape[-1]), []
         for bins in self.bins:
             without = bins == 1 and self.norm == "batch"
-            y = ConvNorm(
-                width,
-                kernel_size=1,
-                norm="none" if without else self.norm,
+            numerics = Numerics(
                 dtype=self.dtype,
                 axis_name=self.axis_name,
-                name=f"bin{bins}",
-            )(adaptive_average_pool(x, bins), train=train)
+                norm="none" if without else self.norm,
+            )
+            y = ConvNorm(width, kernel_size=1, numerics=numerics, name=f"bin{bins}")(
+                adaptive_average_pool(x, bins), train=train
+            )
             maps.append(resize_bilinear(nn.relu(y), x.shape[1:3], align_corners=True))
         return jnp.concatenate([*maps, x.astype(self.dtype)], axis=-1)
 
@@ -153,17 +154,11 @@ class ASPP(nn.Module):
         return nn.Dropout(self.dropout, deterministic=not train)(y)
 
     def _branch(self, x, name, train, kernel_size=1, dilation=1):
-        return nn.relu(
-            ConvNorm(
-                self.width,
-                kernel_size,
-                dilation=dilation,
-                norm=self.norm,
-                dtype=self.dtype,
-                axis_name=self.axis_name,
-                name=name,
-            )(x, train=train)
+        numerics = Numerics(self.dtype, self.axis_name, self.norm)
+        branch = ConvNorm(
+            self.width, kernel_size, dilation=dilation, numerics=numerics, name=name
         )
+        return nn.relu(branch(x, train=train))
 
 
 class NoContext(nn.Module):

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.layers.norm import EPSILON, norm
+from fpn_jax.layers.norm import norm
+from fpn_jax.layers.numerics import Numerics
 from fpn_jax.ops.kernels.convolution import convolve
 from fpn_jax.ops.kernels.padding import Padding
 
@@ -75,31 +76,23 @@ def _convolution():
 class ConvNorm(nn.Module):
     """A convolution and its normalization.
 
-    The bias is the normalization's; with norm "none" the convolution has one.
+    The normalization has the bias; with norm "none" the convolution has it.
 
     Attributes:
       features: Output channels.
       kernel_size: Height and width of the kernel, in cells; one number for both.
       stride: Step, in cells.
       dilation: Distance of neighbouring taps of the kernel, in cells.
-      padding: See `fpn_jax.ops.kernels.padding.Padding`.
-      norm: Kind of normalization, one of `fpn_jax.layers.norm.NORMS`.
-      epsilon: Added to the variance before its root.
       kernel_init: Initial value of the kernel.
-      dtype: Type to compute in; parameters are float32.
-      axis_name: Mapped axis over which batch statistics are averaged in training.
+      numerics: See `fpn_jax.layers.numerics.Numerics`.
     """
 
     features: int
     kernel_size: int | tuple[int, int]
     stride: int = 1
     dilation: int = 1
-    padding: Padding = "symmetric"
-    norm: str = "batch"
-    epsilon: float = EPSILON
     kernel_init: nn.initializers.Initializer = HE_FAN_OUT
-    dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
+    numerics: Numerics = Numerics()
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -113,18 +106,11 @@ class ConvNorm(nn.Module):
             self.features,
             self.kernel_size,
             self.stride,
-            dtype=self.dtype,
+            dtype=self.numerics.dtype,
             name="conv",
             dilation=self.dilation,
-            padding=self.padding,
-            use_bias=self.norm == "none",
+            padding=self.numerics.padding,
+            use_bias=self.numerics.norm == "none",
             kernel_init=self.kernel_init,
         )(x)
-        return norm(
-            self.norm,
-            train=train,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            name="norm",
-            epsilon=self.epsilon,
-        )(x)
+        return norm(self.numerics, train=train, name="norm")(x)

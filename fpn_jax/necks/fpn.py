@@ -9,6 +9,7 @@ from fpn_jax import errors
 from fpn_jax.layers import context, upsampling
 from fpn_jax.layers.conv import LECUN_UNIFORM, ConvNorm
 from fpn_jax.layers.norm import check_norm
+from fpn_jax.layers.numerics import Numerics
 from fpn_jax.ops.pooling import max_pool
 from fpn_jax.pyramid import Pyramid, select_levels
 from fpn_jax.registry import Spec
@@ -157,9 +158,7 @@ class FPN(nn.Module):
             self.width,
             kernel_size,
             stride,
-            norm=self.norm,
             kernel_init=LECUN_UNIFORM,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
+            numerics=Numerics(self.dtype, self.axis_name, self.norm),
             name=name,
         )
