@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.backbones.checks import check_levels, check_padding, check_unpadded
+from fpn_jax import errors
+from fpn_jax.backbones.checks import check_levels, check_unpadded
 from fpn_jax.layers.conv import conv
 from fpn_jax.ops.normalization import local_response_norm
 from fpn_jax.ops.pooling import max_pool
@@ -94,7 +95,7 @@ class AlexNet(nn.Module):
 
     def __post_init__(self):
         check_levels("AlexNet", self.levels, LEVELS)
-        check_padding(self.padding, PADDINGS)
+        errors.one_of("padding", self.padding, PADDINGS)
         super().__post_init__()
 
     @property

@@ -28,20 +28,6 @@ def check_levels(network: str, levels: Sequence[int], choices: Sequence[int]) ->
         )
 
 
-def check_padding(padding: str, choices: Sequence[str]) -> None:
-    """Refuses a padding that a network does not have.
-
-    Args:
-      padding: How maps are padded.
-      choices: Every padding that there is.
-
-    Raises:
-      InputError: The padding does not exist.
-    """
-    if padding not in choices:
-        raise errors.unknown("padding", padding, choices)
-
-
 def check_unpadded(network: str, images: jax.Array, level: int, least: int) -> None:
     """Refuses images that fill no cell of a level where maps are not padded.
 

@@ -3,6 +3,7 @@
 arXiv 1905.11946.
 """
 
+import math
 from functools import partial
 from typing import ClassVar, NamedTuple
 
@@ -10,11 +11,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.backbones.checks import check_levels, check_padding
+from fpn_jax import errors
+from fpn_jax.backbones.checks import check_levels
 from fpn_jax.backbones.mobilenet_v1 import LEVELS, PADDINGS, round_channels
 from fpn_jax.backbones.mobilenet_v2 import InvertedResidual, Stage, StageSize, scale
-from fpn_jax.errors import InputError
 from fpn_jax.layers.conv import ConvNorm
+from fpn_jax.layers.numerics import Numerics
 from fpn_jax.pyramid import Pyramid
 
 STEM = 32
@@ -97,16 +99,11 @@ class EfficientNet(nn.Module):
 
     def __post_init__(self):
         check_levels("EfficientNet", self.levels, LEVELS)
-        check_padding(self.padding, PADDINGS)
-        if min(self.scaling.width, self.scaling.depth) <= 0:
-            raise InputError(
-                f"scaling has width {self.scaling.width} and depth "
-                f"{self.scaling.depth}; both must be above 0"
-            )
-        if not 0 <= self.stochastic_depth < 1:
-            raise InputError(
-                f"stochastic_depth is {self.stochastic_depth}; it must be in [0, 1)"
-            )
+        errors.one_of("padding", self.padding, PADDINGS)
+        for name in ("width", "depth"):
+            factor = getattr(self.scaling, name)
+            errors.within(f"scaling.{name}", factor, 0, math.inf, open_low=True)
+        errors.within("stochastic_depth", self.stochastic_depth, 0, 1, open_high=True)
         super().__post_init__()
 
     @property
@@ -146,26 +143,20 @@ class EfficientNet(nn.Module):
           train: Whether blocks are skipped, batch statistics used and the running
             averages updated.
         """
-        norm = {
-            "epsilon": self.scaling.epsilon if self.epsilon is None else self.epsilon,
-            "dtype": self.dtype,
-            "axis_name": self.axis_name,
-        }
-        stem = ConvNorm(
-            round_channels(STEM * self.scaling.width),
-            kernel_size=3,
-            stride=2,
+        numerics = Numerics(
+            self.dtype,
+            self.axis_name,
+            epsilon=self.scaling.epsilon if self.epsilon is None else self.epsilon,
             padding=self.padding,
-            **norm,
-            name="stem",
         )
+        width = round_channels(STEM * self.scaling.width)
+        stem = ConvNorm(width, kernel_size=3, stride=2, numerics=numerics, name="stem")
         x = nn.silu(stem(x, train=train))
         block = partial(
             InvertedResidual,
             squeeze_ratio=SQUEEZE_RATIO,
             activation=nn.silu,
-            padding=self.padding,
-            **norm,
+            numerics=numerics,
         )
         stages = scale(STAGES, self.scaling.width, self.scaling.depth)
         drop_rates = self._drop_rates([size.num_blocks for _, size in stages])
@@ -176,6 +167,7 @@ class EfficientNet(nn.Module):
             stage = Stage(block, size, drop_rates[number - 1], name=f"stage{number}")
             x = pyramid[level] = stage(x, train=train)
         if self.head_conv and 5 in self.levels:
-            top = ConvNorm(self.channels[5], kernel_size=1, **norm, name="top")
+            width = self.channels[5]
+            top = ConvNorm(width, kernel_size=1, numerics=numerics, name="top")
             pyramid[5] = nn.silu(top(x, train=train))
         return {level: pyramid[level] for level in sorted(self.levels)}

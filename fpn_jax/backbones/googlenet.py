@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.backbones.checks import check_levels, check_padding, check_unpadded
+from fpn_jax import errors
+from fpn_jax.backbones.checks import check_levels, check_unpadded
 from fpn_jax.backbones.inception import EPSILON, Branch, Chain, Layer, Stage
 from fpn_jax.layers.conv import ConvNorm
+from fpn_jax.layers.numerics import Numerics
 from fpn_jax.ops.pooling import max_pool
 from fpn_jax.pyramid import Pyramid
 
@@ -90,7 +92,7 @@ class GoogLeNet(nn.Module):
 
     def __post_init__(self):
         check_levels("GoogLeNet", self.levels, LEVELS)
-        check_padding(self.padding, PADDINGS)
+        errors.one_of("padding", self.padding, PADDINGS)
         super().__post_init__()
 
     @property
@@ -102,7 +104,7 @@ class GoogLeNet(nn.Module):
         if self.padding == "paper":
             beyond = [(0, (window - size) % 2) for size in x.shape[1:3]]
             return max_pool(x, window, stride=2, padding=beyond)
-        return max_pool(x, window, stride=2, padding=1 if window == 3 else "SAME")
+        return max_pool(x, window, stride=2, padding=1 if window == 3 else "same")
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> Pyramid:
@@ -119,15 +121,15 @@ class GoogLeNet(nn.Module):
         coarsest = max(self.levels)
         if paper:
             check_unpadded("GoogLeNet", x, coarsest, LEAST[coarsest])
-        kind = {"dtype": self.dtype, "axis_name": self.axis_name}
-        stem = ConvNorm(64, 7, stride=2, epsilon=EPSILON, **kind, name="stem")
+        numerics = Numerics(self.dtype, self.axis_name, epsilon=EPSILON)
+        stem = ConvNorm(64, 7, stride=2, numerics=numerics, name="stem")
         pyramid = {1: nn.relu(stem(x, train=train))}
-        kind["paper"] = paper
         for level in range(2, coarsest + 1):
             x = self._pool(pyramid[level - 1], window=2 if level == 5 else 3)
             if level == 2:
-                stage = Chain(STAGE1, **kind, name="stage1")
+                stage = Chain(STAGE1, paper, numerics, name="stage1")
             else:
-                stage = Stage(STAGES[level - 1], **kind, name=f"stage{level - 1}")
+                blocks, name = STAGES[level - 1], f"stage{level - 1}"
+                stage = Stage(blocks, paper, numerics, name=name)
             pyramid[level] = stage(x, train=train)
         return {level: pyramid[level] for level in sorted(self.levels)}

@@ -1,5 +1,6 @@
 """What the Inception networks are made of: branches side by side, joined."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fpn_jax.layers.conv import ConvNorm
+from fpn_jax.layers.numerics import Numerics
 from fpn_jax.ops.pooling import average_pool, max_pool
 
 EPSILON = 1e-3
@@ -67,27 +69,23 @@ class Chain(nn.Module):
     Attributes:
       layers: The convolutions.
       paper: Whether maps are padded as in the paper.
-      dtype: Type to compute in; parameters are float32.
-      axis_name: Mapped axis over which batch statistics are averaged in training.
+      numerics: See `fpn_jax.layers.numerics.Numerics`.
     """
 
     layers: tuple[Layer, ...]
     paper: bool
-    dtype: jnp.dtype
-    axis_name: str | None
+    numerics: Numerics
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Returns the map after the last convolution."""
         for index, layer in enumerate(self.layers, start=1):
+            padding = "valid" if self.paper and layer.trimmed else "symmetric"
             x = ConvNorm(
                 layer.features,
                 layer.kernel_size,
                 stride=layer.stride,
-                padding="valid" if self.paper and layer.trimmed else "symmetric",
-                epsilon=EPSILON,
-                dtype=self.dtype,
-                axis_name=self.axis_name,
+                numerics=dataclasses.replace(self.numerics, padding=padding),
                 name=f"conv{index}",
             )(x, train=train)
             x = nn.relu(x)
@@ -100,21 +98,19 @@ class Mixed(nn.Module):
     Attributes:
       branches: The branches.
       paper: Whether maps are padded as in the paper.
-      dtype: Type to compute in; parameters are float32.
-      axis_name: Mapped axis over which batch statistics are averaged in training.
+      numerics: See `fpn_jax.layers.numerics.Numerics`.
     """
 
     branches: tuple[Branch, ...]
     paper: bool
-    dtype: jnp.dtype
-    axis_name: str | None
+    numerics: Numerics
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Returns `[B, H, W, C]`, `C` the sum of the branches' channels."""
 
         def chain(x, layers, name):
-            made = Chain(layers, self.paper, self.dtype, self.axis_name, name=name)
+            made = Chain(layers, self.paper, self.numerics, name=name)
             return made(x, train=train)
 
         maps = []
@@ -135,20 +131,17 @@ class Stage(nn.Module):
     Attributes:
       blocks: Branches of every block.
       paper: Whether maps are padded as in the paper.
-      dtype: Type to compute in; parameters are float32.
-      axis_name: Mapped axis over which batch statistics are averaged in training.
+      numerics: See `fpn_jax.layers.numerics.Numerics`.
     """
 
     blocks: tuple[tuple[Branch, ...], ...]
     paper: bool
-    dtype: jnp.dtype
-    axis_name: str | None
+    numerics: Numerics
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Returns the map after the last block."""
         for index, branches in enumerate(self.blocks):
-            x = Mixed(
-                branches, self.paper, self.dtype, self.axis_name, name=f"block{index}"
-            )(x, train=train)
+            block = Mixed(branches, self.paper, self.numerics, name=f"block{index}")
+            x = block(x, train=train)
         return x

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.backbones.checks import check_levels, check_padding, check_unpadded
-from fpn_jax.backbones.inception import Branch, Chain, Layer, Stage
+from fpn_jax import errors
+from fpn_jax.backbones.checks import check_levels, check_unpadded
+from fpn_jax.backbones.inception import EPSILON, Branch, Chain, Layer, Stage
+from fpn_jax.layers.numerics import Numerics
 from fpn_jax.ops.pooling import max_pool
 from fpn_jax.pyramid import Pyramid
 
@@ -118,7 +120,7 @@ class InceptionV3(nn.Module):
 
     def __post_init__(self):
         check_levels("Inception v3", self.levels, LEVELS)
-        check_padding(self.padding, PADDINGS)
+        errors.one_of("padding", self.padding, PADDINGS)
         super().__post_init__()
 
     @property
@@ -141,15 +143,16 @@ class InceptionV3(nn.Module):
         coarsest = max(self.levels)
         if paper:
             check_unpadded("Inception v3", x, coarsest, LEAST[coarsest])
-        kind = {"paper": paper, "dtype": self.dtype, "axis_name": self.axis_name}
-        pyramid = {1: Chain(STEM, **kind, name="stem")(x, train=train)}
+        numerics = Numerics(self.dtype, self.axis_name, epsilon=EPSILON)
+        pyramid = {1: Chain(STEM, paper, numerics, name="stem")(x, train=train)}
         for level in range(2, coarsest + 1):
             x = pyramid[level - 1]
             if level <= 3:
                 x = max_pool(x, window=3, stride=2, padding=0 if paper else 1)
             if level == 2:
-                stage = Chain(STAGE1, **kind, name="stage1")
+                stage = Chain(STAGE1, paper, numerics, name="stage1")
             else:
-                stage = Stage(STAGES[level - 1], **kind, name=f"stage{level - 1}")
+                blocks, name = STAGES[level - 1], f"stage{level - 1}"
+                stage = Stage(blocks, paper, numerics, name=name)
             pyramid[level] = stage(x, train=train)
         return {level: pyramid[level] for level in sorted(self.levels)}

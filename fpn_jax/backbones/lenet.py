@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.backbones.checks import check_levels, check_padding, check_unpadded
+from fpn_jax import errors
+from fpn_jax.backbones.checks import check_levels, check_unpadded
 from fpn_jax.layers.conv import LECUN_UNIFORM, conv
 from fpn_jax.ops.pooling import average_pool
 from fpn_jax.pyramid import Pyramid
@@ -56,7 +57,7 @@ class LeNet5(nn.Module):
 
     def __post_init__(self):
         check_levels("LeNet-5", self.levels, LEVELS)
-        check_padding(self.padding, PADDINGS)
+        errors.one_of("padding", self.padding, PADDINGS)
         super().__post_init__()
 
     @property
@@ -90,7 +91,7 @@ class LeNet5(nn.Module):
                 kernel_init=LECUN_UNIFORM,
             )(x)
             x = average_pool(
-                nn.tanh(x), window=2, stride=2, padding="VALID" if paper else "SAME"
+                nn.tanh(x), window=2, stride=2, padding="valid" if paper else "same"
             )
             pyramid[level] = x
         return {level: pyramid[level] for level in sorted(self.levels)}

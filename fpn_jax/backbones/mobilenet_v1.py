@@ -3,17 +3,18 @@
 arXiv 1704.04861.
 """
 
+import math
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.backbones.checks import check_levels, check_padding
-from fpn_jax.errors import InputError
+from fpn_jax import errors
+from fpn_jax.backbones.checks import check_levels
 from fpn_jax.layers.conv import ConvNorm
 from fpn_jax.layers.depthwise import DepthwiseConvNorm
-from fpn_jax.layers.norm import EPSILON
+from fpn_jax.layers.numerics import EPSILON, Numerics
 from fpn_jax.pyramid import Pyramid
 
 LEVELS = (1, 2, 3, 4, 5)
@@ -55,9 +56,8 @@ def check_arguments(
         factor is not positive.
     """
     check_levels(network, levels, LEVELS)
-    check_padding(padding, PADDINGS)
-    if width_multiplier <= 0:
-        raise InputError(f"width_multiplier is {width_multiplier}; it must be above 0")
+    errors.one_of("padding", padding, PADDINGS)
+    errors.within("width_multiplier", width_multiplier, 0, math.inf, open_low=True)
 
 
 class SeparableConv(nn.Module):
@@ -66,36 +66,21 @@ class SeparableConv(nn.Module):
     Attributes:
       features: Output channels.
       stride: Step of the depthwise convolution, in cells.
-      padding: "symmetric" or "same".
-      epsilon: Added to the variance in batch normalization.
-      dtype: Type to compute in; parameters are float32.
-      axis_name: Mapped axis over which batch statistics are averaged in training.
+      numerics: See `fpn_jax.layers.numerics.Numerics`.
     """
 
     features: int
     stride: int
-    padding: str
-    epsilon: float
-    dtype: jnp.dtype
-    axis_name: str | None
+    numerics: Numerics
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Returns `[B, ceil(H / stride), ceil(W / stride), features]`."""
-        norm = {
-            "epsilon": self.epsilon,
-            "dtype": self.dtype,
-            "axis_name": self.axis_name,
-        }
-        depthwise = DepthwiseConvNorm(
-            kernel_size=3,
-            stride=self.stride,
-            padding=self.padding,
-            **norm,
-            name="depthwise",
-        )
+        depthwise = DepthwiseConvNorm(3, self.stride, self.numerics, name="depthwise")
         x = nn.relu6(depthwise(x, train=train))
-        pointwise = ConvNorm(self.features, kernel_size=1, **norm, name="pointwise")
+        pointwise = ConvNorm(
+            self.features, kernel_size=1, numerics=self.numerics, name="pointwise"
+        )
         return nn.relu6(pointwise(x, train=train))
 
 
@@ -106,19 +91,13 @@ class Stage(nn.Module):
       features: Output channels.
       num_blocks: Number of separable convolutions.
       stride: Step of the first one, in cells.
-      padding: "symmetric" or "same".
-      epsilon: Added to the variance in batch normalization.
-      dtype: Type to compute in; parameters are float32.
-      axis_name: Mapped axis over which batch statistics are averaged in training.
+      numerics: See `fpn_jax.layers.numerics.Numerics`.
     """
 
     features: int
     num_blocks: int
     stride: int
-    padding: str
-    epsilon: float
-    dtype: jnp.dtype
-    axis_name: str | None
+    numerics: Numerics
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -127,10 +106,7 @@ class Stage(nn.Module):
             x = SeparableConv(
                 self.features,
                 self.stride if index == 0 else 1,
-                self.padding,
-                self.epsilon,
-                self.dtype,
-                self.axis_name,
+                self.numerics,
                 name=f"block{index}",
             )(x, train=train)
         return x
@@ -188,28 +164,19 @@ class MobileNetV1(nn.Module):
           x: Normalized images, `[B, H, W, 3]`.
           train: Whether batch statistics are used and the running averages updated.
         """
-        norm = {
-            "epsilon": self.epsilon,
-            "dtype": self.dtype,
-            "axis_name": self.axis_name,
-        }
-        x = ConvNorm(
-            round_channels(STEM * self.width_multiplier),
-            kernel_size=3,
-            stride=2,
-            padding=self.padding,
-            **norm,
-            name="stem",
-        )(x, train=train)
-        x = nn.relu6(x)
+        numerics = Numerics(
+            self.dtype, self.axis_name, epsilon=self.epsilon, padding=self.padding
+        )
+        width = round_channels(STEM * self.width_multiplier)
+        stem = ConvNorm(width, kernel_size=3, stride=2, numerics=numerics, name="stem")
+        x = nn.relu6(stem(x, train=train))
         pyramid = {}
         for level in range(1, max(self.levels) + 1):
             x = pyramid[level] = Stage(
                 self._width(level),
                 num_blocks=STAGES[level - 1][1],
                 stride=1 if level == 1 else 2,
-                padding=self.padding,
-                **norm,
+                numerics=numerics,
                 name=f"stage{level}",
             )(x, train=train)
         return {level: pyramid[level] for level in sorted(self.levels)}

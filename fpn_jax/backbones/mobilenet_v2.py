@@ -12,7 +12,7 @@ from flax import linen as nn
 from fpn_jax.backbones.mobilenet_v1 import PADDINGS, check_arguments, round_channels
 from fpn_jax.layers.conv import ConvNorm
 from fpn_jax.layers.depthwise import DepthwiseConvNorm
-from fpn_jax.layers.norm import EPSILON
+from fpn_jax.layers.numerics import EPSILON, Numerics
 from fpn_jax.layers.squeeze_excite import SqueezeExcite
 from fpn_jax.layers.stochastic_depth import StochasticDepth
 from fpn_jax.pyramid import Pyramid
@@ -87,10 +87,7 @@ class InvertedResidual(nn.Module):
         the depthwise convolution; None for a block without.
       drop_rate: Share of the examples that keep only the shortcut in training.
       activation: Behind expansion, depthwise convolution and squeeze.
-      padding: "symmetric" or "same".
-      epsilon: Added to the variance in batch normalization.
-      dtype: Type to compute in; parameters are float32.
-      axis_name: Mapped axis over which batch statistics are averaged in training.
+      numerics: See `fpn_jax.layers.numerics.Numerics`.
     """
 
     features: int
@@ -100,10 +97,7 @@ class InvertedResidual(nn.Module):
     squeeze_ratio: int | None = None
     drop_rate: float = 0.0
     activation: Callable[[jax.Array], jax.Array] = nn.relu6
-    padding: str = "symmetric"
-    epsilon: float = EPSILON
-    dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
+    numerics: Numerics = Numerics()
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -113,20 +107,14 @@ class InvertedResidual(nn.Module):
             y = self._pointwise(channels * self.expansion, "expand")(y, train=train)
             y = self.activation(y)
         y = DepthwiseConvNorm(
-            self.kernel_size,
-            self.stride,
-            padding=self.padding,
-            epsilon=self.epsilon,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            name="depthwise",
+            self.kernel_size, self.stride, self.numerics, name="depthwise"
         )(y, train=train)
         y = self.activation(y)
         if self.squeeze_ratio is not None:
             y = SqueezeExcite(
                 max(1, channels // self.squeeze_ratio),
                 self.activation,
-                self.dtype,
+                self.numerics.dtype,
                 name="squeeze_excite",
             )(y)
         y = self._pointwise(self.features, "project")(y, train=train)
@@ -135,14 +123,7 @@ class InvertedResidual(nn.Module):
         return x + StochasticDepth(self.drop_rate)(y, train=train)
 
     def _pointwise(self, features, name):
-        return ConvNorm(
-            features,
-            kernel_size=1,
-            epsilon=self.epsilon,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            name=name,
-        )
+        return ConvNorm(features, kernel_size=1, numerics=self.numerics, name=name)
 
 
 class Stage(nn.Module):
@@ -230,22 +211,14 @@ class MobileNetV2(nn.Module):
           x: Normalized images, `[B, H, W, 3]`.
           train: Whether batch statistics are used and the running averages updated.
         """
-        norm = {
-            "epsilon": self.epsilon,
-            "dtype": self.dtype,
-            "axis_name": self.axis_name,
-        }
-        x = ConvNorm(
-            round_channels(STEM * self.width_multiplier),
-            kernel_size=3,
-            stride=2,
-            padding=self.padding,
-            **norm,
-            name="stem",
-        )(x, train=train)
-        x = nn.relu6(x)
+        numerics = Numerics(
+            self.dtype, self.axis_name, epsilon=self.epsilon, padding=self.padding
+        )
+        width = round_channels(STEM * self.width_multiplier)
+        stem = ConvNorm(width, kernel_size=3, stride=2, numerics=numerics, name="stem")
+        x = nn.relu6(stem(x, train=train))
         pyramid = {}
-        block = partial(InvertedResidual, padding=self.padding, **norm)
+        block = partial(InvertedResidual, numerics=numerics)
         stages = scale(STAGES, self.width_multiplier)
         for number, (level, size) in enumerate(stages, 1):
             if level > max(self.levels):
@@ -253,6 +226,7 @@ class MobileNetV2(nn.Module):
             stage = Stage(block, size, name=f"stage{number}")
             x = pyramid[level] = stage(x, train=train)
         if self.head_conv and 5 in self.levels:
-            top = ConvNorm(self.channels[5], kernel_size=1, **norm, name="top")
+            width = self.channels[5]
+            top = ConvNorm(width, kernel_size=1, numerics=numerics, name="top")
             pyramid[5] = nn.relu6(top(x, train=train))
         return {level: pyramid[level] for level in sorted(self.levels)}

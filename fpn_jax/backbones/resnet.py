@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.backbones.checks import check_levels, check_padding
-from fpn_jax.errors import InputError
+from fpn_jax import errors
+from fpn_jax.backbones.checks import check_levels
 from fpn_jax.layers.conv import ConvNorm, conv
 from fpn_jax.layers.norm import norm
+from fpn_jax.layers.numerics import Numerics
 from fpn_jax.ops.pooling import max_pool
 from fpn_jax.pyramid import Pyramid
 
@@ -26,20 +27,16 @@ class _Block(nn.Module):
       stride: Step of the block's first 3 × 3 convolution, in cells.
       first_dilation: Distance of neighbouring taps of that convolution, in cells.
       dilation: Distance of neighbouring taps of the 3 × 3 convolutions after it.
-      padding: "symmetric" or "same".
       zero_init_residual: Whether the block starts as its shortcut.
-      dtype: Type to compute in; parameters are float32.
-      axis_name: Mapped axis over which batch statistics are averaged in training.
+      numerics: See `fpn_jax.layers.numerics.Numerics`.
     """
 
     features: int
     stride: int
     first_dilation: int
     dilation: int
-    padding: str
     zero_init_residual: bool
-    dtype: jnp.dtype
-    axis_name: str | None
+    numerics: Numerics
 
     def _conv_norm(
         self,
@@ -58,17 +55,13 @@ class _Block(nn.Module):
             kernel_size,
             stride,
             dilation=dilation,
-            padding=self.padding,
-            dtype=self.dtype,
+            padding=self.numerics.padding,
+            dtype=self.numerics.dtype,
             name=f"conv{index}",
         )(x)
+        zero_init = last and self.zero_init_residual
         return norm(
-            "batch",
-            train=train,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            name=f"norm{index}",
-            zero_init=last and self.zero_init_residual,
+            self.numerics, train=train, name=f"norm{index}", zero_init=zero_init
         )(x)
 
     def _shortcut(self, x, train):
@@ -79,9 +72,7 @@ class _Block(nn.Module):
             features,
             kernel_size=1,
             stride=self.stride,
-            padding=self.padding,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
+            numerics=self.numerics,
             name="downsample",
         )(x, train=train)
 
@@ -134,10 +125,8 @@ class Stage(nn.Module):
       stride: Step of the first block, in cells.
       first_dilation: Distance of neighbouring taps before that step.
       dilation: Distance of neighbouring taps after it.
-      padding: "symmetric" or "same".
       zero_init_residual: Whether every block starts as its shortcut.
-      dtype: Type to compute in; parameters are float32.
-      axis_name: Mapped axis over which batch statistics are averaged in training.
+      numerics: See `fpn_jax.layers.numerics.Numerics`.
     """
 
     block: type[_Block]
@@ -146,10 +135,8 @@ class Stage(nn.Module):
     stride: int
     first_dilation: int
     dilation: int
-    padding: str
     zero_init_residual: bool
-    dtype: jnp.dtype
-    axis_name: str | None
+    numerics: Numerics
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -160,10 +147,8 @@ class Stage(nn.Module):
                 stride=self.stride if index == 0 else 1,
                 first_dilation=self.first_dilation if index == 0 else self.dilation,
                 dilation=self.dilation,
-                padding=self.padding,
                 zero_init_residual=self.zero_init_residual,
-                dtype=self.dtype,
-                axis_name=self.axis_name,
+                numerics=self.numerics,
                 name=f"block{index}",
             )(x, train=train)
         return x
@@ -213,19 +198,14 @@ class ResNet(nn.Module):
     axis_name: str | None = None
 
     def __post_init__(self):
-        if self.width < 1:
-            raise InputError(f"width is {self.width}; ResNet needs at least 1 channel")
-        if self.output_stride not in COARSEST:
-            raise InputError(
-                f"output_stride is {self.output_stride}; ResNet has one of "
-                f"{tuple(COARSEST)}"
-            )
+        errors.at_least("width", self.width, 1, whole=True)
+        errors.one_of("output_stride", self.output_stride, COARSEST)
         coarsest = COARSEST[self.output_stride]
         if self.levels is None:
             self.levels = tuple(range(2, coarsest + 1))
         network = f"ResNet with output_stride {self.output_stride}"
         check_levels(network, self.levels, tuple(range(1, coarsest + 1)))
-        check_padding(self.padding, PADDINGS)
+        errors.one_of("padding", self.padding, PADDINGS)
         super().__post_init__()
 
     def _last_stage(self, level):
@@ -255,18 +235,13 @@ class ResNet(nn.Module):
           x: Normalized images, `[B, H, W, 3]`.
           train: Whether batch statistics are used and the running averages updated.
         """
-        kind = {
-            "padding": self.padding,
-            "dtype": self.dtype,
-            "axis_name": self.axis_name,
-        }
-        x = ConvNorm(self.width, 7, stride=2, **kind, name="stem")(x, train=train)
-        maps = [nn.relu(x)]
+        numerics = Numerics(self.dtype, self.axis_name, padding=self.padding)
+        stem = ConvNorm(self.width, 7, stride=2, numerics=numerics, name="stem")
+        maps = [nn.relu(stem(x, train=train))]
         for stage in range(1, self._last_stage(max(self.levels)) + 1):
             x = maps[-1]
             if stage == 1:
-                half_window = "SAME" if self.padding == "same" else 1
-                x = max_pool(x, window=3, stride=2, padding=half_window)
+                x = max_pool(x, window=3, stride=2, padding=self.padding)
             maps.append(
                 Stage(
                     block=self.block,
@@ -274,7 +249,7 @@ class ResNet(nn.Module):
                     features=self.width * 2 ** (stage - 1),
                     zero_init_residual=self.zero_init_residual,
                     **self._steps(stage),
-                    **kind,
+                    numerics=numerics,
                     name=f"stage{stage}",
                 )(x, train=train)
             )

@@ -6,15 +6,18 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.backbones.checks import check_levels, check_padding, check_unpadded
-from fpn_jax.errors import InputError
+from fpn_jax import errors
+from fpn_jax.backbones.checks import check_levels, check_unpadded
 from fpn_jax.layers.conv import conv
 from fpn_jax.layers.norm import norm
+from fpn_jax.layers.numerics import Numerics
 from fpn_jax.ops.pooling import max_pool
 from fpn_jax.pyramid import Pyramid
 
 LEVELS = (1, 2, 3, 4, 5)
-PADDINGS = ("symmetric", "paper")
+POOL_PADDINGS = {"symmetric": "same", "paper": "valid"}
+"""`padding` → padding of the pools, which are 2 × 2 and so have no symmetric one."""
+PADDINGS = tuple(POOL_PADDINGS)
 WIDENING = (1, 2, 4, 8, 8)
 
 
@@ -24,36 +27,28 @@ class Stage(nn.Module):
     Attributes:
       num_convs: Number of convolutions.
       features: Channels of each.
-      batch_norm: Whether each is batch-normalized.
-      padding: "symmetric", or "paper".
-      dtype: Type to compute in; parameters are float32.
-      axis_name: Mapped axis over which batch statistics are averaged in training.
+      pool_padding: "same" or "valid".
+      numerics: See `fpn_jax.layers.numerics.Numerics`.
     """
 
     num_convs: int
     features: int
-    batch_norm: bool
-    padding: str
-    dtype: jnp.dtype
-    axis_name: str | None
+    pool_padding: str
+    numerics: Numerics
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Returns `[B, H / 2, W / 2, features]`, rounded as `padding` says."""
+        """Returns `[B, H / 2, W / 2, features]`, "same" rounded up, "valid" down."""
         for index in range(1, self.num_convs + 1):
             x = conv(
-                self.features, 3, dtype=self.dtype, name=f"conv{index}", use_bias=True
+                self.features,
+                3,
+                dtype=self.numerics.dtype,
+                name=f"conv{index}",
+                use_bias=True,
             )(x)
-            x = norm(
-                "batch" if self.batch_norm else "none",
-                train=train,
-                dtype=self.dtype,
-                axis_name=self.axis_name,
-                name=f"norm{index}",
-            )(x)
-            x = nn.relu(x)
-        rounding = "VALID" if self.padding == "paper" else "SAME"
-        return max_pool(x, window=2, stride=2, padding=rounding)
+            x = nn.relu(norm(self.numerics, train=train, name=f"norm{index}")(x))
+        return max_pool(x, window=2, stride=2, padding=self.pool_padding)
 
 
 class VGG(nn.Module):
@@ -96,10 +91,9 @@ class VGG(nn.Module):
     axis_name: str | None = None
 
     def __post_init__(self):
-        if self.width < 1:
-            raise InputError(f"width is {self.width}; VGG needs at least 1 channel")
+        errors.at_least("width", self.width, 1, whole=True)
         check_levels("VGG", self.levels, LEVELS)
-        check_padding(self.padding, PADDINGS)
+        errors.one_of("padding", self.padding, PADDINGS)
         super().__post_init__()
 
     @property
@@ -123,15 +117,15 @@ class VGG(nn.Module):
         coarsest = max(self.levels)
         if self.padding == "paper":
             check_unpadded("VGG", x, coarsest, 2**coarsest)
+        kind = "batch" if self.batch_norm else "none"
+        numerics = Numerics(self.dtype, self.axis_name, kind)
         pyramid = {}
         for level in range(1, coarsest + 1):
             x = pyramid[level] = Stage(
                 num_convs=self.stage_sizes[level - 1],
                 features=self.width * WIDENING[level - 1],
-                batch_norm=self.batch_norm,
-                padding=self.padding,
-                dtype=self.dtype,
-                axis_name=self.axis_name,
+                pool_padding=POOL_PADDINGS[self.padding],
+                numerics=numerics,
                 name=f"stage{level}",
             )(x, train=train)
         return {level: pyramid[level] for level in sorted(self.levels)}

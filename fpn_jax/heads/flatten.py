@@ -38,15 +38,14 @@ class FlattenClassifier(nn.Module):
 
     def __post_init__(self):
         check_classifier(self.num_classes, self.dropout)
-        if self.combine not in COMBINES:
-            raise errors.unknown("combine", self.combine, COMBINES)
+        errors.one_of("combine", self.combine, COMBINES)
         if self.combine == "sum" and self.width is not None:
             raise errors.InputError(
                 f"width is {self.width}, but combine 'sum' has no features; give None, "
                 "or combine 'concat'"
             )
-        if self.width is not None and self.width < 1:
-            raise errors.InputError(f"width is {self.width}; it must be at least 1")
+        if self.width is not None:
+            errors.at_least("width", self.width, 1, whole=True)
         super().__post_init__()
 
     @nn.compact

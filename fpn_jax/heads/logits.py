@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.errors import InputError
+from fpn_jax import errors
 
 
 def check_classifier(num_classes: int, dropout: float) -> None:
@@ -17,10 +17,8 @@ def check_classifier(num_classes: int, dropout: float) -> None:
     Raises:
       InputError: There are fewer than 2 classes, or the share lies outside [0, 1).
     """
-    if num_classes < 2:
-        raise InputError(f"num_classes is {num_classes}; a classifier needs at least 2")
-    if not 0 <= dropout < 1:
-        raise InputError(f"dropout is {dropout}; it must be in [0, 1)")
+    errors.at_least("num_classes", num_classes, 2, whole=True)
+    errors.within("dropout", dropout, 0, 1, open_high=True)
 
 
 def check_levels(levels: tuple[int, ...] | None) -> None:
@@ -33,7 +31,7 @@ def check_levels(levels: tuple[int, ...] | None) -> None:
       InputError: There is none.
     """
     if levels is not None and not levels:
-        raise InputError("levels are (); the head needs at least one, or None")
+        raise errors.InputError("levels are (); the head needs at least one, or None")
 
 
 def logits_layer(num_classes: int, dtype: jnp.dtype, name: str = "logits") -> nn.Dense:

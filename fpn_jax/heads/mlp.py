@@ -42,14 +42,12 @@ class MlpClassifier(nn.Module):
 
     def __post_init__(self):
         check_classifier(self.num_classes, self.dropout)
-        if self.grid < 1:
-            raise errors.InputError(f"grid is {self.grid}; it must be at least 1")
-        if min(self.widths, default=0) < 1:
-            raise errors.InputError(
-                f"widths are {tuple(self.widths)}; they are one or more, each ≥ 1"
-            )
-        if self.activation not in ACTIVATIONS:
-            raise errors.unknown("activation", self.activation, ACTIVATIONS)
+        errors.at_least("grid", self.grid, 1, whole=True)
+        if not self.widths:
+            raise errors.InputError("widths are (); give one or more")
+        for width in self.widths:
+            errors.at_least("one of the widths", width, 1, whole=True)
+        errors.one_of("activation", self.activation, ACTIVATIONS)
         super().__post_init__()
 
     @nn.compact

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from fpn_jax import errors
 from fpn_jax.pyramid import Pyramid
 
 BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
@@ -44,13 +45,15 @@ def gaussian_pyramid(x: jax.Array, num_scales: int) -> Pyramid:
     Returns:
       Level → images, from level 0, the images themselves, to `num_scales - 1`.
 
+    Raises:
+      InputError: `num_scales` is below 1.
+
     Example:
       >>> pyramid = gaussian_pyramid(jnp.ones((1, 5, 8, 3)), 3)
       >>> {level: x.shape for level, x in pyramid.items()}
       {0: (1, 5, 8, 3), 1: (1, 3, 4, 3), 2: (1, 2, 2, 3)}
     """
-    if num_scales < 1:
-        raise ValueError(f"num_scales is {num_scales}; it is 1 or more")
+    errors.at_least("num_scales", num_scales, 1, whole=True)
     pyramid = {0: x}
     for level in range(1, num_scales):
         pyramid[level] = gaussian_down(pyramid[level - 1])

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.errors import InputError
+from fpn_jax import errors
 from fpn_jax.layers.conv import ConvNorm
 from fpn_jax.layers.norm import check_norm
+from fpn_jax.layers.numerics import Numerics
 from fpn_jax.ops.pooling import global_average_pool
 from fpn_jax.ops.spatial_pyramid import adaptive_average_pool
 from fpn_jax.ops.upsampling import resize_bilinear
@@ -43,7 +44,7 @@ class PPM(nn.Module):
     def __post_init__(self):
         _check_sizes("bins", self.bins)
         if len(set(self.bins)) < len(self.bins):
-            raise InputError(f"bins are {tuple(self.bins)}; each is named once")
+            raise errors.InputError(f"bins are {tuple(self.bins)}; each is named once")
         if self.width is not None:
             _check_width(self.width, self.norm)
         super().__post_init__()
@@ -70,14 +71,14 @@ class PPM(nn.Module):
         width, maps = self._width(x.shape[-1]), []
         for bins in self.bins:
             without = bins == 1 and self.norm == "batch"
-            y = ConvNorm(
-                width,
-                kernel_size=1,
-                norm="none" if without else self.norm,
+            numerics = Numerics(
                 dtype=self.dtype,
                 axis_name=self.axis_name,
-                name=f"bin{bins}",
-            )(adaptive_average_pool(x, bins), train=train)
+                norm="none" if without else self.norm,
+            )
+            y = ConvNorm(width, kernel_size=1, numerics=numerics, name=f"bin{bins}")(
+                adaptive_average_pool(x, bins), train=train
+            )
             maps.append(resize_bilinear(nn.relu(y), x.shape[1:3], align_corners=True))
         return jnp.concatenate([*maps, x.astype(self.dtype)], axis=-1)
 
@@ -86,7 +87,7 @@ class PPM(nn.Module):
             return self.width
         width = channels // len(self.bins)
         if not width:
-            raise InputError(
+            raise errors.InputError(
                 f"{channels} channels are fewer than the {len(self.bins)} bins that "
                 "share them; give a width"
             )
@@ -127,8 +128,7 @@ class ASPP(nn.Module):
     def __post_init__(self):
         _check_width(self.width, self.norm)
         _check_sizes("rates", self.rates)
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout is {self.dropout}; it must be in [0, 1)")
+        errors.within("dropout", self.dropout, 0, 1, open_high=True)
         super().__post_init__()
 
     def output_channels(self, channels: int) -> int:
@@ -154,17 +154,11 @@ class ASPP(nn.Module):
         return nn.Dropout(self.dropout, deterministic=not train)(y)
 
     def _branch(self, x, name, train, kernel_size=1, dilation=1):
-        return nn.relu(
-            ConvNorm(
-                self.width,
-                kernel_size,
-                dilation=dilation,
-                norm=self.norm,
-                dtype=self.dtype,
-                axis_name=self.axis_name,
-                name=name,
-            )(x, train=train)
+        numerics = Numerics(self.dtype, self.axis_name, self.norm)
+        branch = ConvNorm(
+            self.width, kernel_size, dilation=dilation, numerics=numerics, name=name
         )
+        return nn.relu(branch(x, train=train))
 
 
 class NoContext(nn.Module):
@@ -189,11 +183,12 @@ names, accepts, build = REGISTRY.names, REGISTRY.accepts, REGISTRY.build
 
 
 def _check_sizes(name: str, sizes: Sequence[int]) -> None:
-    if not sizes or min(sizes) < 1:
-        raise InputError(f"{name} are {tuple(sizes)}; they are one or more, each ≥ 1")
+    if not sizes:
+        raise errors.InputError(f"{name} are (); give one or more")
+    for size in sizes:
+        errors.at_least(f"one of the {name}", size, 1, whole=True)
 
 
 def _check_width(width: int, norm: str) -> None:
-    if width < 1:
-        raise InputError(f"width is {width}; it must be at least 1")
+    errors.at_least("width", width, 1, whole=True)
     check_norm(norm, width)

@@ -46,13 +46,9 @@ class CovariancePool(nn.Module):
     centre: bool = True
 
     def __post_init__(self):
-        if self.width is not None and self.width < 1:
-            raise errors.InputError(
-                f"width is {self.width}; covariance pooling needs at least 1 channel, "
-                "or None"
-            )
-        if self.method not in METHODS:
-            raise errors.unknown("method", self.method, METHODS)
+        if self.width is not None:
+            errors.at_least("width", self.width, 1, whole=True)
+        errors.one_of("method", self.method, METHODS)
         unused = {
             "power": ("iterations",),
             "log": ("power", "iterations"),
@@ -69,7 +65,7 @@ class CovariancePool(nn.Module):
         covariance.check_spectrum(
             power=self.power, epsilon=epsilon, truncation=self.truncation
         )
-        covariance.check_iterations(self.iterations)
+        errors.within("iterations", self.iterations, 1, covariance.MAX_ITERATIONS)
         super().__post_init__()
 
     @nn.compact

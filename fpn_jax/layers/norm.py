@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fpn_jax import errors
+from fpn_jax.layers.numerics import EPSILON, Numerics
 
 NORMS = ("batch", "group", "none")
 """The kinds of normalization that `norm` makes."""
@@ -17,9 +18,6 @@ GROUPS = 32
 
 MOMENTUM = 0.9
 """Weight of the old running average of batch normalization's moments."""
-
-EPSILON = 1e-5
-"""Added to the variance before its root, where a paper says nothing else."""
 
 
 def check_norm(kind: str, channels: int) -> None:
@@ -32,8 +30,7 @@ def check_norm(kind: str, channels: int) -> None:
     Raises:
       InputError: The kind is unknown, or `channels` do not divide into groups.
     """
-    if kind not in NORMS:
-        raise errors.unknown("norm", kind, NORMS)
+    errors.one_of("norm", kind, NORMS)
     if kind == "group" and channels % GROUPS:
         raise errors.InputError(
             f"norm 'group' makes {GROUPS} groups, but {channels} channels are no "
@@ -110,28 +107,18 @@ def _normalized(x, moments, scale, bias, epsilon, dtype):
 
 
 def norm(
-    kind: str,
-    *,
-    train: bool,
-    dtype: jnp.dtype,
-    axis_name: str | None,
-    name: str,
-    zero_init: bool = False,
-    epsilon: float = EPSILON,
+    numerics: Numerics, *, train: bool, name: str, zero_init: bool = False
 ) -> Callable[[jax.Array], jax.Array]:
     """Makes a normalization layer over the last axis.
 
-    "batch" is `BatchNorm`, "group" is group normalization (Wu & He, arXiv 1803.08494).
-    Statistics are float32 whatever `dtype` is.
+    "batch" is `BatchNorm`, "group" is group normalization (Wu & He, arXiv 1803.08494),
+    "none" is the identity. Statistics are float32 whatever the dtype is.
 
     Args:
-      kind: One of `NORMS`; "none" makes the identity.
+      numerics: Kind, dtype, axis name and epsilon of the normalization.
       train: Whether batch statistics are used and the running averages updated.
-      dtype: Type of the result.
-      axis_name: Mapped axis over which batch statistics are averaged in training.
       name: The layer's name among its parent's parameters.
       zero_init: Whether the scale starts at 0 instead of 1.
-      epsilon: Added to the variance before its root.
 
     Returns:
       A function of a `[..., C]` array to an array of the same shape.
@@ -140,23 +127,16 @@ def norm(
       InputError: The kind is unknown.
     """
     scale_init = nn.initializers.zeros if zero_init else nn.initializers.ones
-    if kind == "batch":
-        return BatchNorm(
-            train=train,
-            epsilon=epsilon,
-            dtype=dtype,
-            scale_init=scale_init,
-            axis_name=axis_name,
-            name=name,
-        )
-    if kind == "group":
-        return nn.GroupNorm(
-            num_groups=GROUPS,
-            epsilon=epsilon,
-            dtype=dtype,
-            scale_init=scale_init,
-            name=name,
-        )
-    if kind == "none":
+    errors.one_of("norm", numerics.norm, NORMS)
+    if numerics.norm == "none":
         return lambda x: x
-    raise errors.unknown("norm", kind, NORMS)
+    if numerics.norm == "batch":
+        make = partial(BatchNorm, train=train, axis_name=numerics.axis_name)
+    else:
+        make = partial(nn.GroupNorm, num_groups=GROUPS)
+    return make(
+        epsilon=numerics.epsilon,
+        dtype=numerics.dtype,
+        scale_init=scale_init,
+        name=name,
+    )

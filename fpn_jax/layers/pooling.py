@@ -17,7 +17,8 @@ from fpn_jax import errors
 from fpn_jax.layers.conv import LECUN_UNIFORM, conv
 from fpn_jax.layers.covariance import CovariancePool
 from fpn_jax.ops import pooling, weighted_pooling
-from fpn_jax.ops.kernels.windows import Padding, Size, Window, check_size, check_window
+from fpn_jax.ops.kernels.padding import Padding
+from fpn_jax.ops.kernels.windows import Size, Window, check_size, check_window
 from fpn_jax.ops.spatial_pyramid import spatial_pyramid_pool
 from fpn_jax.registry import Registry, Spec
 
@@ -35,12 +36,12 @@ class Pool(nn.Module):
     Attributes:
       window: Height and width of a window, in cells; None pools the whole map.
       stride: Step from one window to the next, in cells; None is the window's size.
-      padding: See `fpn_jax.ops.kernels.windows.Padding`.
+      padding: See `fpn_jax.ops.kernels.padding.Padding`.
     """
 
     window: Window = None
     stride: Size | None = None
-    padding: Padding = "VALID"
+    padding: Padding = "valid"
 
     def __post_init__(self):
         check_window(self.window, self.stride, self.padding)
@@ -81,7 +82,7 @@ class KMaxPool(Pool):
     k: int = 2
 
     def __post_init__(self):
-        pooling.check_k(self.k)
+        errors.at_least("k", self.k, 1, whole=True)
         super().__post_init__()
 
     def function(self, x: jax.Array, *, train: bool) -> Callable[..., jax.Array]:
@@ -147,7 +148,7 @@ class MixedPool(Pool):
     learned: bool = True
 
     def __post_init__(self):
-        pooling.check_max_share(self.max_share)
+        errors.within("max_share", self.max_share, 0, 1)
         if self.learned and self.max_share in (0, 1):
             raise errors.InputError(
                 f"max_share is {self.max_share}, from which a learned share cannot "
@@ -177,7 +178,9 @@ class StochasticPool(Pool):
     probabilities: str = "softmax"
 
     def __post_init__(self):
-        weighted_pooling.check_probabilities(self.probabilities)
+        errors.one_of(
+            "probabilities", self.probabilities, weighted_pooling.PROBABILITIES
+        )
         super().__post_init__()
 
     def function(self, x: jax.Array, *, train: bool) -> Callable[..., jax.Array]:
@@ -207,8 +210,8 @@ class LIPPool(Pool):
     width: int | None = None
 
     def __post_init__(self):
-        if self.width is not None and self.width < 1:
-            raise errors.InputError(f"width is {self.width}; it must be at least 1")
+        if self.width is not None:
+            errors.at_least("width", self.width, 1, whole=True)
         super().__post_init__()
 
     @nn.compact

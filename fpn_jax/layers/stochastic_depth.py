@@ -3,7 +3,7 @@
 import jax
 from flax import linen as nn
 
-from fpn_jax.errors import InputError
+from fpn_jax import errors
 
 
 class StochasticDepth(nn.Module):
@@ -19,8 +19,7 @@ class StochasticDepth(nn.Module):
     rate: float
 
     def __post_init__(self):
-        if not 0 <= self.rate < 1:
-            raise InputError(f"stochastic depth is {self.rate}; it must be in [0, 1)")
+        errors.within("rate", self.rate, 0, 1, open_high=True)
         super().__post_init__()
 
     @nn.compact

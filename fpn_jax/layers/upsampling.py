@@ -283,8 +283,7 @@ class ResizeConvolution(nn.Module):
 
     def __post_init__(self):
         _check_learned(self.features, self.kernel_size, odd=True)
-        if self.resizing not in upsampling.RESIZINGS:
-            raise errors.unknown("resizing", self.resizing, upsampling.RESIZINGS)
+        errors.one_of("resizing", self.resizing, upsampling.RESIZINGS)
         super().__post_init__()
 
     @nn.compact
@@ -336,12 +335,8 @@ def _crop(x: jax.Array, size: tuple[int, int]) -> jax.Array:
 def _check_learned(
     features: int | None, kernel_size: int, least: int = 1, odd: bool = False
 ) -> None:
-    if features is not None and features < 1:
-        raise errors.InputError(
-            f"features is {features}; upsampling needs at least 1 channel, or None"
-        )
-    if kernel_size < least or (odd and kernel_size % 2 == 0):
-        wanted = "odd and " if odd else ""
-        raise errors.InputError(
-            f"kernel_size is {kernel_size}; it must be {wanted}at least {least}"
-        )
+    if features is not None:
+        errors.at_least("features", features, 1, whole=True)
+    errors.at_least("kernel_size", kernel_size, least, whole=True)
+    if odd and kernel_size % 2 == 0:
+        raise errors.InputError(f"kernel_size is {kernel_size}; it must be odd")

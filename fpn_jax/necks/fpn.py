@@ -9,6 +9,7 @@ from fpn_jax import errors
 from fpn_jax.layers import context, upsampling
 from fpn_jax.layers.conv import LECUN_UNIFORM, ConvNorm
 from fpn_jax.layers.norm import check_norm
+from fpn_jax.layers.numerics import Numerics
 from fpn_jax.ops.pooling import max_pool
 from fpn_jax.pyramid import Pyramid, select_levels
 from fpn_jax.registry import Spec
@@ -60,18 +61,11 @@ class FPN(nn.Module):
     num_scales = 1
 
     def __post_init__(self):
-        if self.width < 1:
-            raise errors.InputError(
-                f"width is {self.width}; FPN needs at least 1 channel"
-            )
+        errors.at_least("width", self.width, 1, whole=True)
         if self.levels is not None and not self.levels:
             raise errors.InputError("levels are (); FPN needs at least one, or None")
-        if not 0 <= self.extra_levels <= MAX_EXTRA_LEVELS:
-            raise errors.InputError(
-                f"extra_levels is {self.extra_levels}; FPN adds 0 to {MAX_EXTRA_LEVELS}"
-            )
-        if self.extra not in EXTRAS:
-            raise errors.unknown("extra", self.extra, EXTRAS)
+        errors.within("extra_levels", self.extra_levels, 0, MAX_EXTRA_LEVELS)
+        errors.one_of("extra", self.extra, EXTRAS)
         if self.extra == "conv" and self.extra_levels == 0:
             raise errors.InputError(
                 "extra is 'conv', but extra_levels is 0; give extra_levels 1 or more"
@@ -164,9 +158,7 @@ class FPN(nn.Module):
             self.width,
             kernel_size,
             stride,
-            norm=self.norm,
             kernel_init=LECUN_UNIFORM,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
+            numerics=Numerics(self.dtype, self.axis_name, self.norm),
             name=name,
         )

@@ -2,7 +2,7 @@
 
 from flax import linen as nn
 
-from fpn_jax.errors import InputError
+from fpn_jax import errors
 from fpn_jax.pyramid import Pyramid, select_levels
 
 
@@ -23,10 +23,7 @@ class ImagePyramid(nn.Module):
     level: int | None = None
 
     def __post_init__(self):
-        if self.num_scales < 1:
-            raise InputError(
-                f"num_scales is {self.num_scales}; an image pyramid has 1 or more"
-            )
+        errors.at_least("num_scales", self.num_scales, 1, whole=True)
         super().__post_init__()
 
     def output_channels(self, channels: dict[int, int]) -> dict[int, int]:
@@ -40,7 +37,7 @@ class ImagePyramid(nn.Module):
         """
         level = max(channels) if self.level is None else self.level
         if level not in channels:
-            raise InputError(
+            raise errors.InputError(
                 f"the image pyramid wants level {level}, but the backbone gives only "
                 f"{tuple(sorted(channels))}"
             )

@@ -5,6 +5,7 @@ that tames its large eigenvalues, and the upper triangle as a vector.
 """
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -147,7 +148,7 @@ def matrix_sqrt_newton_schulz(
        [0. 3.]]
     """
     check_spectrum(epsilon=epsilon)
-    check_iterations(iterations)
+    errors.within("iterations", iterations, 1, MAX_ITERATIONS)
     trace = jnp.trace(matrix, axis1=-2, axis2=-1)[..., None, None] + epsilon
     identity = jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
 
@@ -223,25 +224,8 @@ def check_spectrum(
       InputError: One of them is out of its range.
     """
     for name, value in (("power", power), ("epsilon", epsilon)):
-        if not value > 0:
-            raise errors.InputError(f"{name} is {value}; it must be above 0")
-    if not 0 <= truncation < 1:
-        raise errors.InputError(f"truncation is {truncation}; it must be in [0, 1)")
-
-
-def check_iterations(iterations: int) -> None:
-    """Refuses a number of Newton–Schulz steps that does nothing or diverges.
-
-    Args:
-      iterations: Steps, 1 to 20.
-
-    Raises:
-      InputError: It is outside.
-    """
-    if not 1 <= iterations <= MAX_ITERATIONS:
-        raise errors.InputError(
-            f"iterations is {iterations}; it must be 1 to {MAX_ITERATIONS}"
-        )
+        errors.within(name, value, 0, math.inf, open_low=True)
+    errors.within("truncation", truncation, 0, 1, open_high=True)
 
 
 def _power(values: jax.Array, power: float, epsilon: float) -> jax.Array:

@@ -8,11 +8,12 @@ of an odd batch, and so a batch of one, meets itself and stays what it is.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 
-from fpn_jax.errors import InputError
+from fpn_jax import errors
 
 
 def _sample_beta(rng: jax.Array, alpha: float, batch_size: int) -> jax.Array:
@@ -45,7 +46,8 @@ def mixup(
       `[B]`, in [0, 1].
 
     Raises:
-      ValueError: `alpha` is not above 0, or the images are not of floats.
+      InputError: `alpha` is not above 0.
+      ValueError: The images are not of floats.
 
     Example:
       >>> images = jnp.zeros((4, 8, 8, 3))
@@ -53,7 +55,7 @@ def mixup(
       >>> mixed.shape, partner.tolist(), lam.shape
       ((4, 8, 8, 3), [3, 2, 1, 0], (4,))
     """
-    _require_positive("mixup", alpha)
+    errors.within("alpha of mixup", alpha, 0, math.inf, open_low=True)
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(f"mixup blends images of floats, not of {images.dtype}")
     batch_size = images.shape[0]
@@ -84,7 +86,7 @@ def cutmix(
       `[B]`, in [0, 1].
 
     Raises:
-      ValueError: `alpha` is not above 0.
+      InputError: `alpha` is not above 0.
 
     Example:
       >>> images = jnp.zeros((3, 8, 6, 1))
@@ -92,7 +94,7 @@ def cutmix(
       >>> mixed.shape, partner.tolist(), lam.shape
       ((3, 8, 6, 1), [2, 1, 0], (3,))
     """
-    _require_positive("cutmix", alpha)
+    errors.within("alpha of cutmix", alpha, 0, math.inf, open_low=True)
     batch_size, height, width, _ = images.shape
     share_rng, row_rng, column_rng = jax.random.split(rng, 3)
     side = jnp.sqrt(1 - _sample_beta(share_rng, alpha, batch_size))
@@ -142,7 +144,7 @@ def mix(
       The images; the partner, int32 `[B]`; `lam`, float32 `[B]`, in [0, 1].
 
     Raises:
-      InputError: An `alpha` is negative, or the probability is none.
+      InputError: An `alpha` is negative, or the probability is outside [0, 1].
 
     Example:
       >>> images = jax.random.normal(jax.random.key(1), (2, 4, 4, 3))
@@ -157,10 +159,8 @@ def mix(
       (True, [1, 0], [1.0, 1.0])
     """
     for name, alpha in (("mixup_alpha", mixup_alpha), ("cutmix_alpha", cutmix_alpha)):
-        if not alpha >= 0:
-            raise InputError(f"{name} is {alpha!r}; it must be 0 (off) or more")
-    if not 0 <= probability <= 1:
-        raise InputError(f"probability is {probability!r}; it must lie in [0, 1]")
+        errors.at_least(name, alpha, 0)
+    errors.within("probability", probability, 0, 1)
     methods = [
         functools.partial(method, alpha=alpha)
         for method, alpha in ((mixup, mixup_alpha), (cutmix, cutmix_alpha))
@@ -179,8 +179,3 @@ def _keep(rng: jax.Array, images: jax.Array) -> tuple[jax.Array, jax.Array, jax.
     del rng
     batch_size = images.shape[0]
     return images, _reversal(batch_size), jnp.ones((batch_size,), jnp.float32)
-
-
-def _require_positive(method: str, alpha: float) -> None:
-    if not alpha > 0:
-        raise ValueError(f"alpha of {method} is {alpha!r}; it must be above 0")

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fpn_jax import errors
+from fpn_jax.ops.kernels.padding import Padding
 from fpn_jax.ops.kernels.windows import (
     Bins,
-    Padding,
     Size,
     Window,
     window_counts,
@@ -30,7 +30,7 @@ def max_pool(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
 ) -> jax.Array:
     """Returns the largest value of every window.
 
@@ -47,7 +47,7 @@ def max_pool(
 
     Example:
       >>> x = jnp.arange(9.0).reshape(1, 3, 3, 1)
-      >>> max_pool(x, window=2, stride=2, padding="SAME")[0, :, :, 0].tolist()
+      >>> max_pool(x, window=2, stride=2, padding="same")[0, :, :, 0].tolist()
       [[4.0, 5.0], [7.0, 8.0]]
     """
     y = window_extremes(x, True, window, stride, padding)
@@ -58,7 +58,7 @@ def min_pool(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
 ) -> jax.Array:
     """Returns the smallest value of every window; gradients as of `max_pool`.
 
@@ -76,7 +76,7 @@ def average_pool(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
 ) -> jax.Array:
     """Returns the mean of every window, over the cells inside the map only.
 
@@ -84,7 +84,7 @@ def average_pool(
 
     Example:
       >>> x = jnp.arange(9.0).reshape(1, 3, 3, 1)
-      >>> average_pool(x, window=2, stride=2, padding="SAME")[0, :, :, 0].tolist()
+      >>> average_pool(x, window=2, stride=2, padding="same")[0, :, :, 0].tolist()
       [[2.0, 3.5], [6.5, 8.0]]
     """
     return finish(window_means(x, window, stride, padding), x, window)
@@ -114,7 +114,7 @@ def median_pool(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
 ) -> jax.Array:
     """Returns the median of every window; of an even number, the middle two's mean.
 
@@ -138,7 +138,7 @@ def k_max_pool(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
     *,
     k: int,
 ) -> jax.Array:
@@ -169,7 +169,7 @@ def k_max_pool(
     """
     values, inside = windows(x.astype(jnp.float32), window, stride, padding)
     cells = inside.shape[-1]
-    check_k(k)
+    errors.at_least("k", k, 1, whole=True)
     if k > cells and not isinstance(window, Bins):
         raise errors.InputError(
             f"k is {k}; it must be from 1 to {cells}, the number of cells of the "
@@ -184,7 +184,7 @@ def l2_pool(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
 ) -> jax.Array:
     """Returns `sqrt(Σ r²) / n` of every window of `n` cells `r`.
 
@@ -206,7 +206,7 @@ def lp_pool(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
     *,
     p: float | jax.Array,
 ) -> jax.Array:
@@ -236,7 +236,7 @@ def lp_pool(
       [[5.0]]
     """
     if _is_known_number(p):
-        check_p(p)
+        check_p(float(p))
     return finish(_generalized_mean(x, window, stride, padding, p), x, window)
 
 
@@ -244,7 +244,7 @@ def mixed_pool(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
     *,
     max_share: float | jax.Array,
 ) -> jax.Array:
@@ -271,7 +271,7 @@ def mixed_pool(
       [[2.25]]
     """
     if _is_known_number(max_share):
-        check_max_share(max_share)
+        errors.within("max_share", float(max_share), 0, 1)
     largest = window_extremes(x.astype(jnp.float32), True, window, stride, padding)
     average = window_means(x, window, stride, padding)
     return finish(max_share * largest + (1 - max_share) * average, x, window)
@@ -289,16 +289,6 @@ def finish(y: jax.Array, x: jax.Array, window: Window) -> jax.Array:
     return y[:, 0, 0] if window is None else y
 
 
-def check_k(k: int) -> None:
-    """Refuses a number of cells of `k_max_pool` that fits no window.
-
-    Raises:
-      InputError: It is no whole number of at least 1.
-    """
-    if not (isinstance(k, int | np.integer) and k >= 1):
-        raise errors.InputError(f"k is {k}; it must be a whole number of at least 1")
-
-
 def check_p(p: float) -> None:
     """Refuses an exponent of `lp_pool` that is not positive and finite.
 
@@ -309,16 +299,6 @@ def check_p(p: float) -> None:
         raise errors.InputError(
             f"p is {p}; it must be positive and finite; its limit is the pool 'max'"
         )
-
-
-def check_max_share(max_share: float) -> None:
-    """Refuses a share `λ` of `mixed_pool` outside [0, 1].
-
-    Raises:
-      InputError: It is outside.
-    """
-    if not 0 <= max_share <= 1:
-        raise errors.InputError(f"max_share is {max_share}; it must be in [0, 1]")
 
 
 def _is_known_number(value: float | jax.Array) -> bool:

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fpn_jax.ops.kernels.windows import Padding, Size, check_size, windows
+from fpn_jax.ops.kernels.padding import Padding
+from fpn_jax.ops.kernels.windows import Size, check_size, windows
 
 
 def bed_of_nails(x: jax.Array, factor: Size = 2) -> jax.Array:
@@ -37,7 +38,7 @@ def max_pool_with_indices(
     x: jax.Array,
     window: Size,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the largest value of every window, and where in the map it stood.
 
@@ -48,15 +49,14 @@ def max_pool_with_indices(
       x: Maps, `[B, H, W, C]`, floating.
       window: Height and width of a window, in cells.
       stride: Step from one window to the next, in cells; None is the window's size.
-      padding: "SAME", "VALID", cells on every side, or `(before, after)` for height
-        and width.
+      padding: See `Padding`.
 
     Returns:
       Maps, `[B, H', W', C]`, of the input's type, and int32 indices of the same shape:
       `row * W + column` in the map that was given, as PyTorch counts.
 
     Raises:
-      InputError: See `fpn_jax.ops.windows.windows`.
+      InputError: See `fpn_jax.ops.kernels.windows.windows`.
 
     Example:
       >>> x = jnp.array([[1.0, 5.0, 2.0, 2.0]]).reshape(1, 1, 4, 1)

@@ -232,12 +232,10 @@ def transposed_conv(
       >>> transposed_conv(x, kernel, stride=2)[0, 0, :, 0].tolist()
       [1.0, 2.0, 13.0, 20.0, 30.0]
     """
-    if min(stride, dilation) < 1 or min(padding, output_padding) < 0:
-        raise errors.InputError(
-            f"stride is {stride}, dilation {dilation}, padding {padding} and "
-            f"output_padding {output_padding}; the first two are at least 1, the "
-            "others at least 0"
-        )
+    errors.at_least("stride", stride, 1, whole=True)
+    errors.at_least("dilation", dilation, 1, whole=True)
+    errors.at_least("padding", padding, 0, whole=True)
+    errors.at_least("output_padding", output_padding, 0, whole=True)
     if output_padding >= max(stride, dilation):
         raise errors.InputError(
             f"output_padding is {output_padding}; it must be smaller than the stride, "

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fpn_jax import errors
-from fpn_jax.ops.kernels.windows import Padding, Size, Window, windows
+from fpn_jax.ops.kernels.padding import Padding
+from fpn_jax.ops.kernels.windows import Size, Window, windows
 from fpn_jax.ops.pooling import finish
 
 PROBABILITIES = ("softmax", "proportional")
@@ -21,7 +22,7 @@ def local_importance_pool(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
     *,
     logits: jax.Array,
 ) -> jax.Array:
@@ -55,7 +56,7 @@ def soft_pool(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
 ) -> jax.Array:
     """Returns `Σ r · exp(r) / Σ exp(r)` of every window (arXiv 2101.00440).
 
@@ -72,7 +73,7 @@ def stochastic_pool(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
     *,
     key: jax.Array | None = None,
     probabilities: str = "softmax",
@@ -103,7 +104,7 @@ def stochastic_pool(
       >>> stochastic_pool(x, probabilities="proportional").tolist()
       [[2.5]]
     """
-    check_probabilities(probabilities)
+    errors.one_of("probabilities", probabilities, PROBABILITIES)
     values, inside = windows(x.astype(jnp.float32), window, stride, padding)
     shares = (_softmax if probabilities == "softmax" else _proportional)(values, inside)
     if key is None:
@@ -115,16 +116,6 @@ def stochastic_pool(
         # A draw by probabilities that are NaN is of any cell.
         y = jnp.where(jnp.isnan(shares).any(axis=3), jnp.nan, y)
     return finish(y, x, window)
-
-
-def check_probabilities(probabilities: str) -> None:
-    """Refuses what is none of `PROBABILITIES`.
-
-    Raises:
-      InputError: It is none.
-    """
-    if probabilities not in PROBABILITIES:
-        raise errors.unknown("probabilities", probabilities, PROBABILITIES)
 
 
 def _softmax(logits: jax.Array, inside: np.ndarray) -> jax.Array:

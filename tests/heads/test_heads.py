@@ -316,7 +316,7 @@ def test_dropout_is_random_in_training_alone(maps, name, arguments):
         ("spp", {"num_classes": 2, "levels": ()}, r"levels are \(\)"),
         ("mlp", {"num_classes": 2, "grid": 0}, "grid is 0"),
         ("mlp", {"num_classes": 2, "widths": ()}, r"widths are \(\)"),
-        ("mlp", {"num_classes": 2, "widths": (8, 0)}, r"widths are \(8, 0\)"),
+        ("mlp", {"num_classes": 2, "widths": (8, 0)}, "one of the widths is 0"),
         ("mlp", {"num_classes": 2, "activation": "elu"}, "activation 'elu' is unknown"),
         ("flatten", {"num_classes": 0}, "num_classes is 0"),
         ("flatten", {"num_classes": 2, "combine": "mean"}, "combine 'mean' is unknown"),

@@ -58,7 +58,7 @@ def test_shapes_types_and_parameters(name, train):
 
     assert shape(pooling.build(name)) == (2, 3)
     assert shape(pooling.build(name, window=2)) == (2, 2, 3, 3)
-    local = pooling.build(name, window=(3, 2), stride=(2, 1), padding="SAME")
+    local = pooling.build(name, window=(3, 2), stride=(2, 1), padding="same")
     assert shape(local) == (2, 3, 6, 3)
     assert shape(SpatialPyramid(pool=name)) == (2, 21 * 3)
     assert shape(SpatialPyramid(bins=[(1, 5), 2], pool=name)) == (2, 9 * 3)
@@ -188,7 +188,7 @@ def test_a_pyramid_shares_the_parameters_of_its_pool():
         ("max", {"pool": ops.min_pool}, ["argument of pool 'max' 'pool'"]),
         ("max", {"window": 0}, ["window is 0"]),
         ("max", {"stride": 2}, ["stride is 2", "whole map"]),
-        ("max", {"window": 2, "padding": "same"}, ["padding 'same'", "SAME"]),
+        ("max", {"window": 2, "padding": "SAME"}, ["padding 'SAME'", "same"]),
         ("k_max", {"k": 0}, ["k is 0"]),
         ("k_max", {"k": 2.5}, ["k is 2.5", "whole number"]),
         ("lp", {"p": -1.0}, ["p is -1.0", "positive"]),

@@ -134,7 +134,7 @@ def test_any_other_size_is_refused(name, size):
         ("bed_of_nails", {"factor": 3}, "'factor' is unknown"),
         ("bilinear", {"antialias": True, "align_corners": True}, "both on"),
         ("bicubic", {"antialias": True, "align_corners": True}, "both on"),
-        ("transposed", {"kernel_size": 1}, "kernel_size is 1; it must be at least 2"),
+        ("transposed", {"kernel_size": 1}, "kernel_size is 1; .* at least 2"),
         ("sub_pixel", {"kernel_size": 2}, "kernel_size is 2; it must be odd"),
         ("sub_pixel", {"features": 0}, "features is 0"),
         ("resize_convolution", {"kernel_size": 4}, "kernel_size is 4"),

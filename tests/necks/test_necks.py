@@ -341,7 +341,7 @@ def test_a_level_that_is_not_given_is_named(maps):
         ),
         ("identity", {"dtype": jnp.float32}, "'dtype' is unknown"),
         ("identity", {"levels": ()}, r"levels are \(\)"),
-        ("ppm", {"bins": (0,)}, r"bins are \(0,\)"),
+        ("ppm", {"bins": (0,)}, "one of the bins is 0"),
         ("aspp", {"rates": ()}, r"rates are \(\)"),
         ("image_pyramid", {"num_scales": 0}, "num_scales is 0"),
     ],

@@ -9,8 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-Padding = str | Sequence[tuple[int, int]]
-"""`"SAME"`, `"VALID"`, or cells `(before, after)` for height and width."""
+from fpn_jax.ops.kernels.padding import Padding, resolve
 
 # Measured on an AMD EPYC: which batches of small maps are faster as products.
 _INSIDE = 0.76
@@ -21,7 +20,7 @@ def convolve(
     x: jax.Array,
     kernel: jax.Array,
     stride: Sequence[int] = (1, 1),
-    padding: Padding = "SAME",
+    padding: Padding = "same",
     dilation: Sequence[int] = (1, 1),
 ) -> jax.Array:
     """Returns `y[b, i, j] = Σ_uv x[b, s·i + d·u, s·j + d·v] · kernel[u, v]`.
@@ -42,17 +41,16 @@ def convolve(
     Returns:
       Maps, `[B, H', W', F]`, of the input's type.
 
+    Raises:
+      InputError: The padding is unknown, or symmetric around an even kernel.
+
     Example:
       >>> x = jnp.arange(4.0).reshape(1, 1, 4, 1)
       >>> convolve(x, jnp.ones((1, 3, 1, 1)))[0, 0, :, 0].tolist()
       [1.0, 3.0, 6.0, 5.0]
     """
-    if isinstance(padding, str):
-        window = kernel.shape[:2]
-        spans = [d * (k - 1) + 1 for d, k in zip(dilation, window, strict=True)]
-        padding = jax.lax.padtype_to_pads(x.shape[1:3], spans, stride, padding)
-    padding = tuple((before, after) for before, after in padding)
-    return _convolve(x, kernel, tuple(stride), padding, tuple(dilation))
+    pads = resolve(padding, x.shape[1:3], kernel.shape[:2], stride, dilation)
+    return _convolve(x, kernel, tuple(stride), pads, tuple(dilation))
 
 
 # Networks repeat their shapes: traced once for each, not once for each layer.

@@ -1,22 +1,19 @@
 """Depthwise convolution: every channel is filtered by a kernel of its own."""
 
-from collections.abc import Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from fpn_jax.ops.kernels import taps
-
-Padding = str | Sequence[tuple[int, int]]
-"""`"SAME"`, `"VALID"`, or cells `(before, after)` for height and width."""
+from fpn_jax.ops.kernels.padding import Padding, resolve
 
 
 def depthwise_conv(
     x: jax.Array,
     kernel: jax.Array,
     stride: int = 1,
-    padding: Padding = "SAME",
+    padding: Padding = "same",
     dilation: int = 1,
 ) -> jax.Array:
     """Filters every channel by its own kernel.
@@ -37,6 +34,7 @@ def depthwise_conv(
       Maps, `[B, H', W', C]`, of the input's type.
 
     Raises:
+      InputError: The padding is unknown, or symmetric around an even kernel.
       ValueError: The kernel's last axes are not `1` and the number of channels.
 
     Example:
@@ -49,12 +47,10 @@ def depthwise_conv(
             f"kernel has shape {kernel.shape}; for {x.shape[-1]} channels it must be "
             f"[k, k', 1, {x.shape[-1]}]"
         )
-    if isinstance(padding, str):
-        windows = [dilation * (size - 1) + 1 for size in kernel.shape[:2]]
-        padding = jax.lax.padtype_to_pads(
-            x.shape[1:3], windows, (stride, stride), padding
-        )
-    arguments = {"stride": stride, "padding": tuple(padding), "dilation": dilation}
+    pads = resolve(
+        padding, x.shape[1:3], kernel.shape[:2], (stride,) * 2, (dilation,) * 2
+    )
+    arguments = {"stride": stride, "padding": pads, "dilation": dilation}
     return jax.lax.platform_dependent(
         x,
         kernel,

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from fpn_jax.ops.kernels import taps
-
-Pair = tuple[int, int]
+from fpn_jax.ops.kernels.taps import Pair
 
 
 def sliding_extremes(

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fpn_jax.ops.kernels.padding import spans
+
 Pair = Sequence[int]
 """Cells for height and width."""
 
@@ -42,12 +44,12 @@ def shifted(
       [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0]]
     """
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=fill)
-    spans = [d * (n - 1) + 1 for n, d in zip(window, dilation, strict=True)]
-    ends = [x.shape[1 + axis] - spans[axis] + 1 for axis in range(2)]
+    extents = spans(window, dilation)
+    ends = [x.shape[1 + axis] - extents[axis] + 1 for axis in range(2)]
     return [
         x[:, row : row + ends[0] : stride[0], column : column + ends[1] : stride[1]]
-        for row in range(0, spans[0], dilation[0])
-        for column in range(0, spans[1], dilation[1])
+        for row in range(0, extents[0], dilation[0])
+        for column in range(0, extents[1], dilation[1])
     ]
 
 

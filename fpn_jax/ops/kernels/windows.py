@@ -16,17 +16,10 @@ import numpy as np
 from fpn_jax import errors
 from fpn_jax.ops.kernels import taps
 from fpn_jax.ops.kernels.extremes import extreme_cells, sliding_extremes
+from fpn_jax.ops.kernels.padding import Padding, resolve
 
 Size = int | tuple[int, int]
 """Height and width, in cells; one number for both."""
-
-Padding = str | int | Sequence[tuple[int, int]]
-"""`"SAME"`, `"VALID"`, cells on every side, or `(before, after)` for height and width.
-
-With "SAME" the result is `ceil(size / stride)` large, with "VALID" and with cells `p`
-on every side it is `(size + 2 * p - window) // stride + 1` large. Cells on a side are
-fewer than the window's, so that every window holds a cell of the map.
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +85,7 @@ def check_size(name: str, size: Size) -> tuple[int, int]:
 
 
 def check_window(
-    window: Window, stride: Size | None = None, padding: Padding = "VALID"
+    window: Window, stride: Size | None = None, padding: Padding = "valid"
 ) -> None:
     """Refuses windows that fit no map.
 
@@ -110,7 +103,7 @@ def check_window(
         kind = "the whole map" if window is None else "bins"
         for name, value, absent in (
             ("stride", stride, None),
-            ("padding", padding, "VALID"),
+            ("padding", padding, "valid"),
         ):
             if value != absent:
                 raise errors.InputError(
@@ -120,15 +113,13 @@ def check_window(
         return
     pair = check_size("window", window)
     check_size("stride", pair if stride is None else stride)
-    if isinstance(padding, str):
-        if padding not in ("SAME", "VALID"):
-            raise errors.unknown("padding", padding, ("SAME", "VALID"))
-        return
-    for (before, after), length in zip(_sides(padding), pair, strict=True):
-        if not (0 <= before < length and 0 <= after < length):
+    # A named padding fits a map of any size, so the size given here does not matter.
+    pads = resolve(padding, pair, pair, (1, 1))
+    for sides, length in zip(pads, pair, strict=True):
+        if max(sides) >= length:
             raise errors.InputError(
-                f"padding is {padding} and the window {window}; every side takes at "
-                "least 0 cells and fewer than the window's"
+                f"padding is {padding} and the window {window}; every side takes "
+                "fewer cells than the window has"
             )
 
 
@@ -136,7 +127,7 @@ def windows(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
 ) -> Windows:
     """Returns the cells of every window.
 
@@ -157,7 +148,7 @@ def windows(
 
     Example:
       >>> x = jnp.arange(9.0).reshape(1, 3, 3, 1)
-      >>> values, inside = windows(x, window=2, padding="SAME")
+      >>> values, inside = windows(x, window=2, padding="same")
       >>> values[0, 0, 1, :, 0].tolist(), inside[0, 1].tolist()
       ([2.0, 0.0, 5.0, 0.0], [True, False, True, False])
     """
@@ -172,7 +163,7 @@ def windows(
     else:
         # One strided slice for every cell of a window, as bins are slices: the gradient
         # is a sum of padded maps; a gather's is a scatter, in no fixed order.
-        place = _resolve((height, width), window, stride, padding)
+        place = _placed((height, width), window, stride, padding)
         values = jnp.stack(taps.shifted(x, *place), axis=3)
     inside = rows.inside[:, None, :, None] & columns.inside[None, :, None, :]
     shape = (*inside.shape[:2], -1)
@@ -183,7 +174,7 @@ def window_counts(
     size: tuple[int, int],
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
 ) -> np.ndarray:
     """Returns the number of cells of the map in every window, `[H', W', 1]` float32.
 
@@ -197,7 +188,7 @@ def window_counts(
       InputError: See `windows`.
 
     Example:
-      >>> window_counts((3, 3), window=2, padding="SAME")[:, :, 0].tolist()
+      >>> window_counts((3, 3), window=2, padding="same")[:, :, 0].tolist()
       [[4.0, 2.0], [2.0, 1.0]]
     """
     check_window(window, stride, padding)
@@ -212,7 +203,7 @@ def window_means(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
 ) -> jax.Array:
     """Returns the mean of every window's cells, without making the windows.
 
@@ -237,7 +228,7 @@ def window_means(
     if isinstance(window, Bins):
         rows, columns = _spans(x.shape[1:3], window, stride, padding)
         return columns.means(rows.means(x, 1), 2)
-    pair, strides, pads = _resolve(x.shape[1:3], window, stride, padding)
+    pair, strides, pads = _placed(x.shape[1:3], window, stride, padding)
     total = jax.lax.reduce_window(
         x, 0.0, jax.lax.add, (1, *pair, 1), (1, *strides, 1), ((0, 0), *pads, (0, 0))
     )
@@ -249,7 +240,7 @@ def window_extremes(
     larger: bool,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
 ) -> jax.Array:
     """Returns the largest or the smallest of every window's cells.
 
@@ -272,7 +263,7 @@ def window_extremes(
         worst = -jnp.inf if larger else jnp.inf
         values = jnp.where(inside[..., None], values, worst)
         return extreme_cells(values, larger, axis=3)
-    place = _resolve(x.shape[1:3], window, stride, padding)
+    place = _placed(x.shape[1:3], window, stride, padding)
     return sliding_extremes(x, larger, *place)
 
 
@@ -315,7 +306,7 @@ def _spans(
         edges = [
             [(start, start + w) for start in range(-before, n + after - w + 1, s)]
             for n, w, s, (before, after) in zip(
-                size, *_resolve(size, window, stride, padding), strict=True
+                size, *_placed(size, window, stride, padding), strict=True
             )
         ]
     spans = []
@@ -326,29 +317,16 @@ def _spans(
     return spans
 
 
-def _resolve(
+def _placed(
     size: Sequence[int], window: Size, stride: Size | None, padding: Padding
 ) -> tuple[tuple[int, int], tuple[int, int], Sequence[tuple[int, int]]]:
     pair = check_size("window", window)
     strides = check_size("stride", window if stride is None else stride)
-    if isinstance(padding, str):
-        pads = jax.lax.padtype_to_pads(size, pair, strides, padding)
-    else:
-        pads = _sides(padding)
+    pads = resolve(padding, size, pair, strides)
     for n, w, (before, after) in zip(size, pair, pads, strict=True):
         if n + before + after < w:
             raise errors.InputError(
                 f"window is {window}, but the map is only {size[0]} × {size[1]} cells "
-                f"large with padding {padding!r}; give a smaller window, or 'SAME'"
+                f"large with padding {padding!r}; give a smaller window, or 'same'"
             )
     return pair, strides, pads
-
-
-def _sides(padding: int | Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
-    sides = np.array(((padding, padding),) * 2 if isinstance(padding, int) else padding)
-    if sides.shape != (2, 2) or sides.dtype.kind != "i":
-        raise errors.InputError(
-            f"padding is {padding!r}; it must be 'SAME', 'VALID', a number of cells, "
-            "or ((before, after), (before, after)) for height and width"
-        )
-    return [tuple(pair) for pair in sides.tolist()]
