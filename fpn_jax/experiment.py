@@ -16,6 +16,7 @@ import optax
 
 from fpn_jax.config import Config
 from fpn_jax.data import augmentation, pipeline
+from fpn_jax.data.crops import Letterbox, ResizeAndCenterCrop
 from fpn_jax.data.records import SPLITS, Source, SourceInfo
 from fpn_jax.errors import InputError, one_of
 from fpn_jax.model import PARTS, PyramidModel, check_image_size
@@ -145,9 +146,11 @@ class Experiment:
         return build_model(self.config, self.task)
 
     @functools.cached_property
-    def eval_transform(self) -> Callable[[dict], dict]:
+    def eval_transform(self) -> ResizeAndCenterCrop | Letterbox:
         """Record of any size → the record that is evaluated."""
         data = self.config.data
+        if self.task.framing == "letterbox":
+            return Letterbox(data.image_size)
         return augmentation.build_eval(data.image_size, data.crop_fraction)
 
     @property

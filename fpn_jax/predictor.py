@@ -12,8 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from fpn_jax.data.crops import Letterbox, ResizeAndCenterCrop
+from fpn_jax.data.geometry import Placement
 from fpn_jax.data.images import decode
-from fpn_jax.data.records import SourceInfo
+from fpn_jax.data.records import FIELDS, SourceInfo
 from fpn_jax.data.sources.folder import is_image
 from fpn_jax.errors import InputError
 from fpn_jax.views.base import View
@@ -53,7 +55,7 @@ class Predictor:
     """
 
     answer: Callable[[jax.Array], dict[str, jax.Array]]
-    transform: Callable[[dict], dict]
+    transform: ResizeAndCenterCrop | Letterbox
     info: SourceInfo
     view: View
     image_size: tuple[int, int]
@@ -91,8 +93,11 @@ class Predictor:
             batch[row] = self.transform({"image": image})["image"]
         answers = jax.device_get(self.compiled(batch))
         return [
-            {key: values[row] for key, values in answers.items()}
-            for row in range(len(images))
+            in_image(
+                {key: values[row] for key, values in answers.items()},
+                self.transform.placement(image.shape[:2]),
+            )
+            for row, image in enumerate(images)
         ]
 
     def predict(self, paths: Sequence[str]) -> Iterator[Prediction]:
@@ -119,6 +124,29 @@ class Predictor:
                         yield Prediction(path, error=image)
                     else:
                         yield Prediction(path, next(answers), image)
+
+
+def in_image(
+    answer: dict[str, np.ndarray], placement: Placement
+) -> dict[str, np.ndarray]:
+    """Returns an answer about the network's input as one about the image.
+
+    Args:
+      answer: About one image. What has the name of a field that has a place (`mask`,
+        `boxes`, `landmarks`) is moved back; the rest stays.
+      placement: From the image to the network's input.
+    """
+    back, moved = placement.inverse, dict(answer)
+    for name, values in answer.items():
+        kind = FIELDS[name].kind if name in FIELDS else "label"
+        if kind == "class_map":
+            moved[name] = back.mask(values)
+        elif kind == "points":
+            moved[name] = back.points(values)
+        elif kind == "boxes":
+            # All boxes are kept, because scores and labels are in their order.
+            moved[name] = back.boxes(values, min_visible=0).boxes
+    return moved
 
 
 def find(patterns: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 from PIL import Image
 
+from fpn_jax.data.crops import ResizeAndCenterCrop
 from fpn_jax.data.records import SourceInfo
 from fpn_jax.modes import Options, predict
 from fpn_jax.predictor import Predictor
@@ -25,7 +26,7 @@ def predictor(monkeypatch):
 
     made = Predictor(
         answer,
-        lambda record: {"image": record["image"][:4, :4]},
+        ResizeAndCenterCrop(4, crop_fraction=0.5),
         SourceInfo(classes=("black", "white"), fields=("label",)),
         VIEWS["classes"],
         image_size=(4, 4),
