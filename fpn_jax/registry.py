@@ -138,7 +138,8 @@ class Registry:
                 f"{class_name!r}"
             )
         missing = [member for member in self._members if not hasattr(found, member)]
-        if not issubclass(found, self._base) or missing:
+        # `issubclass` does not work with a protocol that has attributes.
+        if self._base not in found.__mro__ or missing:
             wanted = "" if self._base is object else f"a {self._base.__name__} "
             raise errors.InputError(
                 f"{self.kind} {name!r} cannot be used: a {self.kind} is {wanted}with "

@@ -53,8 +53,8 @@ def reads_collected():
 CONFIG = "configs/fpn.py:smoke"
 ROOT = pathlib.Path(__file__).parent.parent
 
-# A program that tests start, not one to import.
-collect_ignore = ["launch_stand_in.py"]
+# A program that tests start, and a module of a user's own parts.
+collect_ignore = ["launch_stand_in.py", "outside_parts.py"]
 
 
 SMALL = {

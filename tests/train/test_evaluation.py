@@ -1,3 +1,6 @@
+import os
+import pathlib
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -95,3 +98,74 @@ def test_the_order_of_records_changes_no_metric(eval_step, variables):
 def test_no_batches_have_no_metrics(eval_step, variables):
     with pytest.raises(ValueError, match="no batches"):
         evaluate(eval_step, variables, [])
+
+
+SIDE, MANY = 512, 500
+
+
+def class_maps(keep):
+    """Returns an evaluation step of a made-up task of class maps, and its batches."""
+
+    def apply(variables, images, *, train):
+        return {"map": jnp.stack([images[..., 0], images[..., 1]], -1) * 1.0}
+
+    def metrics(predictions, batch):
+        predicted = predictions["map"].argmax(-1)
+        counted = Confusion.of(predicted, batch["mask"], batch["weight"], 2)
+        return {"confusion": counted}
+
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (BATCH, SIDE, SIDE, 2), np.uint8)
+    mask = (image[..., 1] > image[..., 0]).astype(np.uint8)
+    batches = (
+        {
+            "image": image,
+            "mask": mask,
+            "weight": np.ones(BATCH, np.float32),
+            "index": np.arange(start, start + BATCH, dtype=np.int32),
+        }
+        for start in range(0, MANY, BATCH)
+    )
+    return parallel.map_eval_step(steps.make_eval_step(apply, metrics, keep)), batches
+
+
+def peak_growth_mib(step, variables, batches):
+    """Returns the evaluation, and how much the process's memory grew after a batch."""
+    first, peak = None, 0
+
+    def watched():
+        nonlocal first, peak
+        for number, batch in enumerate(batches):
+            yield batch
+            # The first batches compile, and warm the allocator up.
+            if number == 8:
+                first = resident_mib()
+            peak = max(peak, resident_mib()) if number > 8 else 0
+
+    evaluation = evaluate(step, variables, watched())
+    return evaluation, peak - first
+
+
+def resident_mib():
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def test_evaluation_keeps_only_what_the_task_keeps():
+    """Five hundred class maps of 512 × 512: their logits alone would be a gigabyte."""
+    step, batches = class_maps(lambda predictions, batch: {})
+    evaluation, growth = peak_growth_mib(step, {}, batches)
+    assert evaluation.rows.keys() == {"index"}
+    counts = np.array(evaluation.metrics["confusion"].compute())
+    assert counts.sum() == len(evaluation.rows["index"]) * SIDE**2
+    assert (counts == np.diag(np.diag(counts))).all()
+    assert growth < 100
+
+
+def test_what_a_task_keeps_takes_memory():
+    """The control of the test above: it can tell kept maps from none."""
+    step, batches = class_maps(
+        lambda predictions, batch: {"map": predictions["map"][..., 0]}
+    )
+    _, growth = peak_growth_mib(step, {}, batches)
+    assert growth > 300
