@@ -5,11 +5,18 @@ from collections.abc import Iterable
 import jax
 from flax import linen as nn
 
-from fpn_jax import backbones, heads
+from fpn_jax import backbones, heads, necks
 from fpn_jax.errors import InputError
 from fpn_jax.imaging.pyramids import gaussian_pyramid
 from fpn_jax.ops.normalization import normalize
 from fpn_jax.pyramid import Pyramid
+
+PARTS = {
+    "backbone": backbones.REGISTRY,
+    "neck": necks.REGISTRY,
+    "head": heads.REGISTRY,
+}
+"""Part of a `PyramidModel` → the registry that builds it."""
 
 MAX_IMAGE_SIDE = 2**14
 """Pixels; a mistake in a config is refused before memory is asked for it."""

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from benchmarks import checkpoint, compare, scaling, stepping, timing, train_step
+from benchmarks.same_as import __main__ as same_as
+from benchmarks.same_as import measure, probe, rows
+from benchmarks.same_as.cases import CASES
 
 # ml_collections loads a config's file in a way that Python 3.12 drops.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -136,3 +139,82 @@ def test_a_checkpoint_is_timed_beside_orbax():
     for figures in taken.values():
         assert 0 < figures["blocking"][0] <= figures["written"][0]
     assert taken.keys() == {"ours", "orbax"}
+
+
+def test_equal_differing_and_missing_rows_are_told_apart():
+    old = {"line 1": "a", "line 2": "b", "line 3": "c"}
+    assert rows.compare("metrics", old, dict(old)) == rows.Comparison(3, ())
+    differing = rows.compare("metrics", old, {"line 1": "a", "line 2": "B"})
+    assert differing.differences == (
+        "line 2: b there, B here",
+        "line 3: only there",
+    )
+    more = rows.compare("metrics", old, old | {"line 4": "d"})
+    assert more.differences == ("line 4: only here",)
+
+
+def test_a_measurement_that_one_side_lacks_differs():
+    old = {"metrics": {"line 1": "a"}, "export": {"output": "b"}}
+    lines = same_as.lines_of("smoke", old, {"metrics": {"line 1": "a"}}, 1.0)
+    assert [line.outcome for line in lines] == ["equal", "differs"]
+    assert rows.compare("metrics", {}, {}).differences
+    assert not same_as.all_equal(lines)
+    assert same_as.all_equal(lines[:1])
+    not_run = same_as.Line("folder", "", "not run", details=("needs --root",))
+    assert same_as.all_equal([lines[0], not_run])
+    assert not same_as.all_equal([not_run])
+
+
+def test_an_evaluation_may_have_more_keys_and_an_export_another_size():
+    old, new = {"accuracy": "0.5"}, {"accuracy": "0.5", "wrong": "[3]"}
+    more = rows.compare("evaluation", old, new)
+    assert more == rows.Comparison(1, (), ("wrong: only here",))
+    assert rows.compare("evaluation", old, new | {"accuracy": "0.6"}).differences
+    size = rows.compare("size of the export", {"bytes": "10"}, {"bytes": "12"})
+    assert size == rows.Comparison(0, (), ("bytes: 10 there, 12 here",))
+
+
+def test_rows_name_batches_and_numbers_and_leave_times_out(tmp_path):
+    lines = [{"label": name} for name in ("t0", "t1", "v0", "v1", "v0", "v1")]
+    recorded = tmp_path / "batches.jsonl"
+    recorded.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert rows.batches(recorded, training=2) == {
+        "training batch 0 label": "t0",
+        "training batch 1 label": "t1",
+        "validation batch 0 label": "v0",
+        "validation batch 1 label": "v1",
+    }
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text('{"step": 1, "train/loss": 0.1, "train/images_per_second": 9}\n')
+    assert rows.metrics(metrics) == {"line 1 step": "1", "line 1 train/loss": "0.1"}
+
+
+def test_a_digest_sees_values_type_and_shape():
+    ones = np.ones((2, 3), np.float32)
+    others = (ones + 1, ones.astype(np.float16), ones.T, ones.view(np.int32))
+    digests = {probe.digest(array) for array in (ones, ones.copy(), *others)}
+    assert len(digests) == 1 + len(others)
+
+
+def test_a_case_names_the_paths_that_it_needs():
+    given = {"root": "photographs", "weights": "file"}
+    assert CASES["smoke"].missing({}) == []
+    assert CASES["finetune"].missing({}) == ["root", "weights"]
+    assert CASES["finetune"].missing(given) == []
+    assert "--config.data.root=photographs" in CASES["folder"].flags(given)
+
+
+def test_a_package_of_another_tree_is_refused(tmp_path):
+    measure.check_package(measure.REPOSITORY)
+    other = tmp_path / "elsewhere" / "fpn_jax"
+    other.mkdir(parents=True)
+    (other / "__init__.py").touch()
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "fpn_jax").symlink_to(other)
+    with pytest.raises(measure.RunFailed, match=r"Python imports .*elsewhere"):
+        measure.check_package(tmp_path / "tree")
+
+
+def test_a_command_that_fails_says_why(tmp_path):
+    with pytest.raises(measure.RunFailed, match=r"exit code 3: .*the reason"):
+        measure.run(tmp_path, ["-c", "print('the reason'); raise SystemExit(3)"])

@@ -44,9 +44,8 @@ def test_files_and_functions_are_short(path):
 
 def test_no_room_has_an_empty_name():
     names = {"utils", "util", "common", "helpers", "helper", "misc", "base"}
-    found = [
-        p for p in FILES if p.stem in names and p.parts[-2:] != ("tasks", "base.py")
-    ]
+    allowed = {("tasks", "base.py"), ("views", "base.py")}
+    found = [p for p in FILES if p.stem in names and p.parts[-2:] not in allowed]
     assert found == []
 
 

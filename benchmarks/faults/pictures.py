@@ -15,8 +15,9 @@ from PIL import Image
 
 from benchmarks.faults import runs
 from benchmarks.faults.runs import Bench, Outcome
-from fpn_jax.data import check, pipeline
+from fpn_jax.data import check, order, pipeline
 from fpn_jax.data.images import decode, reading
+from fpn_jax.data.records import Record
 from fpn_jax.data.sources.folder import FolderSource
 from fpn_jax.errors import InputError
 
@@ -197,9 +198,9 @@ def planted_copies(
     )
 
 
-def identity(image: np.ndarray, *_) -> np.ndarray:
+def identity(record: Record, *_) -> Record:
     """Returns a photograph of 64 px as it is."""
-    return decode.pixels(image)
+    return record | {"image": decode.pixels(record["image"])}
 
 
 def stalled_read(
@@ -234,7 +235,7 @@ def _without_a_file(scratch, rng, policy, num_workers, spoil) -> Outcome:
     root, batch_size, seed = scratch / "photos", 4, int(rng.integers(1000))
     write_folder(root, rng, each=40)
     source = FolderSource(root, "train")
-    name = source.id(int(pipeline.epoch_order(len(source), seed, 0)[-1]))
+    name = source.id(int(order.epoch_order(len(source), seed, 0)[-1]))
     options = pipeline.Options(
         on_bad_file=policy, num_threads=2, num_workers=num_workers
     )

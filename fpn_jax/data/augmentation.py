@@ -1,200 +1,94 @@
-"""Random changes of one image's colours and shape, and the stack for training.
+"""Random changes of the training records, and the stacks for training and evaluation.
 
-Like everything in `transforms`: uint8 `[H, W, 3]` RGB in and out, no state, the
-generator comes with the image, the input is never written into.
+An augmentation takes a record and a generator and returns a new record in which every
+field is moved with the image. It keeps no state, so threads may share it and workers
+may pickle it.
 """
 
 import dataclasses
-import math
-import numbers
 from collections.abc import Callable
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
-from fpn_jax.data.geometry import (
+from fpn_jax.data import colours
+from fpn_jax.data.colours import ColorJitter
+from fpn_jax.data.crops import (
+    GeometricTransform,
     HorizontalFlip,
     RandomResizedCrop,
     ResizeAndCenterCrop,
-    require_interval,
-    require_within,
+    check_interval,
+    check_whole,
     sample_box,
 )
-from fpn_jax.errors import InputError
+from fpn_jax.data.geometry import Picture, Placement, moved_record
+from fpn_jax.data.records import Record
+from fpn_jax.errors import within
 
-Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-"""A random transform of one image uint8 `[H, W, 3]`."""
-
-_LEVELS = np.arange(256, dtype=np.float32)
-_LUMA = (0.299, 0.587, 0.114)  # of R, G and B: ITU-R BT.601, as OpenCV and Pillow have.
-_FILL = (128, 128, 128)
-
-
-def _map_levels(image: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    table = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-    return cv2.LUT(image, table)
-
-
-def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
-    """Returns `factor * image`, clipped.
-
-    Args:
-      image: uint8 `[H, W, 3]` RGB.
-      factor: 0 is black, 1 the image itself.
-
-    Returns:
-      uint8 `[H, W, 3]`.
-    """
-    return _map_levels(image, factor * _LEVELS)
-
-
-def adjust_contrast(image: np.ndarray, factor: float) -> np.ndarray:
-    """Returns `factor * image + (1 - factor) * mean(grey(image))`, clipped.
-
-    Args:
-      image: uint8 `[H, W, 3]` RGB.
-      factor: 0 is even grey, 1 the image itself.
-
-    Returns:
-      uint8 `[H, W, 3]`.
-    """
-    # Grey is linear in the channels, so its mean needs no grey image.
-    mean_grey = np.dot(cv2.mean(image)[:3], _LUMA)
-    return _map_levels(image, factor * _LEVELS + (1 - factor) * mean_grey)
-
-
-def adjust_saturation(image: np.ndarray, factor: float) -> np.ndarray:
-    """Returns `factor * image + (1 - factor) * grey(image)`, clipped.
-
-    Args:
-      image: uint8 `[H, W, 3]` RGB.
-      factor: 0 is the grey image, 1 the image itself.
-
-    Returns:
-      uint8 `[H, W, 3]`.
-    """
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    grey = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
-    return cv2.addWeighted(image, factor, grey, 1 - factor, 0)
-
-
-def adjust_hue(image: np.ndarray, shift: float) -> np.ndarray:
-    """Turns the hue of every pixel, in HSV of eight bits each.
-
-    Args:
-      image: uint8 `[H, W, 3]` RGB.
-      shift: Part of the hue circle, in [-0.5, 0.5]; a third takes red to green.
-
-    Returns:
-      uint8 `[H, W, 3]`.
-    """
-    hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL))
-    hue += np.uint8(round(256 * shift) % 256)  # uint8 wraps round as the circle does.
-    turned = cv2.merge([hue, saturation, value])
-    return cv2.cvtColor(turned, cv2.COLOR_HSV2RGB_FULL)
-
-
-def adjust_sharpness(image: np.ndarray, factor: float) -> np.ndarray:
-    """Returns `factor * image + (1 - factor) * smooth(image)`, clipped.
-
-    Smoothing is the 3 × 3 mean in which the middle counts five times.
-
-    Args:
-      image: uint8 `[H, W, 3]` RGB.
-      factor: 0 is the smooth image, 1 the image itself.
-
-    Returns:
-      uint8 `[H, W, 3]`.
-    """
-    kernel = np.float32([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13
-    smooth = cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REPLICATE)
-    return cv2.addWeighted(image, factor, smooth, 1 - factor, 0)
-
-
-def _auto_contrast(image: np.ndarray) -> np.ndarray:
-    levels = _LEVELS[:, None, None]
-    low = image.min(axis=0).min(axis=0).astype(np.float32)
-    high = image.max(axis=0).max(axis=0).astype(np.float32)
-    # A channel of one level has nothing to stretch and keeps its level.
-    stretched = (levels - low) * 255 / np.maximum(high - low, 1)
-    return _map_levels(image, np.where(high > low, stretched, levels))
-
-
-def _equalize(image: np.ndarray) -> np.ndarray:
-    return cv2.merge([cv2.equalizeHist(channel) for channel in cv2.split(image)])
-
-
-def _solarize(image: np.ndarray, amount: float) -> np.ndarray:
-    inverted = _LEVELS + amount >= 256
-    return _map_levels(image, np.where(inverted, 255 - _LEVELS, _LEVELS))
-
-
-def _posterize(image: np.ndarray, dropped_bits: float) -> np.ndarray:
-    return image & np.uint8(0xFF << round(dropped_bits) & 0xFF)
-
-
-def _warp(image: np.ndarray, linear: np.ndarray) -> np.ndarray:
-    """Moves the point `center + v` of an image to `center + linear @ v`."""
-    height, width = image.shape[:2]
-    center = np.array([(width - 1) / 2, (height - 1) / 2])
-    matrix = np.column_stack([linear, center - linear @ center])
-    return cv2.warpAffine(image, matrix, (width, height), borderValue=_FILL)
-
-
-def _rotate(image: np.ndarray, degrees: float) -> np.ndarray:
-    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    return _warp(image, np.array([[cos, sin], [-sin, cos]]))
-
-
-def _translate(image: np.ndarray, x: float, y: float) -> np.ndarray:
-    height, width = image.shape[:2]
-    matrix = np.array([[1, 0, x * width], [0, 1, y * height]], np.float64)
-    return cv2.warpAffine(image, matrix, (width, height), borderValue=_FILL)
+ColourTransform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+"""A random change of the pixels of an image uint8 `[H, W, 3]` that moves none."""
 
 
 class Operation(NamedTuple):
-    """One operation of `RandAugment`.
+    """One operation of `RandAugment`: either it recolours or it moves an image.
 
     Attributes:
-      apply: Takes an image and the amount; the amount 0 leaves the image as it is,
-        except for the operations that have no amount.
       strongest: The amount at magnitude 10; it grows linearly from 0.
       signed: Whether half of the amounts are negative.
+      recolour: Image and amount → image. The amount 0 changes nothing, except for
+        operations without an amount.
+      place: Size of the image and amount → placement.
     """
 
-    apply: Callable[[np.ndarray, float], np.ndarray]
     strongest: float
     signed: bool
+    recolour: Callable[[np.ndarray, float], np.ndarray] | None = None
+    place: Callable[[tuple[int, int], float], Placement] | None = None
+
+    def apply(self, picture: Picture, amount: float) -> Picture:
+        """Returns the picture after the operation."""
+        if self.place is not None:
+            return picture.moved(self.place(picture.size, amount))
+        return picture.recoloured(self.recolour(picture.image, amount))
+
+
+def _factor(adjust: Callable[[np.ndarray, float], np.ndarray]) -> Operation:
+    """Returns the operation whose factor is 1 + amount."""
+    return Operation(0.9, True, lambda image, amount: adjust(image, 1 + amount))
+
+
+def _fixed(change: Callable[[np.ndarray], np.ndarray]) -> Operation:
+    """Returns an operation that has no amount."""
+    return Operation(0.0, False, lambda image, _: change(image))
 
 
 OPERATIONS = {
-    "identity": Operation(lambda image, _: image, 0.0, False),
-    "auto_contrast": Operation(lambda image, _: _auto_contrast(image), 0.0, False),
-    "equalize": Operation(lambda image, _: _equalize(image), 0.0, False),
+    "identity": _fixed(lambda image: image),
+    "auto_contrast": Operation(
+        0.0, False, lambda image, _: colours.auto_contrast(image)
+    ),
+    "equalize": Operation(0.0, False, lambda image, _: colours.equalize(image)),
     # Degrees, counterclockwise.
-    "rotate": Operation(_rotate, 30.0, True),
+    "rotate": Operation(30.0, True, place=Placement.rotate),
     # Levels from 256 - amount upwards are inverted.
-    "solarize": Operation(_solarize, 256.0, False),
-    # The factor of the next five is 1 + amount.
-    "color": Operation(lambda image, d: adjust_saturation(image, 1 + d), 0.9, True),
+    "solarize": Operation(256.0, False, colours.solarize),
+    "color": _factor(colours.adjust_saturation),
     # Lowest bits that are cleared.
-    "posterize": Operation(_posterize, 4.0, False),
-    "contrast": Operation(lambda image, d: adjust_contrast(image, 1 + d), 0.9, True),
-    "brightness": Operation(
-        lambda image, d: adjust_brightness(image, 1 + d), 0.9, True
-    ),
-    "sharpness": Operation(lambda image, d: adjust_sharpness(image, 1 + d), 0.9, True),
+    "posterize": Operation(4.0, False, colours.posterize),
+    "contrast": _factor(colours.adjust_contrast),
+    "brightness": _factor(colours.adjust_brightness),
+    "sharpness": _factor(colours.adjust_sharpness),
     # Pixels along one axis per pixel along the other.
-    "shear_x": Operation(
-        lambda image, s: _warp(image, np.array([[1, s], [0, 1]])), 0.3, True
-    ),
-    "shear_y": Operation(
-        lambda image, s: _warp(image, np.array([[1, 0], [s, 1]])), 0.3, True
-    ),
+    "shear_x": Operation(0.3, True, place=lambda size, s: Placement.shear(size, x=s)),
+    "shear_y": Operation(0.3, True, place=lambda size, s: Placement.shear(size, y=s)),
     # Share of the image's width or height.
-    "translate_x": Operation(lambda image, t: _translate(image, t, 0), 0.45, True),
-    "translate_y": Operation(lambda image, t: _translate(image, 0, t), 0.45, True),
+    "translate_x": Operation(
+        0.45, True, place=lambda size, t: Placement.translate(size, t, 0)
+    ),
+    "translate_y": Operation(
+        0.45, True, place=lambda size, t: Placement.translate(size, 0, t)
+    ),
 }
 """The fourteen operations of the paper, and how strong each may become."""
 
@@ -202,45 +96,7 @@ _DRAWN = tuple(OPERATIONS.values())
 
 
 @dataclasses.dataclass(frozen=True)
-class ColorJitter:
-    """Changes brightness, contrast, saturation and hue, in this order.
-
-    A strength `s` draws a factor uniformly from `[max(0, 1 - s), 1 + s]`; a strength of
-    0 leaves its property alone. The order is fixed.
-
-    Attributes:
-      brightness: Strength, 0 or more.
-      contrast: Strength, 0 or more.
-      saturation: Strength, 0 or more.
-      hue: The hue turns by a uniform part of the circle in `[-hue, hue]`; at most 0.5.
-    """
-
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-
-    def __post_init__(self):
-        for name in ("brightness", "contrast", "saturation"):
-            require_within(f"ColorJitter.{name}", getattr(self, name), 0, math.inf)
-        require_within("ColorJitter.hue", self.hue, 0, 0.5)
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Returns the image uint8 `[H, W, 3]` in other colours."""
-        for strength, adjust in (
-            (self.brightness, adjust_brightness),
-            (self.contrast, adjust_contrast),
-            (self.saturation, adjust_saturation),
-        ):
-            if strength:
-                image = adjust(image, rng.uniform(max(0, 1 - strength), 1 + strength))
-        return (
-            adjust_hue(image, rng.uniform(-self.hue, self.hue)) if self.hue else image
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class RandAugment:
+class RandAugment(GeometricTransform):
     """Applies a few operations out of fourteen, each equally likely, one by one.
 
     "RandAugment: Practical automated data augmentation with a reduced search space"
@@ -256,30 +112,27 @@ class RandAugment:
     magnitude: float = 9.0
 
     def __post_init__(self):
-        if not isinstance(self.num_layers, numbers.Integral) or self.num_layers < 0:
-            raise InputError(
-                f"RandAugment.num_layers is {self.num_layers!r}; it must be a whole "
-                "number, 0 or more"
-            )
-        require_within("RandAugment.magnitude", self.magnitude, 0, 10)
+        check_whole("RandAugment.num_layers", self.num_layers, 0)
+        within("RandAugment.magnitude", self.magnitude, 0, 10)
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Returns the image uint8 `[H, W, 3]`, changed `num_layers` times."""
+    def move(self, picture: Picture, rng: np.random.Generator) -> Picture:
+        """Returns the picture, changed `num_layers` times."""
         for number in rng.integers(len(_DRAWN), size=self.num_layers):
-            apply, strongest, signed = _DRAWN[number]
-            amount = strongest * self.magnitude / 10
-            negative = signed and rng.random() < 0.5
-            image = apply(image, -amount if negative else amount)
-        return image
+            operation = _DRAWN[number]
+            amount = operation.strongest * self.magnitude / 10
+            negative = operation.signed and rng.random() < 0.5
+            picture = operation.apply(picture, -amount if negative else amount)
+        return picture
 
 
 @dataclasses.dataclass(frozen=True)
 class RandomErasing:
-    """Fills a random box with noise, with a probability.
+    """Fills a random box of the image with noise, with a probability.
 
     "Random Erasing Data Augmentation" (arXiv 1708.04896), with a random level for every
-    pixel and channel. Differs from the paper: the aspect ratio is log-uniform, and
-    after ten boxes that do not fit the image stays whole.
+    pixel and channel. Differs from the paper: the aspect ratio is log-uniform, and if
+    none of ten boxes fits, the image stays as it is. Only the image changes: masks,
+    boxes and landmarks stay, also under the noise.
 
     Attributes:
       probability: Share of the images that lose a box, in [0, 1].
@@ -292,9 +145,9 @@ class RandomErasing:
     ratio: tuple[float, float] = (0.3, 1 / 0.3)
 
     def __post_init__(self):
-        require_within("RandomErasing.probability", self.probability, 0, 1)
-        require_interval("RandomErasing.scale", self.scale, high=1.0)
-        require_interval("RandomErasing.ratio", self.ratio)
+        within("RandomErasing.probability", self.probability, 0, 1)
+        check_interval("RandomErasing.scale", self.scale, high=1.0)
+        check_interval("RandomErasing.ratio", self.ratio)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Returns the image uint8 `[H, W, 3]`, or a copy that lacks a box."""
@@ -312,19 +165,26 @@ class RandomErasing:
 
 @dataclasses.dataclass(frozen=True)
 class Compose:
-    """Applies random transforms one after the other.
+    """Applies random transforms one after the other, to records.
+
+    The image goes through every transform. The other fields are moved once, at the
+    end, by all movements joined into one placement.
 
     Attributes:
       transforms: The first one is applied first.
     """
 
-    transforms: tuple[Transform, ...]
+    transforms: tuple[GeometricTransform | ColourTransform, ...]
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Returns what the last transform makes of an image uint8 `[H, W, 3]`."""
+    def __call__(self, record: Record, rng: np.random.Generator) -> Record:
+        """Returns the record after the last transform."""
+        picture = Picture.of(record["image"])
         for transform in self.transforms:
-            image = transform(image, rng)
-        return image
+            if isinstance(transform, GeometricTransform):
+                picture = transform.move(picture, rng)
+            else:
+                picture = picture.recoloured(transform(picture.image, rng))
+        return moved_record(record, picture)
 
 
 def build_train(
@@ -343,7 +203,7 @@ def build_train(
 ) -> Compose:
     """Builds the stack for training: crop, flip, colours, RandAugment, erasing.
 
-    What is at zero is left out, and costs nothing.
+    A transform whose strength is zero is left out and costs nothing.
 
     Args:
       image_size: Height and width of the result, in pixels.
@@ -359,7 +219,7 @@ def build_train(
       erasing: `RandomErasing.probability`.
 
     Raises:
-      InputError: A value is out of range, be it for something left out.
+      InputError: A value is out of range, also one of a transform that is left out.
     """
     stages = (
         (True, RandomResizedCrop(image_size, crop_scale, crop_ratio)),
@@ -376,6 +236,8 @@ def build_train(
 
 def build_eval(image_size: int, crop_fraction: float) -> ResizeAndCenterCrop:
     """Builds the transform for evaluation, which is not random.
+
+    `crops.Letterbox` is the alternative that keeps the whole image.
 
     Args:
       image_size: Height and width of the result, in pixels.

@@ -1,273 +1,406 @@
-"""Geometry of one image: crop, resize and flip; uint8 `[H, W, 3]` in and out.
+"""Where the points of a picture go: one `Placement` moves image, mask, boxes, points.
 
-Only a random crop also takes a JPEG that is still encoded: it decodes what it needs.
-
-A random transform takes its `np.random.Generator` with the image and keeps no state, so
-it may be pickled and shared by threads. No transform writes into its input.
+Coordinates are continuous: pixel `i` covers `[i, i + 1)`, so an image of width `W` is
+the interval `[0, W]`; x points right, y down. Sizes are (height, width) in pixels.
+Nothing here writes into its input or keeps a state.
 """
 
 import dataclasses
 import math
-import numbers
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 
-from fpn_jax.data.images.decode import Encoded
-from fpn_jax.errors import InputError
+from fpn_jax.data.images.decode import Encoded, pixels
+from fpn_jax.data.movements import (
+    Box,
+    Crop,
+    Flip,
+    Pad,
+    Size,
+    Step,
+    Warp,
+)
+from fpn_jax.data.records import DROPPED, FIELDS, IGNORE, Record
+
+MIN_VISIBLE = 0.1
+"""A box goes where less than this share of its area stays visible."""
+
+_MOVING = {name for name, field in FIELDS.items() if field.kind != "label"}
+
+# Rounding may move a point on the border by this much, in pixels.
+_TOLERANCE = 1e-6
 
 
-def require_within(name: str, value: float, low: float, high: float) -> None:
-    """Refuses a number outside the closed interval from `low` to `high`.
+class MovedBoxes(NamedTuple):
+    """What became of boxes.
 
-    Args:
-      name: What the number is, such as `"HorizontalFlip.probability"`.
-      value: The number that was given.
-      low: Smallest number allowed.
-      high: Largest number allowed.
-
-    Raises:
-      InputError: It is no number, or lies outside.
+    Attributes:
+      boxes: float32 `[M, 4]`, those that are still visible, in their order.
+      box_labels: Their labels `[M]`; None if none were given.
+      dropped: Number of boxes that went.
     """
-    if not isinstance(value, numbers.Real) or not low <= value <= high:
-        raise InputError(f"{name} is {value!r}; it must lie in [{low:g}, {high:g}]")
 
-
-def require_interval(
-    name: str, interval: tuple[float, float], high: float = math.inf
-) -> None:
-    """Refuses anything but two finite numbers above 0 that do not fall.
-
-    Args:
-      name: What the interval is, such as `"RandomResizedCrop.scale"`.
-      interval: The pair that was given.
-      high: Neither number may be greater.
-
-    Raises:
-      InputError: It is no such pair.
-    """
-    pair = isinstance(interval, tuple | list) and len(interval) == 2
-    finite = pair and all(
-        isinstance(end, numbers.Real) and math.isfinite(end) for end in interval
-    )
-    if not finite or not 0 < interval[0] <= interval[1] <= high:
-        bounds = "above 0" if math.isinf(high) else f"in (0, {high:g}]"
-        raise InputError(
-            f"{name} is {interval!r}; it must be two numbers {bounds}, least first"
-        )
-
-
-def require_image_size(name: str, value: int) -> None:
-    """Refuses an image size that is no whole number of pixels, 1 or more.
-
-    Args:
-      name: What the size is, such as `"RandomResizedCrop.image_size"`.
-      value: The size that was given, in pixels.
-
-    Raises:
-      InputError: It is no whole number, or less than 1.
-    """
-    if not isinstance(value, numbers.Integral) or value < 1:
-        raise InputError(
-            f"{name} is {value!r}; it must be a whole number of pixels, 1 or more"
-        )
-
-
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resizes an image, without aliasing along an axis that shrinks.
-
-    An axis that shrinks is averaged over areas (`INTER_AREA`); an axis that grows is
-    interpolated linearly (`INTER_LINEAR`), which never overshoots.
-
-    Args:
-      image: uint8 `[H, W, 3]`.
-      height: New height, in pixels.
-      width: New width, in pixels.
-
-    Returns:
-      uint8 `[height, width, 3]`, contiguous; the image itself where it has this size.
-    """
-    # OpenCV averages areas only if neither axis grows, hence one step for each kind.
-    shrunk = min(image.shape[0], height), min(image.shape[1], width)
-    if shrunk != image.shape[:2]:
-        image = cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA)
-    if shrunk != (height, width):
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(image)
-
-
-def sample_box(
-    rng: np.random.Generator,
-    image_size: tuple[int, int],
-    scale: tuple[float, float],
-    ratio: tuple[float, float],
-) -> tuple[int, int, int, int] | None:
-    """Draws a box inside an image by its share of the area and its aspect ratio.
-
-    The share is uniform and the aspect ratio log-uniform, so that an upright box is as
-    likely as a lying one; the position is uniform. A box that sticks out is drawn anew,
-    ten times at most.
-
-    Args:
-      rng: Source of the draws.
-      image_size: Height and width of the image, in pixels.
-      scale: Least and greatest share of the image's area, in (0, 1].
-      ratio: Least and greatest width / height.
-
-    Returns:
-      Top, left, height and width in pixels, or None if no box of ten fitted.
-    """
-    height, width = image_size
-    log_ratio = math.log(ratio[0]), math.log(ratio[1])
-    for _ in range(10):
-        # One call for all four: what a call costs is not the drawing.
-        share, turn, down, across = rng.random(4).tolist()
-        area = height * width * (scale[0] + share * (scale[1] - scale[0]))
-        aspect = math.exp(log_ratio[0] + turn * (log_ratio[1] - log_ratio[0]))
-        box_height = round(math.sqrt(area / aspect))
-        box_width = round(math.sqrt(area * aspect))
-        if 0 < box_height <= height and 0 < box_width <= width:
-            top = int(down * (height - box_height + 1))
-            left = int(across * (width - box_width + 1))
-            return top, left, box_height, box_width
-    return None
-
-
-def center_box(
-    image_size: tuple[int, int], height: int, width: int
-) -> tuple[int, int, int, int]:
-    """Returns the box of a size in the middle of an image.
-
-    Args:
-      image_size: Height and width of the image, in pixels.
-      height: Height of the box, at most the image's.
-      width: Width of the box, at most the image's.
-
-    Returns:
-      Top, left, height and width, in pixels.
-    """
-    return (image_size[0] - height) // 2, (image_size[1] - width) // 2, height, width
-
-
-def cut(
-    image: np.ndarray | Encoded, box: tuple[int, int, int, int], least: int
-) -> np.ndarray:
-    """Returns the pixels of a box, of an encoded image perhaps fewer of them.
-
-    A JPEG is decoded at a half, a quarter or an eighth of its size where the box then
-    still has `least` pixels on both sides, and in quick arithmetic. The box is rounded
-    to whole pixels of the smaller image.
-
-    Args:
-      image: uint8 `[H, W, 3]`, or a JPEG of this size.
-      box: Top, left, height and width, in pixels.
-      least: Pixels on a side that must be left, where there are as many.
-
-    Raises:
-      Undecodable: The JPEG does not decode whole; the text is the reason.
-    """
-    top, left, height, width = box
-    if isinstance(image, Encoded):
-        shortest = min(height, width)
-        reduction = next((r for r in (8, 4, 2) if shortest >= r * least), 1)
-        rows, columns, _ = image.shape
-        image = image.decode(reduction=reduction, quick=True)
-        down, across = image.shape[0] / rows, image.shape[1] / columns
-        top, height = round(top * down), max(1, round(height * down))
-        left, width = round(left * across), max(1, round(width * across))
-        # Rounding both ends up may lead over the edge.
-        top = min(top, image.shape[0] - height)
-        left = min(left, image.shape[1] - width)
-    return image[top : top + height, left : left + width]
+    boxes: np.ndarray
+    box_labels: np.ndarray | None
+    dropped: int
 
 
 @dataclasses.dataclass(frozen=True)
-class ResizeAndCenterCrop:
-    """Resizes the short side to `round(image_size / crop_fraction)`, crops the middle.
+class Placement:
+    """Where every point of a picture comes to be in another picture.
 
-    The crop is cut out first, in whole pixels of the given image, and is the only part
-    to be resized (by `resize`): an image of extreme aspect never grows. With
-    `crop_fraction` 1 an image of the right size passes unchanged.
+    Made by the constructors below, joined by `then`. A point that leaves the picture
+    in between does not come back: a rotation after a crop shows nothing from outside
+    of the crop.
 
     Attributes:
-      image_size: Height and width of the result, in pixels.
-      crop_fraction: Share of the short side that the crop keeps, in (0, 1].
+      source_size: Height and width of the picture before.
+      steps: The movements, the first one first.
     """
 
-    image_size: int
-    crop_fraction: float = 0.875
+    source_size: Size
+    steps: tuple[Step, ...] = ()
 
-    def __post_init__(self):
-        require_image_size("ResizeAndCenterCrop.image_size", self.image_size)
-        fraction = self.crop_fraction
-        if not isinstance(fraction, numbers.Real) or not 0 < fraction <= 1:
-            raise InputError(
-                f"ResizeAndCenterCrop.crop_fraction is {fraction!r}; it must lie in "
-                "(0, 1]"
+    @classmethod
+    def crop(
+        cls, source_size: Size, box: Box, size: Size, reduction: int = 1
+    ) -> "Placement":
+        """Cuts out a box and resizes it.
+
+        Args:
+          source_size: Of the picture before.
+          box: Inside of it.
+          size: Of the result.
+          reduction: By what the picture is reduced where it is a JPEG that is decoded
+            for this placement, from `reduction_for`.
+        """
+        return cls(source_size, (Crop(source_size, size, box, reduction),))
+
+    @classmethod
+    def flip(cls, source_size: Size) -> "Placement":
+        """Mirrors left and right."""
+        return cls(source_size, (Flip(source_size),))
+
+    @classmethod
+    def letterbox(cls, source_size: Size, size: Size) -> "Placement":
+        """Resizes the picture to fit into the size, and pads it on both sides.
+
+        Height and width have the same scale, up to rounding to whole pixels.
+        """
+        scale = min(size[0] / source_size[0], size[1] / source_size[1])
+        inner = tuple(max(1, round(side * scale)) for side in source_size)
+        corner = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+        crop = Crop(source_size, inner, (0, 0, *source_size), 1)
+        return cls(source_size, (crop, Pad(inner, size, corner)))
+
+    @classmethod
+    def warp(
+        cls,
+        source_size: Size,
+        linear: np.ndarray,
+        shift: tuple[float, float] = (0.0, 0.0),
+    ) -> "Placement":
+        """Moves the point `center + v` to `center + linear @ v + shift`.
+
+        Args:
+          source_size: Of the picture before, and of the result.
+          linear: `[2, 2]`, of `(x, y)`.
+          shift: `(x, y)` in pixels.
+        """
+        height, width = source_size
+        center = np.array([(width - 1) / 2, (height - 1) / 2])
+        x, y = (center - linear @ center).tolist()
+        (a, b), (d, e) = linear.tolist()
+        rows = (a, b, x + shift[0]), (d, e, y + shift[1])
+        return cls(source_size, (Warp(source_size, source_size, rows),))
+
+    @classmethod
+    def rotate(cls, source_size: Size, degrees: float) -> "Placement":
+        """Turns the picture counterclockwise around its middle."""
+        cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+        return cls.warp(source_size, np.array([[cos, sin], [-sin, cos]]))
+
+    @classmethod
+    def shear(cls, source_size: Size, x: float = 0.0, y: float = 0.0) -> "Placement":
+        """Shears the picture around its middle.
+
+        Args:
+          source_size: Of the picture before, and of the result.
+          x: Pixels to the right for each pixel downwards.
+          y: Pixels downwards for each pixel to the right.
+        """
+        return cls.warp(source_size, np.array([[1.0, x], [y, 1.0]]))
+
+    @classmethod
+    def translate(cls, source_size: Size, x: float, y: float) -> "Placement":
+        """Shifts the picture by a share of its width and of its height."""
+        height, width = source_size
+        rows = (1.0, 0.0, x * width), (0.0, 1.0, y * height)
+        return cls(source_size, (Warp(source_size, source_size, rows),))
+
+    def then(self, other: "Placement") -> "Placement":
+        """Returns the placement that does this one first and the other one after it.
+
+        Raises:
+          ValueError: The other one is for pictures of another size.
+        """
+        if other.source_size != self.size:
+            raise ValueError(
+                f"a placement of {other.source_size} cannot follow one that makes "
+                f"{self.size}"
             )
+        return Placement(self.source_size, self.steps + other.steps)
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Returns uint8 `[image_size, image_size, 3]` of an image uint8 `[H, W, 3]`."""
-        short_side = round(self.image_size / self.crop_fraction)
-        side = max(1, round(min(image.shape[:2]) * self.image_size / short_side))
-        top, left, height, width = center_box(image.shape[:2], side, side)
-        crop = image[top : top + height, left : left + width]
-        return resize(crop, self.image_size, self.image_size)
+    @property
+    def size(self) -> Size:
+        """Height and width of the result."""
+        return self.steps[-1].size if self.steps else self.source_size
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """Affine map, float64 `[3, 3]`: `(x, y, 1)` before → `(x, y, 1)` after.
+
+        Of a JPEG that is reduced while it is decoded, the box is the rounded one that
+        is seen. That is exact for files stored upright; where Exif turns the image, it
+        may be off by less than one pixel of the reduced image, and so of the result.
+        """
+        matrix = np.eye(3)
+        for step in self.steps:
+            matrix = step.matrix @ matrix
+        return matrix
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether left and right have changed places."""
+        return bool(np.linalg.det(self.matrix) < 0)
+
+    @property
+    def inverse(self) -> "Placement":
+        """The way back: takes answers about the result to the picture before.
+
+        `inverse.points` and `inverse.boxes(…, min_visible=0)` give coordinates in the
+        picture before, `inverse.mask` a class map of its size.
+        """
+        way_back = np.linalg.inv(self.matrix)
+        warp = Warp.of(self.size, self.source_size, way_back)
+        return Placement(self.size, (warp,))
+
+    def image(self, image: np.ndarray | Encoded) -> np.ndarray:
+        """Returns the moved image, uint8 `[h, w, 3]`; what enters from outside is grey.
+
+        Args:
+          image: uint8 `[H, W, 3]`, or a JPEG of this size that is still encoded.
+
+        Raises:
+          Undecodable: The JPEG cannot be decoded; the text is the reason.
+        """
+        for step in self.steps:
+            image = step.image(image)
+        return pixels(image)
+
+    def mask(self, mask: np.ndarray, fill: int = IGNORE) -> np.ndarray:
+        """Returns the moved class map `[h, w]`, by nearest neighbour.
+
+        Args:
+          mask: `[H, W]` of the picture before.
+          fill: Value where the picture after shows nothing of the picture before.
+
+        Raises:
+          ValueError: The mask is of another size than the picture.
+        """
+        if mask.shape != self.source_size:
+            raise ValueError(f"the mask is {mask.shape}, the image {self.source_size}")
+        height, width = self.size
+        # One row and one column broadcast, as long as no step mixes x and y.
+        x, y = np.arange(width)[None] + 0.5, np.arange(height)[:, None] + 0.5
+        inside = np.True_
+        for step in reversed(self.steps):
+            (a, b, c), (d, e, f), _ = np.linalg.inv(step.matrix).tolist()
+            x, y = a * x + (b * y if b else 0) + c, (d * x if d else 0) + e * y + f
+            rows, columns = step.source_size
+            inside = inside & (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
+        rows = np.clip(y.astype(np.int64), 0, mask.shape[0] - 1)
+        columns = np.clip(x.astype(np.int64), 0, mask.shape[1] - 1)
+        return np.where(inside, mask[rows, columns], mask.dtype.type(fill))
+
+    def points(self, points: np.ndarray, mirrored: Sequence[int] = ()) -> np.ndarray:
+        """Returns the moved points, float32 `[K, 3]`; outside they are not visible.
+
+        Args:
+          points: `[K, 3]` as `(x, y, visible)`, in pixels of the picture before.
+          mirrored: Point `i` of a mirrored picture is point `mirrored[i]` of the one
+            before (`SourceInfo.mirrored`); empty keeps the order.
+        """
+        moved = points[:, :2].astype(np.float64)
+        inside = _inside(moved, self.source_size)
+        for step in self.steps:
+            moved = _moved(moved, step.matrix)
+            inside = inside & _inside(moved, step.size)
+        visible = np.where(inside, points[:, 2], 0)
+        moved = np.column_stack([moved, visible]).astype(np.float32)
+        return moved[list(mirrored)] if len(mirrored) and self.is_mirrored else moved
+
+    def boxes(
+        self,
+        boxes: np.ndarray,
+        box_labels: np.ndarray | None = None,
+        min_visible: float = MIN_VISIBLE,
+    ) -> MovedBoxes:
+        """Moves boxes; each becomes the bounding box of its visible part.
+
+        Args:
+          boxes: `[N, 4]` as `(x0, y0, x1, y1)`, in pixels of the picture before.
+          box_labels: `[N]`, kept or dropped with the boxes.
+          min_visible: A box goes if a smaller share of its area stays visible. With 0
+            all are kept, boxes out of sight with no area.
+        """
+        matrices = [step.matrix for step in self.steps]
+        corners = boxes.astype(np.float64)
+        if any(m[0, 1] or m[1, 0] for m in matrices):
+            found = [self._turned_box(box, matrices) for box in corners]
+            shares = np.array([share for share, _ in found])
+            moved = np.array([box for _, box in found]).reshape(-1, 4)
+        else:
+            shares, moved = self._upright_boxes(corners, matrices)
+        kept = shares >= min_visible
+        labels = None if box_labels is None else box_labels[kept]
+        dropped = len(boxes) - int(kept.sum())
+        return MovedBoxes(moved[kept].astype(np.float32), labels, dropped)
+
+    def _upright_boxes(
+        self, boxes: np.ndarray, matrices: list[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the visible share of every box, and the box of its visible part."""
+        corners = boxes.reshape(-1, 2, 2)
+        part = np.clip(corners, 0, self.source_size[::-1])
+        for step, matrix in zip(self.steps, matrices, strict=True):
+            corners, part = _moved(corners, matrix), _moved(part, matrix)
+            part = np.clip(part, 0, step.size[::-1])
+        area, seen = (
+            np.abs(ends[:, 1] - ends[:, 0]).prod(axis=1) for ends in (corners, part)
+        )
+        shares = np.divide(seen, area, out=np.zeros_like(area), where=area > 0)
+        return shares, np.sort(part, axis=1).reshape(-1, 4)
+
+    def _turned_box(
+        self, box: np.ndarray, matrices: list[np.ndarray]
+    ) -> tuple[float, np.ndarray]:
+        """Does what `_upright_boxes` does for a box that is not upright any more."""
+        corners = box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2)
+        part = _clipped(corners, self.source_size)
+        for step, matrix in zip(self.steps, matrices, strict=True):
+            corners = _moved(corners, matrix)
+            part = _clipped(_moved(part, matrix), step.size)
+        area = _area(corners)
+        share = _area(part) / area if area > 0 else 0.0
+        ends = part if len(part) else np.clip(corners, 0, self.size[::-1])
+        return share, np.concatenate([ends.min(axis=0), ends.max(axis=0)])
 
 
-@dataclasses.dataclass(frozen=True)
-class RandomResizedCrop:
-    """Cuts out a random box and resizes it to a square.
+def _moved(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    return points @ matrix[:2, :2].T + matrix[:2, 2]
 
-    "Going Deeper with Convolutions" (arXiv 1409.4842), section 6: the box covers a
-    uniform share of the image, its aspect ratio is log-uniform. If ten boxes do not
-    fit, the largest box in the middle whose aspect ratio is in range is taken.
+
+def _inside(points: np.ndarray, size: Size) -> np.ndarray:
+    low, high = -_TOLERANCE, np.array(size[::-1]) + _TOLERANCE
+    return ((points >= low) & (points <= high)).all(axis=1)
+
+
+def _clipped(polygon: np.ndarray, size: Size) -> np.ndarray:
+    """Returns the part `[M, 2]` of a convex polygon `[N, 2]` inside an image.
+
+    "Reentrant Polygon Clipping" (Sutherland and Hodgman, 1974): cuts it by one border
+    after the other.
+    """
+    for axis, sign, border in (
+        (0, 1, 0),
+        (0, -1, size[1]),
+        (1, 1, 0),
+        (1, -1, size[0]),
+    ):
+        depth = sign * (polygon[:, axis] - border)
+        if (depth >= 0).all():
+            continue
+        kept = []
+        following = np.roll(polygon, -1, axis=0), np.roll(depth, -1)
+        for p, d, q, e in zip(polygon, depth, *following, strict=True):
+            if d >= 0:
+                kept.append(p)
+            if (d < 0) != (e < 0):
+                kept.append(p + (q - p) * (d / (d - e)))
+        polygon = np.array(kept).reshape(-1, 2)
+    return polygon
+
+
+def _area(polygon: np.ndarray) -> float:
+    x, y = polygon.T
+    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+
+
+class Picture(NamedTuple):
+    """An image on its way through an augmentation, and how it was moved so far.
 
     Attributes:
-      image_size: Height and width of the result, in pixels.
-      scale: Least and greatest share of the image's area, in (0, 1].
-      ratio: Least and greatest width / height of the box.
+      image: uint8 `[H, W, 3]`, or a JPEG that is still encoded.
+      source_size: Height and width of the record's image.
+      steps: The movements from the record's image to this one.
     """
 
-    image_size: int
-    scale: tuple[float, float] = (0.25, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    image: np.ndarray | Encoded
+    source_size: Size
+    steps: tuple[Step, ...] = ()
 
-    def __post_init__(self):
-        require_image_size("RandomResizedCrop.image_size", self.image_size)
-        require_interval("RandomResizedCrop.scale", self.scale, high=1.0)
-        require_interval("RandomResizedCrop.ratio", self.ratio)
+    @classmethod
+    def of(cls, image: np.ndarray | Encoded) -> "Picture":
+        """Returns the picture of an image that nothing has moved."""
+        return cls(image, image.shape[:2])
 
-    def __call__(
-        self, image: np.ndarray | Encoded, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Returns uint8 `[image_size, image_size, 3]` of an image uint8 `[H, W, 3]`."""
-        size = image.shape[:2]
-        box = sample_box(rng, size, self.scale, self.ratio)
-        crop = cut(image, box or self._largest_center_box(size), self.image_size)
-        return resize(crop, self.image_size, self.image_size)
+    @property
+    def size(self) -> Size:
+        """Height and width of the image."""
+        return self.image.shape[:2]
 
-    def _largest_center_box(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        height, width = size
-        aspect = min(max(width / height, self.ratio[0]), self.ratio[1])
-        box_height = max(1, min(height, round(width / aspect)))
-        box_width = max(1, min(width, round(height * aspect)))
-        return center_box(size, box_height, box_width)
+    @property
+    def placement(self) -> Placement:
+        """From the record's image to this one."""
+        return Placement(self.source_size, self.steps)
+
+    def moved(self, placement: Placement) -> "Picture":
+        """Returns the picture after one more movement."""
+        image = placement.image(self.image)
+        return Picture(image, self.source_size, self.steps + placement.steps)
+
+    def recoloured(self, image: np.ndarray) -> "Picture":
+        """Returns the picture with other pixels at the same places."""
+        return Picture(image, self.source_size, self.steps)
 
 
-@dataclasses.dataclass(frozen=True)
-class HorizontalFlip:
-    """Mirrors left and right, with a probability.
+def moved_record(record: Record, picture: Picture) -> Record:
+    """Returns a record with the image of a picture, and every field moved with it.
 
-    Attributes:
-      probability: Share of the images that are mirrored, in [0, 1].
+    Args:
+      record: `image`, names of `FIELDS`, and for landmarks `mirrored`, their
+        permutation. A field that is None stays None.
+      picture: Of the record's image.
+
+    Returns:
+      A new record. Where it has boxes, `dropped_boxes` counts those that went.
     """
-
-    probability: float = 0.5
-
-    def __post_init__(self):
-        require_within("HorizontalFlip.probability", self.probability, 0, 1)
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Returns the image uint8 `[H, W, 3]`, or its mirror image."""
-        return cv2.flip(image, 1) if rng.random() < self.probability else image
+    result, moving = record | {"image": picture.image}, _MOVING & record.keys()
+    placement = picture.placement if moving else None
+    for name in moving:
+        if (value := record[name]) is None:
+            continue
+        kind = FIELDS[name].kind
+        if kind == "class_map":
+            result[name] = placement.mask(value)
+        elif kind == "points":
+            result[name] = placement.points(value, record.get("mirrored", ()))
+        elif kind == "boxes":
+            boxes, labels, dropped = placement.boxes(value, record.get("box_labels"))
+            result |= {"boxes": boxes, DROPPED: record.get(DROPPED, 0) + dropped}
+            if labels is not None:
+                result["box_labels"] = labels
+    return result

@@ -1,49 +1,52 @@
-"""Records to batches: order, sharding over processes, threads, and bad files.
+"""Records to batches: sharding over processes, threads, and bad records.
 
-The order is a pure function of (seed, position): the whole data set is shuffled anew
-every epoch, every position draws its own augmentation, and each process then takes its
-share of the positions. So the batches do not depend on the number of threads, workers,
-devices or processes, and a run resumes by starting at a later position.
+`order` says which record a position reads, so a batch does not depend on the number of
+threads, workers, devices or processes, and a run resumes by starting at a later
+position.
 """
 
 import abc
-import contextlib
 import dataclasses
-import functools
 import json
 import math
-import os
-import signal
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import resource_tracker
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import nullcontext
+from typing import Any
 
 import cv2
 import grain
 import numpy as np
 
+from fpn_jax.data import workers
+from fpn_jax.data.annotations import MAX_BOXES, Layout
 from fpn_jax.data.images.decode import Undecodable
-from fpn_jax.data.records import BadRecord, Batch, Source
-from fpn_jax.errors import InputError, RunError, unknown
+from fpn_jax.data.order import generator_at, record_number
+from fpn_jax.data.records import DROPPED, BadRecord, Batch, Record, Source
+from fpn_jax.errors import InputError, RunError, unknown, within
 
 BAD_FILE_POLICIES = ("stop", "skip")
 
 MOST_AT_A_TIME = 512
-"""Threads or worker processes; more are a mistake that would bring a machine down."""
+"""Limit of threads and of worker processes; more would bring a machine down."""
 
 LAST_STEP = 2**31 - 1
-"""No run is longer, in steps."""
+"""Limit of the steps of a run."""
+
+Augmentation = Callable[[Record, np.random.Generator], Record]
+"""Moves and recolours a record: `image` uint8 `[S, S, 3]` and every field with it."""
+
+SKIPPED = "skipped"
+"""Key of a batch inside this module: the bad records that a row went without."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How records are read; nothing of it changes what a batch holds.
+    """How records are read; the contents of a batch do not depend on it.
 
     Attributes:
-      on_bad_file: `"stop"` raises at the first file that does not decode whole;
-        `"skip"` goes on without it.
+      on_bad_file: `"stop"` raises at the first record that cannot be used; `"skip"`
+        continues without it.
       num_threads: Threads that read and decode, each a batch at a time; 1 to 512.
       num_workers: Processes that do so instead; 0 reads in this process.
       process_index: Which process this is.
@@ -59,45 +62,43 @@ class Options:
     def __post_init__(self):
         if self.on_bad_file not in BAD_FILE_POLICIES:
             raise unknown("data.on_bad_file", self.on_bad_file, BAD_FILE_POLICIES)
-        for name, least in (("num_threads", 1), ("num_workers", 0)):
-            number = getattr(self, name)
-            if not least <= number <= MOST_AT_A_TIME:
-                raise InputError(
-                    f"data.{name} is {number}; it lies in {least} … {MOST_AT_A_TIME}"
-                )
+        within("data.num_threads", self.num_threads, 1, MOST_AT_A_TIME)
+        within("data.num_workers", self.num_workers, 0, MOST_AT_A_TIME)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Share(grain.transforms.Map):
-    """Number of a batch → this process's share of it, one row a position.
+    """Number of a batch → this process's share of it, one row for each position.
 
-    A batch at a time: what grain does for an element costs as much as half a decoding.
+    An element is a whole batch: grain's cost for an element equals half a decoding.
 
     Attributes:
       global_batch_size: Positions in a batch of all processes together.
       options: Says which process this is.
       source: The records.
+      layout: The annotations of a batch.
     """
 
     global_batch_size: int
     options: Options
     source: Source
+    layout: Layout
 
     def map(self, number: int) -> Batch:
         first = int(number) * self.global_batch_size
         positions = range(first, first + self.global_batch_size)
         share = positions[self.options.process_index :: self.options.process_count]
-        # What takes time is begun before it is wanted, where a source can.
+        # A source that can reads the files of the batch in the background.
         if hasattr(self.source, "read_ahead"):
             self.source.read_ahead(dict.fromkeys(map(self.number_at, share)))
         rows, images = [], None
-        for place, position in enumerate(share):
+        for slot, position in enumerate(share):
             row = self.row(position)
             image = row.pop("image")
             if images is None:
                 images = np.empty((len(share), *image.shape), image.dtype)
-            # Copied while it lies in the core's own cache.
-            images[place] = image
+            # Copy now, while the image is in the cache of this core.
+            images[slot] = image
             rows.append(row)
         batch = {key: np.array([row[key] for row in rows]) for key in rows[0]}
         return batch | {"image": images}
@@ -108,117 +109,110 @@ class _Share(grain.transforms.Map):
 
     @abc.abstractmethod
     def row(self, position: int) -> Batch:
-        """Returns one example; of the same position always the same one."""
+        """Returns one example, a pure function of the position."""
 
+    def read(self, index: int, change: Callable[[Record], Record]) -> Record:
+        """Returns a record of the source, changed.
 
-class _Draws(threading.local):
-    """The generator of a thread: to make one takes as long as to draw all of a crop."""
-
-    def __init__(self):
-        self._bits = np.random.Philox(key=0)
-        self._state = self._bits.state
-        self._generator = np.random.Generator(self._bits)
-
-    def at(self, seed: int, position: int, stream: int = 0) -> np.random.Generator:
-        """Returns the generator, set to a place of its own until the next call."""
-        self._state["state"]["key"][:] = seed & (2**64 - 1), seed >> 64
-        # Counters so far apart that no two positions draw the same numbers.
-        self._state["state"]["counter"][:] = 0, 0, stream, position
-        self._bits.state = self._state
-        return self._generator
-
-
-_draws = _Draws()
-
-
-# Threads that read ahead may be in two epochs at a time, of small data sets in more.
-@functools.lru_cache(maxsize=8)
-def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
-    """Returns the numbers of all records in the order of an epoch."""
-    return _draws.at(seed, epoch, stream=1).permutation(size)
+        Raises:
+          BadRecord: The record cannot be decoded, or lacks an annotation.
+        """
+        record = self.source[index]
+        if problem := self.layout.problem(record):
+            raise BadRecord(self.source.id(index), problem)
+        try:
+            # An encoded image is decoded in here.
+            return change(self.layout.take(record))
+        except Undecodable as error:
+            raise BadRecord(self.source.id(index), str(error)) from None
 
 
 @dataclasses.dataclass(frozen=True)
 class _ForTraining(_Share):
-    transform: Callable[[np.ndarray, np.random.Generator], np.ndarray]
+    augmentation: Augmentation
     seed: int
 
     def number_at(self, position: int) -> int:
-        epoch, place = divmod(position, len(self.source))
-        return int(epoch_order(len(self.source), self.seed, epoch)[place])
+        return record_number(len(self.source), self.seed, position)
 
     def row(self, position: int) -> Batch:
         requested = self.number_at(position)
-        # A bad record gives way to the next good one, so that every batch is full and
-        # every process counts alike.
-        met = []
+        # The next good record replaces a bad one, so that every batch is full and all
+        # processes count the same number of steps.
+        skipped = []
         for index in range(requested, requested + len(self.source)):
             index %= len(self.source)
             try:
-                record = self.source[index]
-                # What is still encoded is decoded here.
-                image = self.transform(record["image"], _draws.at(self.seed, position))
-            except (BadRecord, Undecodable) as error:
-                if not isinstance(error, BadRecord):
-                    error = BadRecord(self.source.id(index), str(error))
+                record = self.read(
+                    index,
+                    lambda r: self.augmentation(r, generator_at(self.seed, position)),
+                )
+            except BadRecord as error:
                 if self.options.on_bad_file == "stop":
-                    raise error from None
-                met.append((index, error.id, error.reason))
+                    raise
+                skipped.append((index, error.id, error.reason))
                 continue
-            return _row(image, record["label"], index, met=met)
-        raise InputError("not one file of the training split decodes whole")
+            fields = self.layout.row(record)
+            return _row(record["image"], fields, index, skipped=skipped)
+        raise InputError("not one record of the training split can be used")
 
 
 @dataclasses.dataclass(frozen=True)
 class _ForEvaluation(_Share):
-    transform: Callable[[np.ndarray], np.ndarray]
+    transform: Callable[[Record], Record]
     image_size: int
 
     def number_at(self, position: int) -> int:
-        # Padding asks for one that is there, and does not fetch it.
+        # Clamp: padding positions name the last record but never read it.
         return min(position, len(self.source) - 1)
 
     def row(self, position: int) -> Batch:
-        padding = np.zeros((self.image_size, self.image_size, 3), np.uint8)
         if position >= len(self.source):
-            return _row(padding, 0, -1, weight=0.0)
+            return self._padding(-1)
         try:
-            record = self.source[position]
+            record = self.read(position, self.transform)
         except BadRecord as error:
             if self.options.on_bad_file == "stop":
                 raise
-            met = [(position, error.id, error.reason)]
-            return _row(padding, 0, position, weight=0.0, met=met)
-        return _row(self.transform(record["image"]), record["label"], position)
+            return self._padding(position, [(position, error.id, error.reason)])
+        return _row(record["image"], self.layout.row(record), position)
+
+    def _padding(self, index: int, skipped: Sequence[tuple[int, str, str]] = ()):
+        image = np.zeros((self.image_size, self.image_size, 3), np.uint8)
+        fields = self.layout.empty(self.image_size)
+        return _row(image, fields, index, weight=0.0, skipped=skipped)
 
 
 def _row(
     image: np.ndarray,
-    label: int,
+    fields: dict[str, np.ndarray],
     index: int,
     weight: float = 1.0,
-    met: Sequence[tuple[int, str, str]] = (),
+    skipped: Sequence[tuple[int, str, str]] = (),
 ) -> Batch:
     return {
         "image": image,
-        "label": np.int32(label),
+        **fields,
         "weight": np.float32(weight),
         "index": np.int32(index),
-        # Bad files, as (number, id, reason): text, since workers hand over arrays.
-        "met": np.bytes_(json.dumps(met)) if met else b"",
+        # (number, id, reason) of bad records as text: workers hand over arrays only.
+        SKIPPED: np.bytes_(json.dumps(skipped)) if skipped else b"",
     }
 
 
 class Batches:
-    """An iterator of batches that also says which files it went without.
+    """An iterator of batches that also counts what the batches lack.
 
     Attributes:
-      skipped: Record number → (id, reason), of the bad files met so far.
+      skipped: Record number → (id, reason), of the bad records found so far.
+      boxes_out_of_view: Boxes that augmentation moved out of the images so far.
+      boxes_over_limit: Boxes beyond `max_boxes` so far.
     """
 
-    def __init__(self, dataset: grain.IterDataset, in_workers: bool):
+    def __init__(self, dataset: grain.IterDataset, layout: Layout, in_workers: bool):
         self.skipped: dict[int, tuple[str, str]] = {}
-        self._in_workers = in_workers
+        self.boxes_out_of_view = self.boxes_over_limit = 0
+        self._layout, self._in_workers = layout, in_workers
         self._iterator = iter(dataset)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -228,27 +222,44 @@ class Batches:
         """Returns the next batch.
 
         Raises:
-          BadRecord: A file is bad, and the policy is to stop.
+          BadRecord: A record cannot be used, and the policy is to stop.
           RunError: A worker process has ended.
         """
         try:
             # A worker starts when its first batch is asked for.
-            with _no_interrupts() if self._in_workers else contextlib.nullcontext():
+            shield = workers.no_interrupts if self._in_workers else nullcontext
+            with shield():
                 batch = dict(next(self._iterator))
         except RuntimeError as error:
             if self._in_workers and "Worker process was terminated" in str(error):
                 raise RunError(
                     f"a data worker is gone: {str(error).partition('. ')[0]}. It was "
-                    "killed, or memory ran out (fewer data.num_workers need less); the "
-                    "same command goes on"
+                    "killed, or memory ran out (fewer data.num_workers need less); run "
+                    "the same command again to resume"
                 ) from error
             raise
-        for met in batch.pop("met"):
-            for index, id, reason in json.loads(met or "[]"):
+        for skipped in batch.pop(SKIPPED):
+            for index, id, reason in json.loads(skipped or "[]"):
                 if index not in self.skipped:
                     self.skipped[index] = id, reason
                     print(f"skipped: {id}: {reason}", file=sys.stderr)
+        if DROPPED in batch:
+            self._count_boxes(batch.pop(DROPPED), batch["index"])
         return batch
+
+    def _count_boxes(self, dropped: np.ndarray, index: np.ndarray) -> None:
+        out_of_view, over_limit = dropped.sum(axis=0).tolist()
+        if over_limit and not self.boxes_over_limit:
+            first = int(dropped[:, 1].argmax())
+            limit = self._layout.max_boxes
+            print(
+                f"record {index[first]} has {limit + dropped[first, 1]} boxes, but a "
+                f"batch holds {limit} of an image: the largest are kept, here and in "
+                "other records",
+                file=sys.stderr,
+            )
+        self.boxes_out_of_view += out_of_view
+        self.boxes_over_limit += over_limit
 
     def close(self) -> None:
         """Ends the threads and worker processes."""
@@ -256,105 +267,92 @@ class Batches:
 
 
 def why_bad(source: Source, index: int) -> tuple[str, str]:
-    """Reads a bad record that another process met; returns its id and the reason."""
+    """Returns id and reason of a record that another process skipped."""
     try:
         source[index]
     except BadRecord as error:
         return error.id, error.reason
-    return source.id(index), "it could not be read for a moment"
+    return source.id(index), "another process could not use it"
 
 
-@functools.cache
-def _start_tracker() -> None:
-    """Starts the process that frees the shared memory of batches nobody took.
-
-    It starts with the first worker otherwise, and lets Ctrl-C through to that one. It
-    calls a leak what it frees; its options come from this process.
-    """
-    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
-    resource_tracker.ensure_running()
-
-
-@contextlib.contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Keeps Ctrl-C from processes that are started here; this one gets it afterwards.
-
-    In a terminal it reaches every process at once, but the loop is to end with its
-    step, and to read on until then.
-    """
-    _start_tracker()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _begin_worker(index: int, count: int) -> None:
-    """Lets a worker end with the process that wants its batches, and not before."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    # A process that was killed tells nobody; its workers would wait for ever.
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
-def _batches(dataset: grain.MapDataset, options: Options) -> Batches:
-    # The threads take an image each; OpenCV's own would only get in their way.
+def _batches(dataset: grain.MapDataset, share: _Share) -> Batches:
+    # Our threads decode one image each; OpenCV's own threads would only disturb them.
     cv2.setNumThreads(0)
-    # An element here is a whole batch: one for every thread waits, no more.
+    options = share.options
+    # Elements are whole batches; buffer one for each thread.
     read = grain.ReadOptions(
         num_threads=options.num_threads, prefetch_buffer_size=options.num_threads
     )
-    iterated = dataset.to_iter_dataset(read)
+    iterated = dataset.map(share).to_iter_dataset(read)
     if options.num_workers:
-        workers = grain.MultiprocessingOptions(num_workers=options.num_workers)
-        iterated = iterated.mp_prefetch(workers, worker_init_fn=_begin_worker)
-    return Batches(iterated, in_workers=bool(options.num_workers))
+        processes = grain.MultiprocessingOptions(num_workers=options.num_workers)
+        iterated = iterated.mp_prefetch(processes, worker_init_fn=workers.begin_worker)
+    return Batches(iterated, share.layout, in_workers=bool(options.num_workers))
 
 
-def train_batches(
+def train_stream(
     source: Source,
-    transform: Callable[[np.ndarray, np.random.Generator], np.ndarray],
+    augmentation: Augmentation,
     *,
     global_batch_size: int,
     seed: int,
-    start_step: int = 0,
+    fields: Collection[str] = ("label",),
+    max_boxes: int = MAX_BOXES,
     options: Options = Options(),
-) -> Batches:
-    """Returns this process's share of an endless stream of training batches.
+) -> Callable[[int], Batches]:
+    """Returns an endless stream of training batches: start step → this process's share.
+
+    A resumed run starts at a later step, and reads none of the batches before it.
 
     Args:
       source: The records of the training split.
-      transform: Image and generator → augmented image `[S, S, 3]`.
+      augmentation: Record and generator → record with `image` `[S, S, 3]`.
       global_batch_size: Examples in a batch of all processes together.
       seed: Fixes the order and the augmentation.
-      start_step: Number of batches to leave out, as a resumed run does.
+      fields: Names of `records.FIELDS` that a batch holds beside the image.
+      max_boxes: Boxes of an image in a batch; of more boxes the largest are kept.
       options: How to read.
 
     Raises:
-      InputError: There are fewer records than a batch takes.
+      InputError: There are fewer records than a batch takes, or the source has not all
+        of the fields.
     """
     if len(source) < global_batch_size:
         raise InputError(
             f"the training split has {len(source)} records, fewer than one batch; "
             f"data.global_batch_size is {global_batch_size}, take {len(source)} or less"
         )
-    share = _ForTraining(global_batch_size, options, source, transform, seed)
-    numbers = grain.MapDataset.range(start_step, LAST_STEP)
-    return _batches(numbers.map(share), options)
+    layout = Layout.of(source.info, fields, max_boxes)
+    share = _ForTraining(
+        global_batch_size, options, source, layout, augmentation, seed=seed
+    )
+    return lambda start_step: _batches(
+        grain.MapDataset.range(start_step, LAST_STEP), share
+    )
+
+
+def train_batches(
+    source: Source, augmentation: Augmentation, *, start_step: int = 0, **options: Any
+) -> Batches:
+    """Returns this process's training batches from a step on.
+
+    Args:
+      source: The records of the training split.
+      augmentation: Record and generator → record with `image` `[S, S, 3]`.
+      start_step: Number of batches to pass over, as a resumed run does.
+      **options: As of `train_stream`.
+    """
+    return train_stream(source, augmentation, **options)(start_step)
 
 
 def eval_batches(
     source: Source,
-    transform: Callable[[np.ndarray], np.ndarray],
+    transform: Callable[[Record], Record],
     *,
     image_size: int,
     global_batch_size: int,
+    fields: Collection[str] = ("label",),
+    max_boxes: int = MAX_BOXES,
     options: Options = Options(),
 ) -> Batches:
     """Returns this process's share of one pass over a split, padded and exact.
@@ -363,13 +361,20 @@ def eval_batches(
 
     Args:
       source: The records of a split.
-      transform: Image → image `[S, S, 3]`.
+      transform: Record → record with `image` `[S, S, 3]` and the fields moved with it.
       image_size: `S`, in pixels.
       global_batch_size: Examples in a batch of all processes together.
+      fields: Names of `records.FIELDS` that a batch holds beside the image, all in
+        the pixels of the transformed image.
+      max_boxes: Boxes of an image in a batch; of more boxes the largest are kept.
       options: How to read.
+
+    Raises:
+      InputError: The source has not all of the fields.
     """
+    layout = Layout.of(source.info, fields, max_boxes)
     share = _ForEvaluation(
-        global_batch_size, options, source, transform, image_size=image_size
+        global_batch_size, options, source, layout, transform, image_size=image_size
     )
-    numbers = grain.MapDataset.range(math.ceil(len(source) / global_batch_size))
-    return _batches(numbers.map(share), options)
+    count = math.ceil(len(source) / global_batch_size)
+    return _batches(grain.MapDataset.range(count), share)

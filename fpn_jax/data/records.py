@@ -1,50 +1,172 @@
-"""The schema of a record, of a batch, and of a source of records."""
+"""The fields of a record and of a batch, and what a source of records declares."""
 
+import dataclasses
 from typing import Any, Protocol
 
 import numpy as np
 
-from fpn_jax.errors import InputError
+from fpn_jax.errors import InputError, unknown
+
+IGNORE = 255
+"""Value of a mask where the class is unknown: no loss and no metric counts it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One annotation of an image.
+
+    Attributes:
+      dtype: Name of the NumPy type.
+      shape: Size of every axis: a number, or a letter. `H` and `W` are the height and
+        width of the image, `N` is the number of boxes, `K` the number of landmarks.
+      kind: How geometry moves it. `"label"`: not at all; `"class_map"`: by nearest
+        neighbour; `"boxes"`: the bounding box of the moved corners; `"box_labels"`:
+        kept or dropped with its box; `"points"`: in continuous coordinates.
+      padding: Value in a batch where there is no example, or no further box.
+      meaning: What the values say, in a few words.
+    """
+
+    dtype: str
+    shape: tuple[int | str, ...]
+    kind: str
+    padding: int
+    meaning: str
+
+
+FIELDS = {
+    "label": Field("int32", (), "label", 0, "index of the image's class"),
+    "mask": Field(
+        "uint8", ("H", "W"), "class_map", IGNORE, "class of a pixel; 255 is ignored"
+    ),
+    "boxes": Field(
+        "float32", ("N", 4), "boxes", 0, "x0, y0, x1, y1 in pixels, in [0, W] × [0, H]"
+    ),
+    "box_labels": Field(
+        "int32", ("N",), "box_labels", -1, "index of each box's class; -1 is none"
+    ),
+    "landmarks": Field(
+        "float32", ("K", 3), "points", 0, "x, y in pixels; 1 if visible, else 0"
+    ),
+    "identity": Field("int32", (), "label", -1, "number of the individual"),
+}
+"""Every annotation that a record may carry.
+
+Four readers share this table: `check` validates by it, geometry moves a field by its
+`kind`, a batch is padded by it, and the documentation prints it (`describe`).
+
+Coordinates are continuous: pixel `i` covers `[i, i + 1)`, x points right, y down."""
+
+
+def describe() -> str:
+    """Returns `FIELDS` as a table in Markdown, one line for each field.
+
+    Example:
+      >>> for line in describe().splitlines()[:4]:
+      ...     print(line)
+      | field | array | moves as | padding | values |
+      |---|---|---|---|---|
+      | `label` | int32 `[]` | label | 0 | index of the image's class |
+      | `mask` | uint8 `[H, W]` | class_map | 255 | class of a pixel; 255 is ignored |
+    """
+    lines = ["| field | array | moves as | padding | values |", "|---|---|---|---|---|"]
+    for name, field in FIELDS.items():
+        axes = ", ".join(map(str, field.shape))
+        lines.append(
+            f"| `{name}` | {field.dtype} `[{axes}]` | {field.kind} | {field.padding} "
+            f"| {field.meaning} |"
+        )
+    return "\n".join(lines)
+
+
+DROPPED = "dropped_boxes"
+"""Key of a moved record: how many boxes are not visible any more."""
 
 Record = dict[str, Any]
-"""One example, on the host.
+"""One example on the host.
 
-Always: `image` uint8 `[H, W, 3]` RGB (or a JPEG as `decode.Encoded`, from a source that
-was asked for it), `label` int. Where a source knows them:
-`mask` uint8 `[H, W]`, 1 on the animal; `boxes` float32 `[N, 4]` as
-`(x0, y0, x1, y1)` in pixels, edges (not centres of pixels), x to the right, y down;
-`box_labels` int32 `[N]`; `landmarks` float32 `[K, 3]` as `(x, y, visible)`, in pixels;
-`identity` int32, the individual.
-"""
+Every record has `image`: uint8 `[H, W, 3]` RGB, or a JPEG as `decode.Encoded` from a
+source that was asked for it. The other keys are names of `FIELDS`; on the way to a
+batch also `DROPPED`, and `mirrored` for the landmarks (`SourceInfo.mirrored`).
+
+No annotation and an empty annotation differ. A field that is absent or None was not
+annotated: a task that needs it cannot use the record (`BadRecord`). Zero boxes,
+float32 `[0, 4]`, say that there is nothing to find, which is a valid example."""
 
 Batch = dict[str, np.ndarray]
 """A flat dict of arrays with one leading batch dimension.
 
-`image` uint8 `[B, H, W, 3]`, `label` int32 `[B]`, `weight` float32 `[B]` (1 for a real
-example, 0 for padding), `index` int32 `[B]` (the record's number in its source).
-"""
+`image` uint8 `[B, S, S, 3]`, `weight` float32 `[B]` (1 for a real example, 0 for
+padding), `index` int32 `[B]` (the record's number in its source), and the fields that
+were asked for, padded to fixed shapes."""
 
 SPLITS = ("train", "validate", "test")
 """The names of the splits, everywhere in the project."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceInfo:
+    """What a source knows about all of its records.
+
+    Attributes:
+      classes: Names of the classes; `label` and `box_labels` are indices into it.
+      fields: Names of `FIELDS` that the records carry. A single record may lack one.
+      landmark_names: Names of the `K` landmarks.
+      mirrored: Landmark `i` of a mirrored image is landmark `mirrored[i]` of the image
+        before, such as `(1, 0)` for a left and a right eye. Empty swaps none.
+      mask_classes: Names of the values of a mask, from 0.
+
+    Raises:
+      InputError: A field is unknown, the names of the landmarks or of the mask's values
+        are missing, or `mirrored` is not a permutation that undoes itself.
+    """
+
+    classes: tuple[str, ...]
+    fields: tuple[str, ...]
+    landmark_names: tuple[str, ...] = ()
+    mirrored: tuple[int, ...] = ()
+    mask_classes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        for name in self.fields:
+            if name not in FIELDS:
+                raise unknown("field", name, FIELDS)
+        for name, names in (
+            ("landmarks", self.landmark_names),
+            ("mask", self.mask_classes),
+        ):
+            if (name in self.fields) != bool(names):
+                raise InputError(
+                    f"SourceInfo.fields is {self.fields}, but the names of {name!r} "
+                    f"are {names}; give both or none"
+                )
+        count, swap = len(self.landmark_names), self.mirrored
+        if swap and (
+            sorted(swap) != list(range(count))
+            or any(swap[swap[i]] != i for i in range(count))
+        ):
+            raise InputError(
+                f"SourceInfo.mirrored is {swap}; it must swap pairs of the {count} "
+                "landmarks, such as (1, 0) for two of them"
+            )
 
 
 class Source(Protocol):
     """Random access to the records of one split.
 
     Attributes:
-      classes: Names of the classes; a record's label is a position in it.
+      info: Classes and annotations of the records.
     """
 
-    classes: tuple[str, ...]
+    info: SourceInfo
 
     def __len__(self) -> int:
         """Returns the number of records."""
 
     def __getitem__(self, index: int) -> Record:
-        """Returns one decoded record.
+        """Returns one record.
 
         Raises:
-          BadRecord: The record's file does not decode whole.
+          BadRecord: The record's file cannot be read or decoded.
         """
 
     def id(self, index: int) -> str:
@@ -52,7 +174,7 @@ class Source(Protocol):
 
 
 def printable(name: str) -> str:
-    """Returns a name of a file, escaped where it would not make one line of text.
+    """Returns the name of a file as one line of text, with other characters escaped.
 
     Example:
       >>> printable("cats/a b.jpg"), printable("a\\nb"), printable("\\udcff.jpg")
@@ -68,7 +190,7 @@ class AbsentSplit(InputError):
 
 
 class BadRecord(InputError):
-    """A record that cannot be decoded whole; names the file and the reason.
+    """A record that cannot be used; names the file and the reason.
 
     Attributes:
       id: Where the record came from.
@@ -81,5 +203,6 @@ class BadRecord(InputError):
         self.reason = reason
 
     def __reduce__(self):
-        # Crosses process boundaries: the default would call __init__ with one argument.
+        # The default would call __init__ with one argument, and a worker process
+        # pickles this exception.
         return type(self), (self.id, self.reason)

@@ -1,4 +1,4 @@
-"""Checkpoints: the state, its checksums, and all that is needed to go on from it.
+"""Checkpoints: the state, its checksums, and all that is needed to resume from it.
 
 One atomic directory a step, written in the background by Orbax. Orbax itself stores no
 checksum of array data, so a flipped bit would come back as a silently wrong weight;
@@ -63,16 +63,18 @@ class Checkpoints:
 
     Args:
       directory: Where the step directories are.
-      monitor: The metric that ranks checkpoints; larger is better.
+      monitor: The metric that ranks the checkpoints that are saved from now on; larger
+        is better. Each checkpoint stores the name, so reading needs none.
       keep_latest: How many of the newest to keep, 1 or more.
-      read_only: Touches nothing, not even what a run that is going on has half written.
+      read_only: Changes nothing, not even the unfinished checkpoint of a running
+        training.
     """
 
     def __init__(
         self,
         directory: Path,
         *,
-        monitor: str,
+        monitor: str | None = None,
         keep_latest: int = 2,
         read_only: bool = False,
     ):
@@ -99,7 +101,7 @@ class Checkpoints:
             ),
             handler_registry=registry,
         )
-        self._figures = {step: self._figures_of(step) for step in self.steps()}
+        self._values = {step: self._stored_value(step) for step in self.steps()}
 
     def steps(self) -> list[int]:
         """Returns the steps that have a checkpoint directory, oldest first."""
@@ -108,22 +110,21 @@ class Checkpoints:
     def best_step(self) -> int | None:
         """Returns the step of the best metric; the newest where none was evaluated."""
         steps = self.steps()
-        figures = {step: self._figures.get(step) or {} for step in steps}
-        ranked = [
-            (figures[step][self._monitor], step)
-            for step in steps
-            if self._monitor in figures[step]
-        ]
+        values = {step: self._values.get(step) for step in steps}
+        ranked = [(value, step) for step, value in values.items() if value is not None]
         if ranked:
             return max(ranked)[1]
         return steps[-1] if steps else None
 
-    def _figures_of(self, step: int) -> dict[str, float] | None:
+    def _stored_value(self, step: int) -> float | None:
+        """Returns the metric that ranks a stored checkpoint; None where it has none."""
         try:
-            return self.meta(step).get("metrics")
+            meta = self.meta(step)
         except DamagedCheckpoint:
-            # Not ranked; whoever wants its state is told.
+            # A damaged checkpoint has no rank; restoring it raises.
             return None
+        # Checkpoints from before the key was stored are all of classifiers.
+        return (meta["metrics"] or {}).get(meta.get("monitor", "accuracy"))
 
     def save(
         self, state: TrainState, meta: dict[str, Any], metrics: dict[str, float] | None
@@ -133,7 +134,8 @@ class Checkpoints:
         Args:
           state: A replicated state; its buffers are copied before this returns.
           meta: JSON that goes with it: config, classes, position.
-          metrics: Evaluated figures, by which checkpoints are ranked.
+          metrics: Metrics of the validation split, by which checkpoints are ranked;
+            None where this step was not evaluated.
 
         Raises:
           SaveFailed: This one, or the one before it, could not be written.
@@ -142,13 +144,13 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         self.wait()
-        meta = meta | {"step": step, "metrics": metrics}
+        meta = meta | {"step": step, "metrics": metrics, "monitor": self._monitor}
         meta["checksums"] = _checksums(state) | {"meta": json_checksum(meta)}
         args = ocp.args.Composite(
             state=ocp.args.PyTreeSave(parallel.globalize(_as_dict(state))),
             meta=ocp.args.JsonSave(meta),
         )
-        self._saving, self._figures[step] = step, metrics
+        self._saving, self._values[step] = step, (metrics or {}).get(self._monitor)
         try:
             self._manager.save(step, args=args)
         except OSError as error:
@@ -165,7 +167,7 @@ class Checkpoints:
             meta = self._manager.restore(step, args=args).meta
         except (KeyError, OSError, ValueError) as error:
             raise DamagedCheckpoint(f"step {step} has no readable meta") from error
-        # Damaged, it may be JSON still.
+        # A corrupted file can still parse as JSON.
         checksums = meta.get("checksums") if isinstance(meta, dict) else None
         if not isinstance(checksums, dict):
             raise DamagedCheckpoint(f"step {step} has no readable meta")
@@ -251,7 +253,7 @@ class Checkpoints:
         lines += [
             f"{name}: {theirs[name]} in the checkpoint, {ours[name]} in the model"
             for name in ours.keys() & theirs.keys()
-            # A typed key is stored as its words.
+            # Orbax stores a PRNG key as uint32 words, so its shape differs.
             if ours[name] != theirs[name] and not name.startswith("rng")
         ]
         if lines:
@@ -262,22 +264,25 @@ class Checkpoints:
                 f"{'; '.join(shown)}{more}"
             )
 
-    def set_aside(self, step: int) -> Path:
-        """Moves a damaged checkpoint out of the way; returns where it is now."""
-        aside = self._directory.parent / f"damaged_checkpoint_{step}"
+    def move(self, step: int, path: Path) -> None:
+        """Moves a damaged checkpoint elsewhere, in place of what is there.
+
+        Args:
+          step: One of `steps()`.
+          path: Where to, on the same disk.
+        """
         if jax.process_index() == 0:
-            shutil.rmtree(aside, ignore_errors=True)
-            (self._directory / str(step)).rename(aside)
-        parallel.barrier(f"checkpoint {step} set aside")
+            shutil.rmtree(path, ignore_errors=True)
+            (self._directory / str(step)).rename(path)
+        parallel.barrier(f"checkpoint {step} moved")
         self._manager.reload()
-        return aside
 
     def reached_preemption(self, step: int) -> bool:
         """Returns whether all processes agree to stop after this step."""
         return self._manager.reached_preemption(step)
 
     def raise_if_failed(self) -> None:
-        """Tells of a save as soon as it has failed, and waits for none.
+        """Raises once a save has failed; does not wait for one in progress.
 
         Raises:
           SaveFailed: Names the step and the reason.
@@ -286,14 +291,14 @@ class Checkpoints:
             self.wait()
 
     def wait(self) -> None:
-        """Returns when everything that was saved lies complete on the disk.
+        """Returns when everything that was saved is complete on the disk.
 
         Raises:
           SaveFailed: Names the step and the reason.
         """
         try:
             self._manager.wait_until_finished()
-        # What went wrong in Orbax's threads comes as whatever it was.
+        # Orbax re-raises any exception of its background thread.
         except Exception as error:
             raise self._failed(error) from error
         if self._saving is not None:
@@ -305,7 +310,9 @@ class Checkpoints:
         step, self._saving = self._saving, None
         self._manager.reload()
         kept = self.steps()
-        last = f"the last one that is whole is step {kept[-1]}" if kept else "none is"
+        last = (
+            f"the last intact one is step {kept[-1]}" if kept else "there is no other"
+        )
         why = (str(error).strip().splitlines() or [repr(error)])[0]
         return SaveFailed(
             f"the checkpoint of step {step} could not be written to "

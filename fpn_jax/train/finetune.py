@@ -171,3 +171,94 @@ def scale_parts(multipliers: Mapping[str, float]) -> optax.GradientTransformatio
         )
 
     return optax.stateless(scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuning:
+    """Which parts of a model train, from which step on, and how fast.
+
+    Attributes:
+      freeze: Part → step from which it trains; `NEVER` for one that does not.
+      multipliers: Part → factor of its learning rate.
+      frozen_norm_steps: Steps in which the backbone's batch normalization keeps its
+        stored statistics; 0 for none, −1 for all.
+    """
+
+    freeze: Mapping[str, float]
+    multipliers: Mapping[str, float]
+    frozen_norm_steps: int
+
+    @classmethod
+    def parse(
+        cls,
+        freeze: Sequence[str],
+        learning_rate_multipliers: Sequence[str],
+        frozen_norm_steps: int,
+    ) -> "FineTuning":
+        """Returns what a config's dict `finetune` says.
+
+        Args:
+          freeze: Entries `PART` or `PART=STEP`.
+          learning_rate_multipliers: Entries `PART=FACTOR`.
+          frozen_norm_steps: See above.
+
+        Raises:
+          InputError: An entry is not understood.
+        """
+        key = "finetune.learning_rate_multipliers"
+        return cls(
+            parse("finetune.freeze", freeze, bare=NEVER),
+            parse(key, learning_rate_multipliers, bare=None),
+            frozen_norm_steps,
+        )
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases of the run, in order."""
+        return phases(self.freeze, self.frozen_norm_steps)
+
+    def check_parts(self, params: Any) -> None:
+        """Refuses to freeze or to scale what the model does not have.
+
+        Args:
+          params: Its parameters, or their shapes.
+
+        Raises:
+          InputError: Names the part and the choices.
+        """
+        check_parts("finetune.freeze", self.freeze, params)
+        check_parts("finetune.learning_rate_multipliers", self.multipliers, params)
+
+    def check_freezing(
+        self, total_steps: int, *, pretrained: bool, has_norm: bool
+    ) -> None:
+        """Refuses freezing that has no effect, or that keeps random parameters.
+
+        Args:
+          total_steps: Length of the run.
+          pretrained: Whether the run begins with weights.
+          has_norm: Whether the backbone has batch normalization.
+
+        Raises:
+          InputError: Names the key.
+        """
+        norm_steps = self.frozen_norm_steps
+        norms = {"finetune.frozen_norm_steps": norm_steps} if norm_steps else {}
+        parts = {f"finetune.freeze of {p!r}": step for p, step in self.freeze.items()}
+        for key, step in (norms | parts).items():
+            if not pretrained:
+                raise InputError(
+                    f"{key} freezes randomly initialised weights: set "
+                    "--config.pretrained.path to a file of weights or to the workdir "
+                    "of a run"
+                )
+            if total_steps <= step < NEVER:
+                raise InputError(
+                    f"{key} ends at step {step:.0f}, but the run has {total_steps} "
+                    "steps; give an earlier step, or none to freeze for the whole run"
+                )
+        if norms and not has_norm:
+            raise InputError(
+                f"finetune.frozen_norm_steps is {norm_steps}, but the backbone has no "
+                "batch normalization; give 0"
+            )

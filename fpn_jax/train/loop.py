@@ -1,8 +1,8 @@
 """The training loop: steps, evaluations, checkpoints, and a clean stop.
 
-The figures of a step are read on the host one step late, so that the device never
-waits for them; before a checkpoint the loop catches up, so that no state is kept whose
-loss was not finite.
+The host reads a step's metrics one step late, so that the device never waits for it.
+Before a checkpoint the loop reads the last ones, so that no state is saved whose loss
+was not finite.
 """
 
 import os
@@ -20,14 +20,14 @@ from fpn_jax.train.checkpoints import Checkpoints
 from fpn_jax.train.plan import Plan, Ranking
 from fpn_jax.train.progress import ProgressBar
 from fpn_jax.train.state import TrainState
-from fpn_jax.train.training_metrics import Records, Sums, Writer
+from fpn_jax.train.training_metrics import Entries, Sums, Writer
 
 
 class StopRequest:
-    """SIGTERM and Ctrl-C, turned into a question that the loop asks after every step.
+    """SIGTERM and Ctrl-C as a flag that the loop reads after every step.
 
-    With several processes JAX's own SIGTERM handler agrees with the others on the step
-    at which all stop, so it stays; Ctrl-C is passed on to it.
+    With several processes, JAX's own SIGTERM handler lets all agree on the step at
+    which they stop, so it stays installed; Ctrl-C is passed on to it.
 
     Attributes:
       asked: Whether this process alone was asked to stop.
@@ -56,18 +56,18 @@ class StopRequest:
     def _ask(self, number: int, _) -> None:
         self.asked = True
         print("stopping after this step, and saving …", file=sys.stderr, flush=True)
-        # A second one, from somebody who cannot wait, ends the process as usual.
+        # A second signal ends the process as usual.
         signal.signal(number, signal.SIG_DFL)
 
     def after(self, step: int) -> bool:
-        """Returns whether to stop after this step; all processes say the same."""
+        """Returns whether to stop after this step, the same in all processes."""
         if jax.process_count() > 1:
             return self._checkpoints.reached_preemption(step)
         return self.asked
 
 
 StepFn = Callable[[TrainState, Any], tuple[TrainState, dict[str, Any]]]
-"""State and batch → the next state, and the step's figures."""
+"""State and batch → the next state, and the step's metrics."""
 
 
 def train(
@@ -89,38 +89,37 @@ def train(
     """Trains from a step to the end of the plan.
 
     Args:
-      state: Replicated; its buffers are used up.
-      start_step: The state's own step, which need not be waited for.
-      step_at: Number of steps taken → the mapped train step that comes next; what
-        trains may change on the way.
-      batches: Begin at that step.
-      evaluate: State → figures of the validate split, with `plan.monitor` among them.
-      plan: When what happens.
+      state: Replicated; its buffers are donated.
+      start_step: The state's own step, known here without waiting for the device.
+      step_at: Number of steps taken → the mapped train step that comes next; the
+        parameters that train may change during a run.
+      batches: Training batches from `start_step` on.
+      evaluate: State → metrics of the validation split, `plan.monitor` included.
+      plan: When to log, evaluate and stop.
       ranking: The best evaluation so far; changed in place.
-      checkpoints: Where states go.
-      meta: JSON that goes with each.
-      writer: Where records go.
+      checkpoints: Where states are saved.
+      meta: JSON that is saved with each.
+      writer: Where entries are written.
       progress: What the user sees.
       stop: Asked after every step.
-      pending: Sums of a record that a checkpoint found begun.
+      pending: Sums of the unfinished entry that a checkpoint stored.
 
     Returns:
       The last state, and why it is the last: `"finished"`, `"stopped"` (a signal) or
       `"early"` (no better evaluation for long enough).
 
     Raises:
-      NonFiniteLoss: The last good checkpoint is kept.
-      SaveFailed: At the step after it is known.
-      Exception: Of the batches; the state is saved first, where this process decides
-        alone.
+      NonFiniteLoss: A loss or gradient is not finite; the last checkpoint is good.
+      SaveFailed: A save has failed; raised after the step at which that is known.
+      Exception: The batches failed; a single process saves the state first.
     """
     step = start_step
-    records = Records(plan, writer, progress, Sums(**pending or {}))
+    entries = Entries(plan, writer, progress, Sums(**pending or {}))
 
     def save(metrics: dict[str, float] | None) -> None:
-        position = {"ranking": ranking.as_json(), "pending": records.as_json()}
-        # Records first: a resumed run can drop those after its step, not make up for
-        # those that are missing before it.
+        position = {"ranking": ranking.as_json(), "pending": entries.as_json()}
+        # Entries first: a resumed run can drop entries after its step, but cannot
+        # write those that are missing before it.
         writer.flush()
         checkpoints.save(state, meta | position, metrics)
 
@@ -135,9 +134,9 @@ def train(
         try:
             batch = next(batches)
         except Exception:
-            # Other processes would not come to the same save.
+            # With several processes the others would not reach this save.
             if step > start_step and jax.process_count() == 1:
-                records.catch_up()
+                entries.catch_up()
                 save(None)
                 checkpoints.wait()
             raise
@@ -145,23 +144,23 @@ def train(
         if parallel.must_wait():
             jax.block_until_ready(metrics)
         step += 1
-        records.add(step, metrics)
+        entries.add(step, metrics)
         checkpoints.raise_if_failed()
         ended = step == plan.total_steps
         if ended or step % plan.evaluate_every_steps == 0:
-            records.catch_up()
+            entries.catch_up()
             began = time.monotonic()
-            figures = evaluate(state)
-            ranking.add(figures[plan.monitor], step)
-            writer.write(step, {f"validate/{k}": v for k, v in figures.items()})
-            shown = "  ".join(f"{k} {v:.4f}" for k, v in figures.items())
-            progress.say(f"step {step}/{plan.total_steps}  validate: {shown}")
-            save(figures)
-            records.leave_out(time.monotonic() - began)
+            evaluated = evaluate(state)
+            ranking.add(evaluated[plan.monitor], step)
+            writer.write(step, {f"validate/{k}": v for k, v in evaluated.items()})
+            shown = "  ".join(f"{k} {v:.4f}" for k, v in evaluated.items())
+            progress.say(f"step {step}/{plan.total_steps}  validation: {shown}")
+            save(evaluated)
+            entries.exclude(time.monotonic() - began)
             if patience_is_over() and not ended:
                 return state, "early"
         if not ended and stop.after(step):
-            records.catch_up()
+            entries.catch_up()
             save(None)
             return state, "stopped"
     return state, "finished"

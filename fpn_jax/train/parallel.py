@@ -45,7 +45,7 @@ def map_train_step(step: Callable) -> Callable:
 def map_eval_step(step: Callable) -> Callable:
     """Returns a one-replica evaluation step as a jitted step over all devices.
 
-    The metrics come out replicated, the predictions cut as the batch was.
+    The metrics come out replicated, the kept rows cut as the batch was.
     """
     return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, 0))
 

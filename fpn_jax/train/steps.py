@@ -5,6 +5,8 @@ devices and dividing happen here, once: the loss of a step is `Σ w·l / Σ w` o
 global batch, so replicas may hold examples of different weight.
 """
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +30,7 @@ Mix = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
 
 def make_train_step(
     apply: Apply,
-    loss: Callable[[Predictions, Batch], jax.Array],
+    losses: Callable[[Predictions, Batch], dict[str, jax.Array]],
     optimizer: optax.GradientTransformation,
     *,
     mix: Mix | None = None,
@@ -41,9 +43,9 @@ def make_train_step(
 
     Args:
       apply: The model.
-      loss: Loss of every example, `[B]`.
+      losses: Every loss of every example, name → `[B]`; their sum is trained.
       optimizer: Takes the gradient of the global mean loss.
-      mix: Mixup or CutMix; the loss is mixed with it: `λ·l(own) + (1 − λ)·l(partner)`.
+      mix: Mixup or CutMix; losses are mixed with it: `λ·l(own) + (1 − λ)·l(partner)`.
       accumulation_steps: Slices of the replica's batch that go through the model one
         after the other, 1 or more; it divides the replica's batch. The gradient is the
         same but for BatchNorm, which sees one slice at a time.
@@ -61,7 +63,7 @@ def make_train_step(
         mask = frozen(leaves)
         return jax.tree.map(lambda x, off: frozen_leaf(x) if off else x, leaves, mask)
 
-    sum_of = _loss_sum(apply, loss, mix)
+    sum_of = _loss_sum(apply, losses, mix)
     gradient_of = jax.value_and_grad(
         lambda params, *rest: sum_of(select(params, jax.lax.stop_gradient), *rest),
         has_aux=True,
@@ -73,11 +75,12 @@ def make_train_step(
         rng = jax.random.fold_in(state.rng, state.step)
         rng = jax.random.fold_in(rng, jax.lax.axis_index(AXIS))
         before = state
-        (total, batch_stats), gradient = gradient_of(
+        (total, (batch_stats, parts)), gradient = gradient_of(
             state.params, state.batch_stats, batch, rng
         )
-        mean, gradient = _over_replicas(
-            (Mean(total=total, weight=jnp.sum(batch["weight"])), gradient)
+        weight = jnp.sum(batch["weight"])
+        mean, gradient, parts = _over_replicas(
+            (Mean(total=total, weight=weight), gradient, parts)
         )
         gradient = jax.tree.map(lambda leaf: leaf / mean.weight, gradient)
         # Weight decay looks at the parameters; of zeros it leaves nothing.
@@ -98,7 +101,8 @@ def make_train_step(
             finite = jnp.isfinite(mean.total) & jnp.isfinite(norm)
             kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), state, before)
             state = kept.replace(step=state.step)
-        return state, {"loss": mean, "gradient_norm": norm}
+        each = {name: Mean(part, mean.weight) for name, part in parts.items()}
+        return state, {"loss": mean, "gradient_norm": norm, "losses": each}
 
     return step
 
@@ -108,8 +112,11 @@ def _over_replicas(tree: Any) -> Any:
     return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.psum(tree, AXIS)
 
 
-def _loss_sum(apply: Apply, loss: Callable, mix: Mix | None) -> Callable:
-    """Returns the weighted sum of losses of a replica's batch, with new statistics."""
+def _loss_sum(apply: Apply, losses: Callable, mix: Mix | None) -> Callable:
+    """Returns the weighted sum of losses of a replica's batch, with new statistics.
+
+    With them comes the weighted sum of each loss, where there are several.
+    """
 
     def loss_sum(params, batch_stats, batch, rng):
         dropout_rng, mix_rng = jax.random.split(rng)
@@ -124,12 +131,15 @@ def _loss_sum(apply: Apply, loss: Callable, mix: Mix | None) -> Callable:
             rngs={"dropout": dropout_rng},
             mutable=["batch_stats"],
         )
-        per_example, weight = loss(predictions, batch), batch["weight"]
+        each, weight = losses(predictions, batch), batch["weight"]
         if partners is not None:
             partner_batch = jax.tree.map(lambda leaf: leaf[partners], batch)
-            partner_loss = loss(predictions, partner_batch)
-            per_example = own * per_example + (1 - own) * partner_loss
-        return jnp.sum(per_example * weight), updated.get("batch_stats", {})
+            partner_losses = losses(predictions, partner_batch)
+            each = {k: own * each[k] + (1 - own) * partner_losses[k] for k in each}
+        per_example = functools.reduce(operator.add, each.values())
+        parts = {k: jnp.sum(each[k] * weight) for k in each} if len(each) > 1 else {}
+        statistics = updated.get("batch_stats", {})
+        return jnp.sum(per_example * weight), (statistics, parts)
 
     return loss_sum
 
@@ -156,16 +166,19 @@ def _accumulated(gradient_of: Callable, accumulation_steps: int) -> Callable:
         def add(carry, inputs):
             total, batch_stats, gradient = carry
             number, batch = inputs
-            (more, batch_stats), more_gradient = gradient_of(
+            (more, (batch_stats, parts)), more_gradient = gradient_of(
                 params, batch_stats, batch, jax.random.fold_in(rng, number)
             )
             gradient = jax.tree.map(jnp.add, gradient, more_gradient)
-            return (total + more, batch_stats, gradient), None
+            return (total + more, batch_stats, gradient), parts
 
         zero = (jnp.zeros(()), batch_stats, jax.tree.map(jnp.zeros_like, params))
         numbers = jnp.arange(accumulation_steps)
-        (total, batch_stats, gradient), _ = jax.lax.scan(add, zero, (numbers, slices))
-        return (total, batch_stats), gradient
+        (total, batch_stats, gradient), parts = jax.lax.scan(
+            add, zero, (numbers, slices)
+        )
+        parts = jax.tree.map(lambda part: jnp.sum(part, axis=0), parts)
+        return (total, (batch_stats, parts)), gradient
 
     return accumulate
 
@@ -190,17 +203,22 @@ def moving_average(
 
 
 def make_eval_step(
-    apply: Apply, metrics: Callable[[Predictions, Batch], dict[str, Metric]]
-) -> Callable[[Variables, Batch], tuple[dict[str, Metric], Predictions]]:
-    """Returns `step(variables, batch) -> (metrics of the global batch, predictions)`.
+    apply: Apply,
+    metrics: Callable[[Predictions, Batch], dict[str, Metric]],
+    keep: Callable[[Predictions, Batch], dict[str, jax.Array]],
+) -> Callable[[Variables, Batch], tuple[dict[str, Metric], dict[str, jax.Array]]]:
+    """Returns `step(variables, batch) -> (metrics of the global batch, kept rows)`.
 
     Args:
       apply: The model.
       metrics: Metrics of a batch as sums, in which padding weighs nothing.
+      keep: What is kept of every example, name → `[B, …]`; may be `{}`. Predictions
+        that it does not return stay on the device and are freed with the step.
     """
 
     def step(variables: Variables, batch: Batch):
         predictions = apply(variables, batch["image"], train=False)
-        return _over_replicas(metrics(predictions, batch)), predictions
+        rows = keep(predictions, batch)
+        return _over_replicas(metrics(predictions, batch)), rows
 
     return step

@@ -1,188 +1,434 @@
-import math
-import pickle
-from concurrent import futures
+"""One placement moves image, mask, boxes and points to the same places."""
 
-import cv2
+import pickle
+
 import numpy as np
 import pytest
-from PIL import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fpn_jax.data import geometry
-from fpn_jax.errors import InputError
+from fpn_jax.data.geometry import MIN_VISIBLE, Picture, Placement, moved_record
+from fpn_jax.data.records import DROPPED, IGNORE
+from fpn_jax.data.sources.drawn import DrawnSource
 
-ODD_SIZES = [(1, 1), (1, 7), (3, 4097), (4097, 3), (2, 2), (375, 500), (64, 64)]
-
-
-def smooth_image(height, width):
-    """Returns an image of low frequencies, on which all good filters agree."""
-    y, x = np.mgrid[:height, :width] / max(height, width)
-    waves = [np.sin(5 * x + 3 * y), np.cos(4 * y - x), np.sin(7 * x * y + 1)]
-    return np.uint8(np.rint(127.5 + 110 * np.stack(waves, -1)))
-
-
-def noise_image(height, width):
-    return np.random.default_rng(0).integers(256, size=(height, width, 3), dtype="u1")
-
-
-@pytest.mark.parametrize(("height", "width"), ODD_SIZES)
-@pytest.mark.parametrize("image_size", [1, 17, 64])
-def test_every_size_becomes_the_image_size(height, width, image_size):
-    image = noise_image(height, width)
-    before = image.copy()
-    rng = np.random.default_rng(1)
-    for result in (
-        geometry.ResizeAndCenterCrop(image_size)(image),
-        geometry.ResizeAndCenterCrop(image_size, 1.0)(image),
-        geometry.RandomResizedCrop(image_size)(image, rng),
-    ):
-        assert result.shape == (image_size, image_size, 3)
-        assert result.dtype == np.uint8
-        assert result.flags.c_contiguous
-    np.testing.assert_array_equal(image, before)
+SIZES = [(64, 64), (41, 60), (60, 41), (37, 91), (7, 9)]
+UPRIGHT = {
+    "crop": lambda size, rng: Placement.crop(
+        size,
+        (size[0] // 5, size[1] // 4, size[0] - size[0] // 3, size[1] // 2),
+        (int(rng.integers(20, 70)), int(rng.integers(20, 70))),
+    ),
+    "flip": lambda size, rng: Placement.flip(size),
+    "letterbox": lambda size, rng: Placement.letterbox(size, (48, 64)),
+    "translate": lambda size, rng: Placement.translate(
+        size, *rng.uniform(-0.4, 0.4, 2)
+    ),
+}
+WARPS = {
+    "rotate": lambda size, rng: Placement.rotate(size, rng.uniform(-40, 40)),
+    "shear_x": lambda size, rng: Placement.shear(size, x=rng.uniform(-0.4, 0.4)),
+    "shear_y": lambda size, rng: Placement.shear(size, y=rng.uniform(-0.4, 0.4)),
+}
+KINDS = UPRIGHT | WARPS
+QUICK = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 
 
-@pytest.mark.parametrize(("height", "width"), ODD_SIZES)
-def test_one_colour_stays_one_colour(height, width):
-    image = np.full((height, width, 3), (3, 128, 255), np.uint8)
-    rng = np.random.default_rng(1)
-    for result in (
-        geometry.ResizeAndCenterCrop(16)(image),
-        geometry.RandomResizedCrop(16)(image, rng),
-    ):
-        assert (result == (3, 128, 255)).all()
+def chain(size, rng, kinds=KINDS, most=4):
+    """Returns a placement of one to `most` movements, drawn from kinds."""
+    placement = Placement(size)
+    for name in rng.choice(list(kinds), size=rng.integers(1, most + 1)):
+        placement = placement.then(kinds[name](placement.size, rng))
+    return placement
 
 
-def test_image_of_the_right_size_passes_unchanged():
-    image = noise_image(32, 32)
-    np.testing.assert_array_equal(geometry.ResizeAndCenterCrop(32, 1.0)(image), image)
-    whole = geometry.RandomResizedCrop(32, scale=(1.0, 1.0), ratio=(1.0, 1.0))
-    np.testing.assert_array_equal(whole(image, np.random.default_rng(0)), image)
+def box_of(mask):
+    """Returns the bounding box of the ones of a mask, or None."""
+    rows, columns = np.nonzero(mask == 1)
+    if not len(rows):
+        return None
+    return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
 
 
-def test_center_crop_alone_takes_the_middle():
-    image = noise_image(40, 60)
-    result = geometry.ResizeAndCenterCrop(35, 0.875)(image)  # Short side is 40.
-    np.testing.assert_array_equal(result, image[2:37, 12:47])
+def filled(size, box):
+    mask = np.zeros(size, np.uint8)
+    x0, y0, x1, y1 = box
+    mask[y0:y1, x0:x1] = 1
+    return mask
 
 
-@pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 375), (90, 130)])
-def test_center_crop_is_resize_then_crop(height, width):
-    image = smooth_image(height, width)
-    result = geometry.ResizeAndCenterCrop(128)(image)
-    scale = 146 / min(height, width)
-    size = round(width * scale), round(height * scale)
-    resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-    # Cut in whole pixels of the source, the crop may lie half such a pixel aside.
-    aside = 0.5 * max(1, scale) * np.abs(np.diff(resized.astype(int), axis=1)).max()
-    top, left = (size[1] - 128) // 2, (size[0] - 128) // 2
-    expected = resized[top : top + 128, left : left + 128]
-    difference = np.abs(result.astype(int) - expected)
-    assert difference.max() <= 2 + 2 * aside
-    assert difference.mean() < 1.5
-
-
-def test_resize_averages_an_axis_that_shrinks_while_the_other_grows():
-    image = noise_image(4, 100)
-    result = geometry.resize(image, 8, 10)
-    columns = image.reshape(4, 10, 10, 3).mean(2)
-    expected = cv2.resize(columns, (10, 8), interpolation=cv2.INTER_LINEAR)
-    np.testing.assert_allclose(result, expected, atol=1.01)
-
-
-def test_boxes_are_uniform_in_area_and_log_ratio_and_inside():
-    rng = np.random.default_rng(0)
-    boxes = np.array(
-        [
-            geometry.sample_box(rng, (1000, 1000), (0.1, 0.5), (0.5, 2.0))
-            for _ in range(4000)
-        ]
+def finer(placement, factor):
+    """Returns a placement whose result has more pixels."""
+    rows, columns = placement.size
+    crop = Placement.crop(
+        (rows, columns), (0, 0, rows, columns), (factor * rows, factor * columns)
     )
-    top, left, height, width = boxes.T
-    assert (top >= 0).all()
-    assert (left >= 0).all()
-    assert (top + height <= 1000).all()
-    assert (left + width <= 1000).all()
-    # At half the area and ratio 2 a box just fits, so that no draw is refused here.
-    share = np.sort((height * width / 1e6 - 0.1) / 0.4)
-    log_ratio = np.sort((np.log2(width / height) + 1) / 2)
-    place = np.sort((top + 0.5) / (1001 - height))
-    uniform = (np.arange(4000) + 0.5) / 4000
-    for values in (share, log_ratio, place):
-        # The Kolmogorov-Smirnov distance and its one-percent bound.
-        assert np.abs(values - uniform).max() < 1.63 / math.sqrt(4000)
+    return placement.then(crop)
 
 
-def test_box_that_never_fits_gives_the_center_crop():
-    rng = np.random.default_rng(0)
-    assert geometry.sample_box(rng, (3, 4097), (1.0, 1.0), (0.75, 1.33)) is None
-    image = noise_image(3, 4097)
-    crop = geometry.RandomResizedCrop(4, scale=(1.0, 1.0), ratio=(3 / 4, 4 / 3))
-    expected = cv2.resize(image[:, 2046:2050], (4, 4), interpolation=cv2.INTER_LINEAR)
-    np.testing.assert_array_equal(crop(image, rng), expected)
-    turned = crop(np.ascontiguousarray(image.transpose(1, 0, 2)), rng)
-    np.testing.assert_allclose(turned, expected.transpose(1, 0, 2), atol=1)
+def drawn_box(size, rng):
+    (y0, x0), (h, w) = (rng.integers(0, size), rng.integers(1, size))
+    return np.array([x0, y0, min(x0 + w, size[1]), min(y0 + h, size[0])])
 
 
-def test_random_crop_shows_the_box_that_was_drawn():
-    image = smooth_image(120, 160)
-    crop = geometry.RandomResizedCrop(32)
-    result = crop(image, np.random.default_rng(5))
-    top, left, height, width = geometry.sample_box(
-        np.random.default_rng(5), (120, 160), crop.scale, crop.ratio
-    )
-    box = (left, top, left + width, top + height)
-    expected = Image.fromarray(image).resize((32, 32), Image.Resampling.BOX, box)
-    assert np.abs(result.astype(int) - np.asarray(expected)).max() <= 3
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kinds", [UPRIGHT, KINDS], ids=["upright", "all"])
+def test_the_box_of_a_moved_mask_is_the_moved_box(size, kinds):
+    seen = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        placement = chain(size, rng, kinds)
+        box = drawn_box(size, rng)
+        # A border cuts a turned box to a wedge, whose tip is thinner than a pixel;
+        # eight times as many pixels see more of it.
+        factor = 1 if kinds is UPRIGHT else 8
+        mask = finer(placement, factor).mask(filled(size, box))
+        moved, _, dropped = placement.boxes(box[None], min_visible=1e-6)
+        found = box_of(mask)
+        if dropped:
+            assert found is None
+            continue
+        assert moved.dtype == np.float32
+        if found is None:
+            assert min(moved[0, 2:] - moved[0, :2]) < 1
+            continue
+        seen += 1
+        np.testing.assert_allclose(found / factor, moved[0], atol=1 + 1e-3)
+        assert (moved >= 0).all()
+        assert (moved[0] <= [*placement.size[::-1]] * 2).all()
+    assert seen > 25
 
 
-def test_flip_mirrors_columns_as_often_as_asked():
-    image = noise_image(5, 6)
-    rng = np.random.default_rng(0)
-    always, never = geometry.HorizontalFlip(1.0), geometry.HorizontalFlip(0.0)
-    np.testing.assert_array_equal(always(image, rng), image[:, ::-1])
-    np.testing.assert_array_equal(never(image, rng), image)
-    often = geometry.HorizontalFlip(0.25)
-    flips = sum((often(image, rng) != image).any() for _ in range(2000))
-    assert flips / 2000 == pytest.approx(0.25, abs=0.04)
+ANIMALS = DrawnSource("train", 64)
+
+
+def rows_of(mask):
+    """Returns a box for every row of a mask: together they cover what it covers."""
+    boxes = []
+    for y in np.flatnonzero((mask == 1).any(axis=1)):
+        edges = np.flatnonzero(np.diff(np.pad(mask[y] == 1, 1).astype(int)))
+        boxes += [(x0, y, x1, y + 1) for x0, x1 in edges.reshape(-1, 2)]
+    return np.array(boxes, np.float32)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "all"])
+def test_the_mask_of_an_animal_and_its_box_stay_together(kind):
+    for index in range(25):
+        record, rng = ANIMALS[index], np.random.default_rng(index)
+        kinds = KINDS if kind == "all" else {kind: KINDS[kind]}
+        placement = chain((64, 64), rng, kinds)
+        before, mask = box_of(record["mask"]), placement.mask(record["mask"])
+        assert set(np.unique(mask)) <= {*np.unique(record["mask"]), IGNORE}
+        fine = box_of(finer(placement, 8).mask(record["mask"]))
+        moved, _, dropped = placement.boxes(before[None], min_visible=0)
+        assert dropped == 0
+        if fine is None:
+            continue
+        # The visible part of the animal is inside of the visible part of its box.
+        assert (fine[:2] / 8 >= moved[0, :2] - 1).all()
+        assert (fine[2:] / 8 <= moved[0, 2:] + 1).all()
+        # All of the animal's rows, moved as boxes, cover what the moved mask covers.
+        rows = placement.boxes(rows_of(record["mask"]), min_visible=1e-6).boxes
+        exact = np.concatenate([rows[:, :2].min(axis=0), rows[:, 2:].max(axis=0)])
+        np.testing.assert_allclose(fine / 8, exact, atol=1)
+
+
+def test_an_animal_that_is_moved_whole_fills_its_box():
+    for index in range(40):
+        record = ANIMALS[index]
+        for placement in (
+            Placement.flip((64, 64)),
+            Placement.letterbox((64, 64), (96, 50)),
+            Placement.crop((64, 64), (0, 0, 64, 64), (37, 91)),
+        ):
+            before = box_of(record["mask"])
+            moved = placement.boxes(before[None]).boxes[0]
+            # The tip of an ear is thinner than a pixel of a smaller picture.
+            found = box_of(finer(placement, 4).mask(record["mask"])) / 4
+            np.testing.assert_allclose(found, moved, atol=1)
+
+
+def test_the_head_box_is_where_the_head_is():
+    for index in range(20):
+        record, rng = ANIMALS[index], np.random.default_rng(index)
+        placement = chain((64, 64), rng)
+        x0, y0, x1, y1 = np.rint(record["boxes"][0]).astype(int)
+        mask = finer(placement, 8).mask(filled((64, 64), (x0, y0, x1, y1)))
+        moved = placement.boxes(record["boxes"], record["box_labels"])
+        if len(moved.boxes):
+            # One pixel for rounding the box, times what the placement enlarges.
+            scale = np.abs(placement.matrix[:2, :2]).sum(axis=1).max()
+            np.testing.assert_allclose(
+                box_of(mask) / 8, moved.boxes[0], atol=1 + 0.5 * scale
+            )
+
+
+def dot(size, x, y):
+    """Returns a black picture with a white pixel, and a black one."""
+    plain = np.zeros((*size, 3), np.uint8)
+    marked = plain.copy()
+    marked[int(y), int(x)] = 255
+    return marked, plain
+
+
+def centre_of(change):
+    """Returns the centre of what two pictures differ in, `(x, y)`."""
+    weight = np.abs(change.astype(float)).sum(axis=-1)
+    rows, columns = np.mgrid[: weight.shape[0], : weight.shape[1]] + 0.5
+    return np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()
+
+
+@pytest.mark.parametrize("size", SIZES[:4])
+@pytest.mark.parametrize("kind", [*KINDS, "all"])
+def test_points_are_where_the_moved_picture_has_them(size, kind):
+    seen = 0
+    for seed in range(80):
+        rng = np.random.default_rng(seed)
+        kinds = KINDS if kind == "all" else {kind: KINDS[kind]}
+        placement = chain(size, rng, kinds, most=3)
+        row, column = rng.integers(0, size)
+        point = np.array([[column + 0.5, row + 0.5, 1]], np.float32)
+        marked, plain = dot(size, column, row)
+        change = placement.image(marked).astype(int) - placement.image(plain)
+        [(x, y, visible)] = placement.points(point)
+        if not visible:
+            continue
+        # At a border a part of the dot may be outside.
+        if np.abs(change).sum() < 20:
+            assert min(x, y, *(placement.size[::-1] - np.array([x, y]))) < 2
+            continue
+        seen += 1
+        np.testing.assert_allclose(centre_of(change), (x, y), atol=1)
+    assert seen >= 10
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_cells_are_ignored_where_and_only_where_the_picture_ends(size):
+    white = np.full((*size, 3), 255, np.uint8)
+    ones = np.ones(size, np.uint8)
+    for seed in range(30):
+        placement = chain(size, np.random.default_rng(seed))
+        mask, image = placement.mask(ones), placement.image(white)[..., 0]
+        assert set(np.unique(mask)) <= {1, IGNORE}
+        # What is between white and grey is at the border.
+        wrong = ((image == 255) & (mask != 1)) | ((image == 128) & (mask != IGNORE))
+        assert wrong.sum() <= 0.002 * wrong.size
+        assert (placement.mask(ones, fill=7) == 7).sum() == (mask == IGNORE).sum()
+
+
+def test_what_left_the_picture_does_not_come_back():
+    size, mask = (40, 40), np.ones((40, 40), np.uint8)
+    away = Placement.translate(size, 0.5, 0).then(Placement.translate(size, -0.5, 0))
+    np.testing.assert_allclose(away.matrix, np.eye(3), atol=1e-9)
+    assert (away.mask(mask)[:, 20:] == IGNORE).all()
+    assert (away.mask(mask)[:, :20] == 1).all()
+    points = np.array([(5, 5, 1), (35, 5, 1)], np.float32)
+    assert away.points(points)[:, 2].tolist() == [1, 0]
+    boxes = np.array([(5, 5, 35, 9), (25, 5, 35, 9)], np.float32)
+    moved = away.boxes(boxes)
+    np.testing.assert_allclose(moved.boxes, [(5, 5, 20, 9)])
+    assert moved.dropped == 1
+
+
+def swapped(landmarks, info):
+    return landmarks[list(info.mirrored)]
+
+
+def test_flipping_swaps_left_and_right_and_twice_is_nothing():
+    flip, mirrored = Placement.flip((64, 64)), ANIMALS.info.mirrored
+    twice = flip.then(flip)
+    for index in range(20):
+        record = ANIMALS[index]
+        points, boxes = record["landmarks"], record["boxes"]
+        once = flip.points(points, mirrored)
+        left_eye, right_eye, nose, left_ear, right_ear = once
+        assert left_eye[0] < right_eye[0]
+        assert left_ear[0] < right_ear[0]
+        assert nose[0] == pytest.approx(64 - points[2, 0], abs=1e-5)
+        for again in (flip.points(once, mirrored), twice.points(points, mirrored)):
+            np.testing.assert_allclose(again, points, atol=1e-5)
+        for again in (flip.boxes(flip.boxes(boxes).boxes), twice.boxes(boxes)):
+            np.testing.assert_allclose(again.boxes, boxes, atol=1e-5)
+        np.testing.assert_array_equal(twice.mask(record["mask"]), record["mask"])
+        np.testing.assert_array_equal(twice.image(record["image"]), record["image"])
+        mirror = record["mask"][:, ::-1]
+        np.testing.assert_array_equal(flip.mask(record["mask"]), mirror)
+    assert flip.is_mirrored
+    assert not twice.is_mirrored
+
+
+def test_only_mirroring_swaps():
+    points = ANIMALS[0]["landmarks"]
+    for placement in (
+        Placement.rotate((64, 64), 20),
+        Placement.shear((64, 64), x=0.3),
+        Placement.letterbox((64, 64), (30, 40)),
+    ):
+        swap = placement.points(points, ANIMALS.info.mirrored)
+        np.testing.assert_array_equal(swap, placement.points(points))
+
+
+def test_a_box_goes_by_its_visible_share():
+    # The crop shows columns 0 to 10 of 100.
+    crop = Placement.crop((10, 100), (0, 0, 10, 10), (10, 10))
+    widths = np.array([9.0, 99.0, 101.0])
+    boxes = np.stack([0 * widths, 0 * widths, widths, 0 * widths + 10], axis=1)
+    labels = np.array([5, 6, 7], np.int32)
+    # Of the second one 10 / 99 are visible, of the third one 10 / 101.
+    assert MIN_VISIBLE == 0.1
+    moved = crop.boxes(boxes, labels)
+    assert moved.box_labels.tolist() == [5, 6]
+    assert moved.dropped == 1
+    np.testing.assert_allclose(moved.boxes, [(0, 0, 9, 10), (0, 0, 10, 10)])
+    assert crop.boxes(boxes).box_labels is None
+    turned = crop.then(Placement.rotate((10, 10), 45))
+    assert turned.boxes(boxes).dropped == 2
 
 
 @pytest.mark.parametrize(
-    "transform", [geometry.RandomResizedCrop(16), geometry.HorizontalFlip()]
+    "placement", [Placement.flip((10, 10)), Placement.rotate((10, 10), 30)]
 )
-def test_same_generator_same_image_pickled_or_in_threads(transform):
-    image = noise_image(40, 50)
+def test_boxes_without_area_or_out_of_sight(placement):
+    boxes = np.array([(2, 2, 2, 8), (20, 20, 30, 30)], np.float32)
+    moved = placement.boxes(boxes)
+    assert moved.boxes.shape == (0, 4)
+    assert moved.dropped == 2
+    kept = placement.boxes(boxes, min_visible=0)
+    assert kept.boxes.shape == (2, 4)
+    assert (kept.boxes >= 0).all()
+    assert (kept.boxes <= 10).all()
+    none = placement.boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.int32))
+    assert none.boxes.shape == (0, 4)
+    assert none.box_labels.shape == (0,)
+    assert none.dropped == 0
 
-    def apply(seed):
-        return transform(image, np.random.default_rng(seed))
 
-    expected = [apply(seed) for seed in range(32)]
-    with futures.ThreadPoolExecutor(4) as pool:
-        np.testing.assert_array_equal(list(pool.map(apply, range(32))), expected)
-    copy = pickle.loads(pickle.dumps(transform))
-    assert copy == transform
-    result = copy(image, np.random.default_rng(7))
-    np.testing.assert_array_equal(result, expected[7])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_inverse_takes_points_back(size):
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        placement = chain(size, rng)
+        points = np.column_stack([rng.random((30, 2)) * size[::-1], np.ones(30)])
+        moved = placement.points(points)
+        back = placement.inverse.points(moved)
+        visible = moved[:, 2] == 1
+        np.testing.assert_allclose(back[visible], points[visible], atol=1e-3)
+        assert placement.inverse.size == size
+        np.testing.assert_allclose(
+            placement.inverse.matrix @ placement.matrix, np.eye(3), atol=1e-9
+        )
 
 
-@pytest.mark.parametrize(
-    ("build", "words"),
-    [
-        (lambda: geometry.ResizeAndCenterCrop(0), "image_size is 0"),
-        (lambda: geometry.ResizeAndCenterCrop(9.5), "image_size is 9.5"),
-        (lambda: geometry.ResizeAndCenterCrop(8, 0.0), "crop_fraction is 0.0"),
-        (lambda: geometry.ResizeAndCenterCrop(8, 1.5), "crop_fraction is 1.5"),
-        (lambda: geometry.RandomResizedCrop(-1), "image_size is -1"),
-        (lambda: geometry.RandomResizedCrop(8, (0.0, 1.0)), r"scale is \(0.0, 1.0\)"),
-        (lambda: geometry.RandomResizedCrop(8, (0.5, 1.1)), r"scale is \(0.5, 1.1\)"),
-        (lambda: geometry.RandomResizedCrop(8, (0.9, 0.5)), "least first"),
-        (lambda: geometry.RandomResizedCrop(8, 0.5), "scale is 0.5"),
-        (lambda: geometry.RandomResizedCrop(8, ratio=(0, 1)), r"ratio is \(0, 1\)"),
-        (lambda: geometry.RandomResizedCrop(8, ratio=(1, math.inf)), r"\(1, inf\)"),
-        (lambda: geometry.HorizontalFlip(1.01), r"probability is 1.01.*\[0, 1\]"),
-        (lambda: geometry.HorizontalFlip(math.nan), "probability is nan"),
-        (lambda: geometry.HorizontalFlip("often"), "probability is 'often'"),
-    ],
+@pytest.mark.parametrize("size", SIZES)
+def test_the_inverse_takes_boxes_back(size):
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        placement = chain(size, rng, UPRIGHT)
+        x, y = (
+            np.sort(rng.random((2, 20, 2)), axis=2) * size[1],
+            np.sort(rng.random((20, 2)), axis=1) * size[0],
+        )
+        boxes = np.column_stack([x[0, :, 0], y[:, 0], x[0, :, 1], y[:, 1]])
+        moved = placement.boxes(boxes, np.arange(20), min_visible=1 - 1e-9)
+        back = placement.inverse.boxes(moved.boxes, min_visible=0)
+        np.testing.assert_allclose(back.boxes, boxes[moved.box_labels], atol=1e-3)
+
+
+def test_the_inverse_of_a_mirror_swaps_back():
+    placement = Placement.flip((64, 64)).then(Placement.rotate((64, 64), 5))
+    points = ANIMALS[3]["landmarks"]
+    moved = placement.points(points, ANIMALS.info.mirrored)
+    back = placement.inverse.points(moved, ANIMALS.info.mirrored)
+    np.testing.assert_allclose(back[:, :2], points[:, :2], atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(20, 30), (30, 20), (25, 25), (1, 40)])
+def test_a_letterbox_and_back_is_nothing(size):
+    placement = Placement.letterbox(size, (3 * 40, 3 * 40))
+    rng = np.random.default_rng(0)
+    mask = rng.integers(0, 3, size).astype(np.uint8)
+    np.testing.assert_array_equal(placement.inverse.mask(placement.mask(mask)), mask)
+    image = np.full((*size, 3), 255, np.uint8)
+    boxed = placement.image(image)
+    seen = (boxed == 255).all(axis=-1)
+    assert ((boxed == 128).all(axis=-1) == ~seen).all()
+    np.testing.assert_array_equal(placement.mask(mask) != IGNORE, seen)
+    # The whole picture, in the middle, at one scale.
+    scale = placement.matrix[[0, 1], [0, 1]]
+    assert scale[0] == pytest.approx(scale[1], rel=0.03)
+    rows, columns = np.nonzero(seen)
+    assert abs(rows.min() - (119 - rows.max())) <= 1
+    assert abs(columns.min() - (119 - columns.max())) <= 1
+    assert max(np.ptp(rows), np.ptp(columns)) == 119
+
+
+def test_answers_outside_of_the_crop_come_back_as_unknown():
+    placement = Placement.crop((40, 60), (10, 20, 20, 20), (50, 50))
+    answer = np.ones((50, 50), np.uint8)
+    back = placement.inverse.mask(answer)
+    expected = filled((40, 60), (20, 10, 40, 30))
+    np.testing.assert_array_equal(back == 1, expected == 1)
+    assert (back[expected == 0] == IGNORE).all()
+    assert (placement.inverse.mask(answer, fill=0) == expected).all()
+
+
+@QUICK
+@given(
+    rows=st.integers(1, 300),
+    columns=st.integers(1, 300),
+    ends=st.tuples(*[st.floats(0, 0.99)] * 4),
+    size=st.tuples(st.integers(1, 80), st.integers(1, 80)),
 )
-def test_refused_values_are_named(build, words):
-    with pytest.raises(InputError, match=words):
-        build()
+def test_a_crop_maps_its_box_to_the_whole_result(rows, columns, ends, size):
+    top, left = int(ends[0] * rows), int(ends[1] * columns)
+    height = max(1, int(ends[2] * (rows - top)))
+    width = max(1, int(ends[3] * (columns - left)))
+    placement = Placement.crop((rows, columns), (top, left, height, width), size)
+    corners = [(left, top, 1), (left + width, top + height, 1)]
+    moved = placement.points(np.array(corners, np.float64))
+    np.testing.assert_allclose(
+        moved, [(0, 0, 1), (size[1], size[0], 1)], rtol=1e-5, atol=1e-4
+    )
+    mask = placement.mask(np.ones((rows, columns), np.uint8))
+    assert (mask == 1).all()
+    middles = placement.mask(np.arange(rows)[:, None].repeat(columns, 1))
+    expected = top + (np.arange(size[0]) + 0.5) * height / size[0]
+    assert np.abs(middles[:, 0] + 0.5 - expected).max() <= 0.5 + 1e-6
+
+
+def test_placements_are_values():
+    placement = chain((40, 50), np.random.default_rng(4))
+    copy = pickle.loads(pickle.dumps(placement))
+    assert copy == placement
+    assert hash(copy) == hash(placement)
+    assert Placement((3, 4)).then(placement.flip((3, 4))).size == (3, 4)
+    with pytest.raises(ValueError, match=r"of \(9, 9\) cannot follow .* \(3, 4\)"):
+        Placement((3, 4)).then(Placement.flip((9, 9)))
+    with pytest.raises(ValueError, match=r"the mask is \(4, 4\), the image \(3, 4\)"):
+        Placement((3, 4)).mask(np.zeros((4, 4), np.uint8))
+
+
+def test_no_movement_changes_nothing():
+    record = ANIMALS[2]
+    placement = Placement((64, 64))
+    np.testing.assert_array_equal(placement.mask(record["mask"]), record["mask"])
+    np.testing.assert_array_equal(placement.image(record["image"]), record["image"])
+    np.testing.assert_array_equal(
+        placement.boxes(record["boxes"]).boxes, record["boxes"]
+    )
+    np.testing.assert_array_equal(
+        placement.points(record["landmarks"])[:, :2], record["landmarks"][:, :2]
+    )
+
+
+def test_nothing_is_written_into_the_record():
+    record = ANIMALS[5] | {"mirrored": ANIMALS.info.mirrored}
+    before = {key: np.array(value) for key, value in record.items()}
+    picture = Picture.of(record["image"]).moved(Placement.flip((64, 64)))
+    picture = picture.moved(Placement.rotate((64, 64), 9))
+    moved = moved_record(record, picture)
+    assert moved.keys() == record.keys() | {DROPPED}
+    assert moved["label"] == record["label"]
+    assert moved["identity"] == record["identity"]
+    for key, value in before.items():
+        np.testing.assert_array_equal(record[key], value)
+    assert moved_record(record | {"mask": None}, picture)["mask"] is None

@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fpn_jax.data import pipeline
-from fpn_jax.data.records import BadRecord
+from fpn_jax.data import augmentation, crops, order, pipeline
+from fpn_jax.data.records import FIELDS, BadRecord, SourceInfo
+from fpn_jax.data.sources.drawn import DrawnSource
 from fpn_jax.errors import InputError
 
 SIZE = 2
@@ -18,7 +19,7 @@ class Numbers:
 
     size: int
     bad: frozenset = frozenset()
-    classes = ("cat", "dog")
+    info = SourceInfo(("cat", "dog"), ("label",))
 
     def __len__(self):
         return self.size
@@ -32,15 +33,49 @@ class Numbers:
         return f"number/{index}"
 
 
-def augmented(image, rng):
+INFO = DrawnSource("train", 8).info
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotated:
+    """Records with as many boxes as their index; some lack the annotation."""
+
+    size: int
+    missing: frozenset = frozenset()
+    info = INFO
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        record = {
+            "image": np.full((SIZE, SIZE, 3), index, np.uint8),
+            "label": index % 2,
+            "mask": np.full((SIZE, SIZE), index % 2, np.uint8),
+            "boxes": np.full((index, 4), (0, 0, 1, 1), np.float32),
+            "box_labels": np.full(index, index % 2, np.int32),
+            "landmarks": np.full((5, 3), index, np.float32),
+            "identity": np.int32(index),
+        }
+        return record | ({"boxes": None} if index in self.missing else {})
+
+    def id(self, index):
+        return f"annotated/{index}"
+
+
+def unchanged(record, rng=None):
+    return record
+
+
+def augmented(record, rng):
     """Says which record it was, and what was drawn for it."""
     drawn = rng.integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8)
-    drawn[0, 0, 0] = image[0, 0, 0]
-    return drawn
+    drawn[0, 0, 0] = record["image"][0, 0, 0]
+    return record | {"image": drawn}
 
 
-def resized(image):
-    return image[:SIZE, :SIZE]
+def resized(record):
+    return record | {"image": record["image"][:SIZE, :SIZE]}
 
 
 @contextlib.contextmanager
@@ -160,21 +195,6 @@ def test_every_epoch_has_every_record_once_in_another_order():
     assert tuple(range(20)) not in epochs
 
 
-@pytest.mark.parametrize(
-    ("seed", "position", "stream"), [(0, 0, 0), (7, 2**40, 0), (2**31 - 1, 3, 1)]
-)
-def test_draws_are_those_of_a_generator_made_for_the_position(seed, position, stream):
-    pipeline._draws.at(1, 1).integers(5, size=3, dtype=np.uint8)  # Leaves bytes over.
-    ours = pipeline._draws.at(seed, position, stream)
-    counter = (0, 0, stream, position)
-    theirs = np.random.Generator(np.random.Philox(key=seed, counter=counter))
-    for draw in ("random", "standard_normal"):
-        assert getattr(ours, draw)(5).tolist() == getattr(theirs, draw)(5).tolist()
-    for generator in (ours, theirs):
-        generator.integers(5, size=3, dtype=np.uint8)
-    assert ours.permutation(9).tolist() == theirs.permutation(9).tolist()
-
-
 def test_another_seed_gives_another_order_and_other_draws():
     first, second = train(3, seed=1), train(3, seed=2)
     assert indices(first) != indices(second)
@@ -246,7 +266,7 @@ def test_skipping_moves_no_other_example():
 
 
 def test_a_split_of_bad_files_alone_cannot_be_skipped():
-    with pytest.raises(InputError, match="not one file of the training split"):
+    with pytest.raises(InputError, match="not one record of the training split"):
         train(1, source=Numbers(8, frozenset(range(8))), on_bad_file="skip")
 
 
@@ -260,8 +280,8 @@ def test_a_split_smaller_than_a_batch_is_refused():
     ("options", "message"),
     [
         ({"on_bad_file": "skpi"}, "data.on_bad_file 'skpi' is unknown.*'skip'.*stop"),
-        ({"num_threads": 0}, "data.num_threads is 0; it lies in 1"),
-        ({"num_workers": -1}, "data.num_workers is -1; it lies in 0"),
+        ({"num_threads": 0}, r"data.num_threads is 0; it must be in \[1, 512\]"),
+        ({"num_workers": -1}, r"data.num_workers is -1; it must be in \[0, 512\]"),
     ],
 )
 def test_options_out_of_their_range_are_refused(options, message):
@@ -334,4 +354,183 @@ def test_a_bad_file_is_read_once(capsys):
 def test_a_bad_file_of_another_process_is_read_to_know_why():
     source = Numbers(10, frozenset({3}))
     assert pipeline.why_bad(source, 3) == ("number/3", "the image is truncated")
-    assert pipeline.why_bad(source, 4)[1] == "it could not be read for a moment"
+    assert pipeline.why_bad(source, 4)[1] == "another process could not use it"
+
+
+def annotated(fields, *, source=Annotated(6), max_boxes=4, **options):
+    """Returns the two batches of an evaluation of six records."""
+    made = pipeline.eval_batches(
+        source,
+        unchanged,
+        image_size=SIZE,
+        global_batch_size=4,
+        fields=fields,
+        max_boxes=max_boxes,
+        options=pipeline.Options(**options),
+    )
+    with closing(made):
+        return list(made), made
+
+
+SHAPES = {
+    "label": (),
+    "mask": (SIZE, SIZE),
+    "boxes": (4, 4),
+    "box_labels": (4,),
+    "landmarks": (5, 3),
+    "identity": (),
+}
+
+
+@pytest.mark.parametrize("fields", [(), ("mask",), ("boxes", "label"), tuple(FIELDS)])
+def test_a_batch_holds_the_asked_fields_at_fixed_shapes(fields):
+    (first, last), _ = annotated(fields)
+    for batch in (first, last):
+        assert batch.keys() == {"image", "weight", "index", *fields}
+        for name in fields:
+            assert batch[name].shape == (4, *SHAPES[name])
+            assert batch[name].dtype == FIELDS[name].dtype
+    for name in fields:
+        assert (last[name][2:] == FIELDS[name].padding).all()
+
+
+def test_fields_follow_their_image():
+    (first, last), _ = annotated(FIELDS)
+    for batch in (first, last):
+        for slot, index in enumerate(batch["index"]):
+            if index < 0:
+                continue
+            assert (batch["image"][slot] == index).all()
+            assert (batch["mask"][slot] == index % 2).all()
+            assert (batch["landmarks"][slot] == index).all()
+            assert batch["identity"][slot] == index
+            count = min(index, 4)
+            assert batch["boxes"][slot].sum() == 2 * count
+            assert (batch["box_labels"][slot] >= 0).sum() == count
+
+
+def test_too_many_boxes_are_counted_and_reported_once(capsys):
+    _, made = annotated(("boxes",), max_boxes=2)
+    assert made.boxes_over_limit == 1 + 2 + 3
+    assert made.boxes_out_of_view == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("record 3 has 3 boxes, but a batch holds 2 of an image")
+
+
+def test_a_missing_annotation_is_a_bad_record_and_no_box_is_not():
+    source = Annotated(6, frozenset({3}))
+    with pytest.raises(BadRecord, match="annotated/3: it has no 'boxes' annotation"):
+        annotated(("boxes",), source=source)
+    batches, made = annotated(("boxes",), source=source, on_bad_file="skip")
+    assert made.skipped == {3: ("annotated/3", "it has no 'boxes' annotation")}
+    weight = np.concatenate([batch["weight"] for batch in batches])
+    assert weight.tolist() == [1, 1, 1, 0, 1, 1, 0, 0]
+    batches, made = annotated(("mask",), source=source)
+    assert made.skipped == {}
+
+
+def test_training_skips_a_missing_annotation():
+    made = pipeline.train_batches(
+        Annotated(6, frozenset({3})),
+        unchanged,
+        global_batch_size=6,
+        seed=0,
+        fields=("boxes",),
+        options=pipeline.Options(on_bad_file="skip"),
+    )
+    with closing(made):
+        batch = next(made)
+    assert sorted(batch["index"].tolist()) == [0, 1, 2, 4, 4, 5]
+    assert made.skipped.keys() == {3}
+
+
+def test_a_field_that_the_source_lacks_is_refused_at_once():
+    with pytest.raises(InputError, match=r"this data has no 'mask'.*fields are label"):
+        annotated(("mask",), source=Numbers(4))
+    with pytest.raises(InputError, match="this data has no 'boxes'"):
+        pipeline.train_batches(
+            Numbers(4), unchanged, global_batch_size=2, seed=0, fields=("boxes",)
+        )
+
+
+def test_workers_hand_over_every_field():
+    alone, _ = annotated(FIELDS)
+    by_workers, made = annotated(FIELDS, num_workers=1)
+    assert_same(by_workers, alone)
+    assert made.boxes_over_limit == 1
+
+
+AUGMENT = {
+    "crop_scale": (0.2, 1.0),
+    "crop_ratio": (3 / 4, 4 / 3),
+    "flip": 0.5,
+    "brightness": 0.4,
+    "contrast": 0.4,
+    "saturation": 0.4,
+    "hue": 0.1,
+    "randaugment_layers": 2,
+    "randaugment_magnitude": 9,
+    "erasing": 0.25,
+}
+
+
+def drawn_batches(steps, **options):
+    made = pipeline.train_batches(
+        DrawnSource("train", 32),
+        augmentation.build_train(24, **AUGMENT),
+        global_batch_size=8,
+        seed=3,
+        fields=FIELDS,
+        max_boxes=2,
+        options=pipeline.Options(**options),
+    )
+    with closing(made):
+        return [next(made) for _ in range(steps)], made
+
+
+def test_workers_augment_every_field_as_threads_do():
+    alone, made = drawn_batches(6)
+    by_workers, other = drawn_batches(6, num_workers=2)
+    assert_same(by_workers, alone)
+    assert other.boxes_out_of_view == made.boxes_out_of_view > 0
+    assert made.boxes_over_limit == 0
+    boxes = sum((batch["box_labels"] >= 0).sum() for batch in alone)
+    assert boxes + made.boxes_out_of_view == 6 * 8
+
+
+def test_fields_are_augmented_as_their_image():
+    (first, *_), _ = drawn_batches(1)
+    source, stack = DrawnSource("train", 32), augmentation.build_train(24, **AUGMENT)
+    for position, index in enumerate(first["index"].tolist()):
+        record = source[index] | {"mirrored": source.info.mirrored}
+        moved = stack(record, order.generator_at(3, position))
+        for name in ("image", "label", "mask", "landmarks", "identity"):
+            np.testing.assert_array_equal(first[name][position], moved[name])
+        count = len(moved["boxes"])
+        np.testing.assert_array_equal(first["boxes"][position, :count], moved["boxes"])
+
+
+@pytest.mark.parametrize(
+    "transform", [augmentation.build_eval(24, 0.875), crops.Letterbox(24)]
+)
+def test_an_evaluation_has_the_fields_of_the_transformed_image(transform):
+    source = DrawnSource("test", 32, test_records=5)
+    made = pipeline.eval_batches(
+        source, transform, image_size=24, global_batch_size=3, fields=FIELDS
+    )
+    with closing(made):
+        batches = list(made)
+    placement = transform.placement((32, 32))
+    for batch in batches:
+        for slot, index in enumerate(batch["index"].tolist()):
+            if index < 0:
+                continue
+            record = source[index]
+            np.testing.assert_array_equal(
+                batch["mask"][slot], placement.mask(record["mask"])
+            )
+            moved = placement.boxes(record["boxes"]).boxes
+            np.testing.assert_array_equal(batch["boxes"][slot, : len(moved)], moved)
+            points = placement.points(record["landmarks"])
+            np.testing.assert_array_equal(batch["landmarks"][slot], points)

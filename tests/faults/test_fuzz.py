@@ -7,7 +7,6 @@ import contextlib
 import io
 import os
 
-import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,10 +15,10 @@ from PIL import Image
 
 from fpn_jax.data import augmentation, pipeline
 from fpn_jax.data.images import decode
-from fpn_jax.data.records import printable
+from fpn_jax.data.records import SourceInfo, printable
 from fpn_jax.data.sources.folder import FolderSource
 from fpn_jax.errors import InputError
-from fpn_jax.experiment import Experiment, check_numbers, source
+from fpn_jax.experiment import Experiment, source
 from tests.conftest import tiny
 
 # The same examples each time: a test that failed for one draw would tell nobody why.
@@ -44,8 +43,8 @@ VALUES = {
             "data__global_batch_size",
             "data__num_threads",
             "data__num_workers",
-            "data__drawn__train_records",
-            "data__drawn__validate_records",
+            "data__source__train_records",
+            "data__source__validate_records",
             "backbone__width",
             "neck__width",
             "neck__extra_levels",
@@ -109,19 +108,9 @@ VALUES = {
 
 def plan(config):
     """Does all that a training does before it begins."""
-    check_numbers(config)
     records = source(config, "train")
-    experiment = Experiment(config, tuple(records.classes))
-    transformation, schedule = experiment.optimizer(
-        experiment.total_steps(len(records))
-    )
-    planned = experiment.plan(len(records), schedule)
-    like = jax.eval_shape(lambda: experiment.initial_state(transformation))
-    experiment.check_parts(like.params)
-    experiment.train_step_at(transformation)
-    experiment.train_batches(records, 0).close()
-    experiment.eval_transform(np.zeros((8, 8, 3), np.uint8))
-    experiment.check_freezing(planned.total_steps, like)
+    validate = source(config, "validate")
+    Experiment(config, records.info).prepare(records, validate)
 
 
 @pytest.mark.parametrize("key", VALUES)
@@ -156,9 +145,10 @@ def test_every_size_of_image_is_decoded_and_cropped(height, width, flipped, seed
     encoded = decode.open_encoded(file.getvalue())
     assert encoded.shape == (height, width, 3)
     for image in (pixels, encoded):
-        cropped = augmentation.build_train(32, **AUGMENT)(image, rng)
+        train = augmentation.build_train(32, **AUGMENT)
+        cropped = train({"image": image}, rng)["image"]
         assert (cropped.shape, cropped.dtype) == ((32, 32, 3), np.uint8)
-    whole = augmentation.build_eval(32, 0.875)(pixels)
+    whole = augmentation.build_eval(32, 0.875)({"image": pixels})["image"]
     assert (whole.shape, whole.dtype) == ((32, 32, 3), np.uint8)
 
 
@@ -218,7 +208,7 @@ def test_class_names_are_taken_as_they_are_or_refused(names, tmp_path_factory):
 class Numbers:
     """Records that are their own number."""
 
-    classes = ("cat", "dog")
+    info = SourceInfo(("cat", "dog"), ("label",))
 
     def __init__(self, size):
         self.size = size
@@ -243,7 +233,7 @@ def test_an_evaluation_is_exact_whatever_its_cut(records, share, processes):
         )
         batches = pipeline.eval_batches(
             Numbers(records),
-            lambda image: image,
+            lambda record: record,
             image_size=2,
             global_batch_size=share * processes,
             options=options,

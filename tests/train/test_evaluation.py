@@ -22,10 +22,14 @@ def apply(variables, images, *, train):
 def metrics(predictions, batch):
     logits, label, weight = predictions["logits"], batch["label"], batch["weight"]
     return {
-        "accuracy": Accuracy.of(logits, label, weight),
+        "accuracy": Accuracy.of(logits.argmax(-1), label, weight),
         "first": Mean.of(predictions["first"], weight),
-        "confusion": Confusion.of(logits, label, weight),
+        "confusion": Confusion.of(logits.argmax(-1), label, weight, 2),
     }
+
+
+def keep(predictions, batch):
+    return {"label": batch["label"]} | predictions
 
 
 def batches(order, padding):
@@ -43,7 +47,7 @@ def batches(order, padding):
 
 @pytest.fixture(scope="module")
 def eval_step():
-    return parallel.map_eval_step(steps.make_eval_step(apply, metrics))
+    return parallel.map_eval_step(steps.make_eval_step(apply, metrics, keep))
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +65,10 @@ def test_a_split_that_batches_do_not_divide_equals_a_plain_count(
     counts = np.zeros((2, 2), int)
     for row, label in zip(logits, LABELS, strict=True):
         counts[label, np.argmax(row)] += 1
-    figures = evaluation.figures()
-    assert figures.keys() == {"accuracy", "first"}
-    assert figures["accuracy"] == sum(right) / RECORDS
-    assert figures["first"] == pytest.approx(logits[:, 0].mean(), rel=1e-5)
+    scalars = evaluation.scalars()
+    assert scalars.keys() == {"accuracy", "first"}
+    assert scalars["accuracy"] == sum(right) / RECORDS
+    assert scalars["first"] == pytest.approx(logits[:, 0].mean(), rel=1e-5)
     assert evaluation.metrics["confusion"].compute() == counts.tolist()
 
 
@@ -79,15 +83,15 @@ def test_rows_are_sorted_by_index_and_without_padding(eval_step, variables):
     np.testing.assert_array_equal(rows["first"], rows["logits"][:, 0])
 
 
-def test_the_order_of_records_changes_no_figure(eval_step, variables):
+def test_the_order_of_records_changes_no_metric(eval_step, variables):
     forward = evaluate(eval_step, variables, batches(np.arange(RECORDS), 0.0))
     backward = evaluate(eval_step, variables, batches(np.arange(RECORDS)[::-1], 0.0))
-    assert backward.figures()["accuracy"] == forward.figures()["accuracy"]
-    assert backward.figures()["first"] == pytest.approx(
-        forward.figures()["first"], rel=1e-6
+    assert backward.scalars()["accuracy"] == forward.scalars()["accuracy"]
+    assert backward.scalars()["first"] == pytest.approx(
+        forward.scalars()["first"], rel=1e-6
     )
 
 
-def test_no_batches_have_no_figures(eval_step, variables):
+def test_no_batches_have_no_metrics(eval_step, variables):
     with pytest.raises(ValueError, match="no batches"):
         evaluate(eval_step, variables, [])

@@ -1,1 +1,13 @@
-"""Sources of records: drawn, folder, tfds."""
+"""Sources of records by name: drawn, folder, tfds."""
+
+from fpn_jax.data.sources.drawn import DrawnSource
+from fpn_jax.data.sources.folder import FolderSource
+from fpn_jax.data.sources.tfds import TfdsSource
+
+SOURCES = {"drawn": DrawnSource, "folder": FolderSource, "tfds": TfdsSource}
+"""Name of a source → its class.
+
+A class takes by these names what the code gives it, each only where it needs it:
+`split`; `root`, the folder of the data; `image_size` in pixels; `background`, the
+colour behind transparent pixels; `encoded`, whether JPEGs may stay encoded. All other
+arguments come from the config."""

@@ -12,10 +12,26 @@ import numpy as np
 
 from fpn_jax.data.drawing import animals, strokes
 from fpn_jax.data.drawing.strokes import Colour, View, rotation, tint
-from fpn_jax.data.records import SPLITS, Record
-from fpn_jax.errors import InputError, unknown
+from fpn_jax.data.records import FIELDS, SPLITS, Record, SourceInfo
+from fpn_jax.errors import at_least, unknown
 
 CLASSES = ("cat", "dog")
+
+INFO = SourceInfo(
+    classes=CLASSES,
+    fields=tuple(FIELDS),
+    landmark_names=(
+        "left eye",
+        "right eye",
+        "nose",
+        "left ear tip",
+        "right ear tip",
+    ),
+    # Left and right are the viewer's, so a mirrored image swaps them.
+    mirrored=(1, 0, 2, 4, 3),
+    mask_classes=("background", "animal"),
+)
+"""What is annotated: everything, exactly."""
 
 RECORDS_PER_INDIVIDUAL = 4
 
@@ -25,32 +41,37 @@ _GRID = 48
 
 @dataclass(frozen=True)
 class DrawnSource:
-    """A split of drawn records; implements `fpn_jax.data.records.Source`.
+    """Cats and dogs that are drawn on the fly; needs no files.
 
     Attributes:
       split: One of train, validate, test; no individual is in two of them.
-      records: How many records the split has.
       image_size: Side of the images, pixels.
+      train_records: Number of records of the training split.
+      validate_records: Number of records of the validation split.
+      test_records: Number of records of the test split.
       seed: Another seed is another data set.
 
     Raises:
-      InputError: The split is unknown, or a size or the seed is out of range.
+      InputError: The split is unknown, or a number is out of range.
     """
 
     split: str
-    records: int
     image_size: int
+    train_records: int = 28800
+    validate_records: int = 1000
+    test_records: int = 1000
     seed: int = 0
 
     classes = CLASSES
+    info = INFO
 
     def __post_init__(self):
         _check(self.seed, self.split, self.image_size)
-        if self.records < 1:
-            raise InputError(f"records {self.records!r} is not a positive number")
+        name = f"{self.split}_records"
+        at_least(name, getattr(self, name), 1)
 
     def __len__(self) -> int:
-        return self.records
+        return getattr(self, f"{self.split}_records")
 
     def __getitem__(self, index: int) -> Record:
         return draw(self.seed, self.split, self._checked(index), self.image_size)
@@ -64,9 +85,9 @@ class DrawnSource:
         return f"drawn/{self.split}/{self._checked(index)}"
 
     def _checked(self, index: int) -> int:
-        if not 0 <= index < self.records:
+        if not 0 <= index < len(self):
             raise IndexError(
-                f"record {index} is out of range; drawn/{self.split} has {self.records}"
+                f"record {index} is out of range; drawn/{self.split} has {len(self)}"
             )
         return int(index)
 
@@ -121,10 +142,8 @@ def draw(seed: int, split: str, index: int, image_size: int) -> Record:
 def _check(seed: int, split: str, image_size: int) -> None:
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
-    if seed < 0:
-        raise InputError(f"seed {seed!r} is negative; choose 0 or a positive number")
-    if image_size < 8:
-        raise InputError(f"image_size {image_size!r} is too small; choose 8 or more")
+    at_least("seed", seed, 0)
+    at_least("image_size", image_size, 8)
 
 
 def _pose(rng: np.random.Generator) -> tuple[View, animals.Expression]:

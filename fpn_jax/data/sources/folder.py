@@ -6,8 +6,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fpn_jax.data.images import decode, reading
-from fpn_jax.data.records import SPLITS, AbsentSplit, BadRecord, Record, printable
-from fpn_jax.errors import InputError, unknown
+from fpn_jax.data.records import (
+    SPLITS,
+    AbsentSplit,
+    BadRecord,
+    Record,
+    SourceInfo,
+    printable,
+)
+from fpn_jax.errors import InputError, unknown, within
 
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
@@ -49,11 +56,13 @@ class FolderSource:
       encoded: Whether JPEGs stay `decode.Encoded`, for a random crop to decode.
 
     Attributes:
-      classes: Names of the classes as on disk; a record's label is a position in it.
+      info: Classes, named as on disk, and the field `label`.
+      classes: Names of the classes.
       labels: The label of every record, without decoding it.
 
     Raises:
-      InputError: The folder is not laid out as above, or the split has no image.
+      InputError: No folder is given, it is not laid out as above, or the split has no
+        image.
     """
 
     def __init__(
@@ -67,10 +76,14 @@ class FolderSource:
     ):
         if split not in SPLITS:
             raise unknown("split", split, SPLITS)
-        if not 0 < validate_fraction < 1:
+        if not os.fspath(root):
             raise InputError(
-                f"validate_fraction is {validate_fraction}; it must lie between 0 and 1"
+                "data.root is empty; give the folder of the photographs, which holds "
+                "Train/Validate/Test × Cat/Dog: --config.data.root=DIR"
             )
+        within(
+            "validate_fraction", validate_fraction, 0, 1, open_low=True, open_high=True
+        )
         self._background, self._encoded = background, encoded
         folders = _split_folders(Path(root))
         folder = folders.get(split)
@@ -100,6 +113,7 @@ class FolderSource:
             )
         self._paths = [os.path.join(folder or train, path) for path, _ in files]
         self.labels = tuple(label for _, label in files)
+        self.info = SourceInfo(self.classes, ("label",))
 
     def __len__(self) -> int:
         return len(self._paths)

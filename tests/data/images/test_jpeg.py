@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fpn_jax.data import geometry, pipeline
+from fpn_jax.data import augmentation, crops, movements, pipeline
 from fpn_jax.data.images import decode
 from fpn_jax.data.records import BadRecord
 from fpn_jax.data.sources.folder import FolderSource
@@ -68,10 +68,11 @@ def test_size_is_known_before_and_upright(orientation):
 @pytest.mark.parametrize("box", [(0, 0, 160, 200), (80, 24, 80, 88), (8, 120, 152, 80)])
 def test_a_crop_of_an_encoded_image_is_that_of_its_pixels(box, image_size):
     data = encode(picture(160, 200))
-    made = [
-        geometry.resize(geometry.cut(image, box, image_size), image_size, image_size)
-        for image in (decode.open_encoded(data), decode.decode(data))
-    ]
+    size = image_size, image_size
+    made = []
+    for image in (decode.open_encoded(data), decode.decode(data)):
+        reduction = movements.reduction_for(image, box, image_size)
+        made.append(movements.Crop((160, 200), size, box, reduction).image(image))
     # Chroma is repeated instead of interpolated; a wrong box differs by 30.
     assert np.abs(made[0].astype(int) - made[1]).mean() < 5
 
@@ -80,7 +81,8 @@ def test_a_box_between_pixels_stays_inside_and_near():
     image = np.broadcast_to(np.arange(160, dtype=np.uint8)[:, None, None], (160, 99, 3))
     encoded = decode.open_encoded(encode(image))
     for top, height in [(1, 159), (157, 3), (3, 41), (100, 60)]:
-        rows = geometry.cut(encoded, (top, 40, height, 59), 20)
+        box = top, 40, height, 59
+        rows = movements.cut(encoded, box, movements.reduction_for(encoded, box, 20))
         assert rows.shape[0] >= 1
         assert abs(rows.mean() - (top + (height - 1) / 2)) < 4
 
@@ -96,7 +98,8 @@ def test_no_more_is_decoded_than_a_crop_needs(monkeypatch):
     monkeypatch.setattr(decode.Encoded, "decode", spy)
     encoded = decode.open_encoded(encode(picture(160, 160)))
     for side, expected in [(160, 8), (159, 4), (80, 4), (79, 2), (40, 2), (39, 1)]:
-        cut = geometry.cut(encoded, (160 - side, 160 - side, side, side), 20)
+        box = 160 - side, 160 - side, side, side
+        cut = movements.cut(encoded, box, movements.reduction_for(encoded, box, 20))
         assert asked.pop() == expected
         assert min(cut.shape[:2]) >= 20 or side < 40
 
@@ -106,8 +109,9 @@ def test_an_unusual_jpeg_comes_whole():
     Image.fromarray(picture(64, 80)).convert("CMYK").save(buffer, "JPEG")
     encoded = decode.open_encoded(buffer.getvalue())
     assert encoded.decode(reduction=4, quick=True).shape == (64, 80, 3)
-    crop = geometry.RandomResizedCrop(16)
-    assert crop(encoded, np.random.default_rng(0)).shape == (16, 16, 3)
+    crop = augmentation.Compose((crops.RandomResizedCrop(16),))
+    cropped = crop({"image": encoded}, np.random.default_rng(0))["image"]
+    assert cropped.shape == (16, 16, 3)
 
 
 @pytest.mark.parametrize("reduction", [1, 2, 4, 8])
@@ -143,7 +147,7 @@ def photographs(tmp_path):
 def batches(root, on_bad_file, encoded):
     return pipeline.train_batches(
         FolderSource(root, "train", encoded=encoded),
-        geometry.RandomResizedCrop(16),
+        augmentation.Compose((crops.RandomResizedCrop(16),)),
         global_batch_size=8,
         seed=0,
         options=pipeline.Options(on_bad_file=on_bad_file),

@@ -85,7 +85,7 @@ def test_golden_statistics(records):
 
 
 def test_any_prefix_and_any_stride_is_balanced():
-    source = DrawnSource("validate", 128, 8)
+    source = DrawnSource("validate", 8, validate_records=128)
     labels = np.array([source[index]["label"] for index in range(len(source))])
     balance = np.cumsum(2 * labels - 1)
     assert np.abs(balance).max() == 1
@@ -191,7 +191,7 @@ def small():
     """Pictures of 32 pixels, labels, and shares of the picture that the animal has."""
 
     def load(split, count):
-        source = DrawnSource(split, count, 32)
+        source = DrawnSource(split, 32, **{f"{split}_records": count})
         records = [source[index] for index in range(count)]
         return (
             np.stack([record["image"] for record in records]),
@@ -233,7 +233,7 @@ def test_a_linear_model_cannot_tell_them_apart(small, features):
 
 
 def test_source():
-    source = DrawnSource("train", 20, 32, seed=3)
+    source = DrawnSource("train", 32, train_records=20, seed=3)
     assert source.classes == CLASSES == ("cat", "dog")
     assert len(source) == 20
     assert source.id(17) == "drawn/train/17"
@@ -252,12 +252,12 @@ def test_source():
     ("changes", "text"),
     [
         ({"split": "trian"}, "did you mean 'train'"),
-        ({"records": 0}, "records 0"),
-        ({"image_size": 0}, "image_size 0"),
-        ({"seed": -1}, "seed -1"),
+        ({"train_records": 0}, "train_records is 0; it must be at least 1"),
+        ({"image_size": 0}, "image_size is 0; it must be at least 8"),
+        ({"seed": -1}, "seed is -1; it must be at least 0"),
     ],
 )
 def test_refused_inputs(changes, text):
-    given = {"split": "train", "records": 8, "image_size": 32, "seed": 0}
+    given = {"split": "train", "train_records": 8, "image_size": 32, "seed": 0}
     with pytest.raises(InputError, match=text):
         DrawnSource(**(given | changes))

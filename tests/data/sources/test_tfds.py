@@ -14,8 +14,9 @@ from PIL import Image
 
 from fpn_jax.data.images import reading
 from fpn_jax.data.records import BadRecord
-from fpn_jax.data.sources import tfds as tfds_module
-from fpn_jax.data.sources.tfds import TfdsSource, main
+from fpn_jax.data.sources.tfds import TfdsSource
+from fpn_jax.data.sources.tfds import __main__ as command
+from fpn_jax.data.sources.tfds.__main__ import main
 from fpn_jax.errors import InputError
 
 
@@ -90,7 +91,7 @@ def widths(source) -> list[int]:
 
 def test_train_only_is_cut_in_three(data_dir):
     parts = [
-        TfdsSource("train_only", split, data_dir=data_dir)
+        TfdsSource(split, data_dir, dataset="train_only")
         for split in ("train", "validate", "test")
     ]
     assert [len(part) for part in parts] == [32, 4, 4]
@@ -101,12 +102,12 @@ def test_train_only_is_cut_in_three(data_dir):
         "train_only:train[32:36]:1",
         "train_only:train[36:40]:1",
     ]
-    source = TfdsSource("train_only", "test", data_dir=data_dir, validate_fraction=0.25)
+    source = TfdsSource("test", data_dir, dataset="train_only", validate_fraction=0.25)
     assert len(source) == 10
 
 
 def test_records(data_dir):
-    source = TfdsSource("train_only", "train", data_dir=data_dir)
+    source = TfdsSource("train", data_dir, dataset="train_only")
     assert source.classes == ("cat", "dog")
     for index in range(len(source)):
         record = source[index]
@@ -121,7 +122,7 @@ def test_records(data_dir):
 
 def test_validate_is_cut_off_where_only_test_is_there(data_dir):
     lengths = {
-        split: len(TfdsSource("train_and_test", split, data_dir=data_dir))
+        split: len(TfdsSource(split, data_dir, dataset="train_and_test"))
         for split in ("train", "validate", "test")
     }
     assert lengths == {"train": 18, "validate": 2, "test": 5}
@@ -129,7 +130,7 @@ def test_validate_is_cut_off_where_only_test_is_there(data_dir):
 
 def test_test_is_not_made_up_where_only_validation_is_there(data_dir):
     def length(split):
-        return len(TfdsSource("train_and_validation", split, data_dir=data_dir))
+        return len(TfdsSource(split, data_dir, dataset="train_and_validation"))
 
     assert length("train") == 6
     assert length("validate") == 4
@@ -138,7 +139,7 @@ def test_test_is_not_made_up_where_only_validation_is_there(data_dir):
 
 
 def test_bad_records_are_named(data_dir):
-    source = TfdsSource("train_and_test", "test", data_dir=data_dir)
+    source = TfdsSource("test", data_dir, dataset="train_and_test")
     reasons = {}
     for index in range(len(source)):
         try:
@@ -165,7 +166,7 @@ def test_a_record_that_does_not_come_is_given_up(data_dir, monkeypatch):
 
     monkeypatch.setattr(reading, "READ_SECONDS", 0.3)
     answers = threading.Event()
-    source = TfdsSource("train_only", "train", data_dir=data_dir)
+    source = TfdsSource("train", data_dir, dataset="train_only")
     labels = [source[index]["label"] for index in range(4)]
     source._data = Stalling(source._data)
     try:
@@ -185,13 +186,13 @@ def test_flipped_bits_of_the_storage_are_noticed(tmp_path):
     start = content.index(b"\xff\xd8\xff")
     content[start + 100] ^= 1
     file.write_bytes(content)
-    source = TfdsSource("train_and_validation", "train", data_dir=tmp_path)
+    source = TfdsSource("train", tmp_path, dataset="train_and_validation")
     with pytest.raises(BadRecord, match="train_and_validation:train"):
         [source[index] for index in range(len(source))]
 
 
 def test_pickles(data_dir):
-    source = TfdsSource("train_only", "validate", data_dir=data_dir)
+    source = TfdsSource("validate", data_dir, dataset="train_only")
     twin = pickle.loads(pickle.dumps(source))
     for index in range(len(source)):
         np.testing.assert_array_equal(source[index]["image"], twin[index]["image"])
@@ -220,13 +221,13 @@ def test_of_the_pets_the_label_is_the_species(tmp_path, monkeypatch):
         lambda self, manager: {"train": examples(20), "test": examples(5)},
     )
     builder.download_and_prepare(file_format="array_record")
-    source = TfdsSource("oxford_iiit_pet", "train", data_dir=tmp_path)
+    source = TfdsSource("train", tmp_path, dataset="oxford_iiit_pet")
     assert source.classes == ("Cat", "Dog")
     assert len(source) == 18
     for index in range(len(source)):
         record = source[index]
         assert record["label"] == record["image"].shape[1] % 2
-    breeds = TfdsSource("oxford_iiit_pet", "test", data_dir=tmp_path, label_key="label")
+    breeds = TfdsSource("test", tmp_path, dataset="oxford_iiit_pet", label_key="label")
     assert len(breeds.classes) == 37
     assert breeds[0]["label"] == 30 - (breeds[0]["image"].shape[1] - 8)
 
@@ -234,7 +235,7 @@ def test_of_the_pets_the_label_is_the_species(tmp_path, monkeypatch):
 def test_mistakes_are_named(data_dir, tmp_path):
     def refused(message, name="train_only", split="train", **options):
         with pytest.raises(InputError, match=message):
-            TfdsSource(name, split, **{"data_dir": data_dir, **options})
+            TfdsSource(split, **{"root": data_dir, "dataset": name, **options})
 
     refused("no data set 'cat_vs_dogs'; names close to it: cats_vs_dogs", "cat_vs_dogs")
     refused("no data set 'qqqqqqqq'; names close to it: none", "qqqqqqqq")
@@ -246,7 +247,7 @@ def test_mistakes_are_named(data_dir, tmp_path):
         r'not prepared in .*; run pip install -e "\.\[tf\]" && python -m '
         rf"fpn_jax\.data\.sources\.tfds cats_vs_dogs --data_dir={tmp_path}$",
         "cats_vs_dogs",
-        data_dir=tmp_path,
+        root=tmp_path,
     )
 
 
@@ -259,17 +260,17 @@ def test_storage_without_random_access_is_named(tmp_path):
     with pytest.raises(
         InputError, match="is prepared as tfrecord, which has no random"
     ):
-        TfdsSource("train_and_validation", "train", data_dir=tmp_path)
+        TfdsSource("train", tmp_path, dataset="train_and_validation")
 
 
 @pytest.fixture
 def tensorflow(monkeypatch):
     """Returns a function that makes TensorFlow look installed or not."""
-    find_spec = tfds_module.importlib.util.find_spec
+    find_spec = command.importlib.util.find_spec
 
     def look_installed(installed):
         monkeypatch.setattr(
-            tfds_module.importlib.util,
+            command.importlib.util,
             "find_spec",
             lambda name, *rest: (
                 (object() if installed else None)
@@ -286,7 +287,7 @@ def test_main_prepares(tmp_path, tensorflow, capsys):
     assert main(["train_and_validation", f"--data_dir={tmp_path}"]) == 0
     assert f"prepared in {tmp_path}" in capsys.readouterr().out
     assert main(["train_and_validation", f"--data_dir={tmp_path}"]) == 0
-    assert len(TfdsSource("train_and_validation", "train", data_dir=tmp_path)) == 6
+    assert len(TfdsSource("train", tmp_path, dataset="train_and_validation")) == 6
 
 
 def test_main_without_tensorflow(tmp_path, tensorflow, capsys):

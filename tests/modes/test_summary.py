@@ -7,17 +7,18 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from fpn_jax import backbones, experiment, heads, necks, summary
-from fpn_jax import config as configs
+from fpn_jax import backbones, heads, necks
+from fpn_jax.data.sources import SOURCES
 from fpn_jax.layers.pooling import POOLINGS
 from fpn_jax.layers.upsampling import UPSAMPLINGS
 from fpn_jax.model import PyramidModel
+from fpn_jax.modes import MODES, Options, summary
 from fpn_jax.train.optimizer import OPTIMIZERS
-from tests.conftest import CONFIG, ROOT, tiny
+from tests.conftest import CONFIG, ROOT, planned, tiny, tiny_given
 
 
 def blocks_of(size=32, **changes):
-    model = experiment.build_model(tiny(data__image_size=size, **changes), 2)
+    model = planned(tiny(data__image_size=size, **changes)).model
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
     return {"/".join(block.path): block for block in summary.blocks(model, images)}
 
@@ -45,7 +46,7 @@ def test_the_parts_are_the_whole():
         assert sum(getattr(blocks[part], count) for part in parts) == whole
         deepest = [block for path, block in blocks.items() if "/" in path]
         assert sum(getattr(block, count) for block in deepest) == whole
-    model = experiment.build_model(tiny(), 2)
+    model = planned(tiny()).model
     images = jnp.zeros((1, 32, 32, 3), jnp.uint8)
     variables = jax.eval_shape(
         lambda: model.init(jax.random.key(0), images, train=False)
@@ -65,21 +66,19 @@ def test_a_backbone_that_runs_over_several_sizes_is_one_block():
 
 
 def test_the_table_fits_a_page(capsys):
-    assert summary.run(tiny()) == 0
+    assert summary.run(Options(given=tiny_given())) == 0
     said = capsys.readouterr().out
     assert max(map(len, said.splitlines())) <= 100
     assert "\x1b" not in said
     assert "2 classes: cat, dog" in said
     assert "backbone/stage4" in said
-    assert "a multiplication and an addition being two" in " ".join(said.split())
+    assert "a multiplication and an addition are two" in " ".join(said.split())
 
 
 def test_without_its_data_two_classes_are_assumed(capsys):
-    assert summary.run(tiny(data__source="folder")) == 0
+    assert summary.run(Options(given=tiny_given(data__source="folder"))) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert (
-        "2 classes: assumed, because the data is not there (data.root is empty" in said
-    )
+    assert "2 classes: assumed, because there is no data (data.root is empty" in said
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +96,7 @@ def test_the_list_names_everything(listed):
     names = {line.split(" ")[0] for line in listed.stdout.splitlines()}
     for table in (
         *(backbones.names(), necks.names(), heads.names(), POOLINGS, UPSAMPLINGS),
-        *(OPTIMIZERS, configs.SOURCES, ("train", "check", "summary", "list")),
+        *(OPTIMIZERS, SOURCES, MODES),
     ):
         assert set(table) <= names
 

@@ -4,19 +4,16 @@ Only preparing a data set needs TensorFlow, once:
 `python -m fpn_jax.data.sources.tfds NAME`.
 """
 
-import argparse
 import difflib
 import functools
-import importlib.util
 import os
 import re
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from fpn_jax.data.images import decode, reading
-from fpn_jax.data.records import SPLITS, AbsentSplit, BadRecord, Record
+from fpn_jax.data.records import SPLITS, AbsentSplit, BadRecord, Record, SourceInfo
 from fpn_jax.data.sources.folder import SPLIT_FOLDERS
-from fpn_jax.errors import InputError, unknown
+from fpn_jax.errors import InputError, unknown, within
 
 COMMAND = "python -m fpn_jax.data.sources.tfds"
 """What prepares a data set."""
@@ -37,17 +34,19 @@ class TfdsSource:
     prepares, so slices hold all classes, and are the same for everyone.
 
     Args:
-      name: Name of the data set, such as `cats_vs_dogs` or `oxford_iiit_pet`.
       split: `train`, `validate` or `test`.
-      data_dir: Where it was prepared; TFDS' own default if None.
+      root: The folder it was prepared in; TFDS' own default if empty.
+      dataset: Name of the data set, such as `cats_vs_dogs` or `oxford_iiit_pet`.
       image_key: Name of the feature that is the image.
       label_key: Name of the feature that is the label; None takes that of
         `LABEL_KEYS`, else `label`, else the only class label there is.
       validate_fraction: Share of `train`, in (0, 0.5), of every split that is cut off.
       background: Red, green and blue, 0 to 255, seen through transparent pixels.
+      encoded: Whether JPEGs stay `decode.Encoded`, for a random crop to decode.
 
     Attributes:
-      classes: Names of the classes; a record's label is a position in it.
+      info: Classes, and the field `label`.
+      classes: Names of the classes.
 
     Raises:
       InputError: The data set is unknown, not prepared, prepared in a format without
@@ -56,10 +55,10 @@ class TfdsSource:
 
     def __init__(
         self,
-        name: str,
         split: str,
+        root: str | os.PathLike = "",
         *,
-        data_dir: str | os.PathLike | None = None,
+        dataset: str,
         image_key: str = "image",
         label_key: str | None = None,
         validate_fraction: float = 0.1,
@@ -70,36 +69,41 @@ class TfdsSource:
 
         if split not in SPLITS:
             raise unknown("split", split, SPLITS)
-        if not 0 < validate_fraction < 0.5:
-            raise InputError(
-                f"validate_fraction is {validate_fraction}; it must lie between 0 and "
-                "0.5"
-            )
-        builder = _builder(name, data_dir)
+        within(
+            "validate_fraction",
+            validate_fraction,
+            0,
+            0.5,
+            open_low=True,
+            open_high=True,
+        )
+        data_dir = os.fspath(root) or None
+        builder = load_builder(dataset, data_dir)
         sizes = {key: info.num_examples for key, info in builder.info.splits.items()}
         if not sizes:
             where = f" --data_dir={data_dir}" if data_dir else ""
             raise InputError(
-                f"the data set {name!r} is not prepared in {builder.data_path}; run "
-                f'pip install -e ".[tf]" && {COMMAND} {name}{where}'
+                f"the data set {dataset!r} is not prepared in {builder.data_path}; run "
+                f'pip install -e ".[tf]" && {COMMAND} {dataset}{where}'
             )
         features = builder.info.features
         images = [k for k, f in features.items() if isinstance(f, tfds.features.Image)]
         if image_key not in images:
-            raise unknown(f"image feature of {name}", image_key, images)
+            raise unknown(f"image feature of {dataset}", image_key, images)
         self._image_key = image_key
-        self._label_key = _label_key(name, features, label_key)
+        self._label_key = _label_key(dataset, features, label_key)
         self._background, self._encoded = background, encoded
-        self._instruction = _instruction(name, sizes, split, validate_fraction)
-        self._name, self._place = name, builder.data_path
+        self._instruction = _instruction(dataset, sizes, split, validate_fraction)
+        self._name, self._folder = dataset, builder.data_path
         self.classes = tuple(features[self._label_key].names)
+        self.info = SourceInfo(self.classes, ("label",))
         random_access = tfds.core.FileFormat.with_random_access()
         if not builder.info.available_file_formats() & random_access:
             raise InputError(
-                f"the data set {name!r} in {builder.data_path} is prepared as "
+                f"the data set {dataset!r} in {builder.data_path} is prepared as "
                 f"{builder.info.file_format.value}, which has no random access; "
                 "prepare it as array_record in another data_dir: "
-                f"{COMMAND} {name} --data_dir=DIR"
+                f"{COMMAND} {dataset} --data_dir=DIR"
             )
         self._data = builder.as_data_source(
             split=self._instruction,
@@ -129,7 +133,7 @@ class TfdsSource:
 
     def _read(self, index: int) -> tuple[str, reading.Call]:
         # Two folders may hold the same data set.
-        name = f"{self._place}:{self._instruction}:{index}"
+        name = f"{self._folder}:{self._instruction}:{index}"
         return name, functools.partial(self._data.__getitem__, index)
 
     def id(self, index: int) -> str:
@@ -137,12 +141,21 @@ class TfdsSource:
         return f"{self._name}:{self._instruction}:{index}"
 
 
-def _builder(name: str, data_dir: str | os.PathLike | None):
+def load_builder(name: str, data_dir: str | os.PathLike | None):
+    """Returns TFDS' builder of a data set.
+
+    Args:
+      name: Name of the data set, such as `cats_vs_dogs`.
+      data_dir: The folder it was or will be prepared in; TFDS' own default if None.
+
+    Raises:
+      InputError: TFDS has no data set of this name; names close ones.
+    """
     import tensorflow_datasets as tfds
 
     if not re.fullmatch(r"[a-z0-9_]+(/[\w.-]+)?(:[\d.]+)?", name):
         raise InputError(
-            f"data.tfds.name is {name!r}; TFDS writes names as cats_vs_dogs"
+            f"the TFDS data set is {name!r}; TFDS writes names as cats_vs_dogs"
         )
     try:
         return tfds.builder(name, data_dir=data_dir)
@@ -184,62 +197,3 @@ def _instruction(name: str, sizes: dict[str, int], split: str, fraction: float) 
     bounds = [0, *(size - count * k for k in reversed(range(len(parts))))]
     part = parts.index(split)
     return f"{named['train']}[{bounds[part]}:{bounds[part + 1]}]"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Downloads a data set and prepares it for random access.
-
-    Args:
-      arguments: Of the command line; those of the process if None.
-
-    Returns:
-      Exit code: 0, or 2 where it cannot be prepared; stderr says why.
-    """
-    parser = argparse.ArgumentParser(
-        prog=COMMAND,
-        description=main.__doc__.splitlines()[0],
-    )
-    parser.add_argument("name", help="such as cats_vs_dogs or oxford_iiit_pet")
-    parser.add_argument("--data_dir", help="where to; the default of TFDS if not given")
-    options = parser.parse_args(arguments)
-    if importlib.util.find_spec("tensorflow") is None:
-        print(
-            "TensorFlow, with which TFDS prepares its data sets, is not installed.\n"
-            'Install it with: pip install -e ".[tf]"',
-            file=sys.stderr,
-        )
-        return 2
-    try:
-        _prepare(options.name, options.data_dir)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
-
-def _prepare(name: str, data_dir: str | None) -> None:
-    import requests
-    import tensorflow_datasets as tfds
-
-    builder = _builder(name, data_dir)
-    try:
-        builder.download_and_prepare(file_format="array_record")
-    except (
-        requests.exceptions.ConnectionError,
-        tfds.download.DownloadError,
-    ) as error:
-        raise InputError(
-            f"{name!r} cannot be downloaded; is there a network? ({error})"
-        ) from error
-    if "array_record" not in {
-        file_format.value for file_format in builder.info.available_file_formats()
-    }:
-        raise InputError(
-            f"{name!r} is already prepared in {builder.data_path} as "
-            f"{builder.info.file_format.value}; give another --data_dir"
-        )
-    print(f"prepared in {builder.data_path}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,228 @@
+"""Single movements of a picture, of which `geometry.Placement` is made.
+
+Sizes are (height, width) in pixels. Nothing here writes into its input or keeps a
+state.
+"""
+
+from typing import NamedTuple, Protocol
+
+import cv2
+import numpy as np
+
+from fpn_jax.data.images.decode import Encoded, pixels
+
+FILL = (128, 128, 128)
+"""Colour of what enters from outside of a picture: grey."""
+
+Size = tuple[int, int]
+Box = tuple[int, int, int, int]
+"""Top, left, height and width, in whole pixels."""
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resizes an image, without aliasing along an axis that shrinks.
+
+    An axis that shrinks is averaged over areas (`INTER_AREA`); an axis that grows is
+    interpolated linearly (`INTER_LINEAR`), which never overshoots.
+
+    Args:
+      image: uint8 `[H, W, 3]`.
+      height: New height, in pixels.
+      width: New width, in pixels.
+
+    Returns:
+      uint8 `[height, width, 3]`, contiguous; the image itself where it has this size.
+    """
+    # OpenCV averages areas only if neither axis grows, hence one step for each kind.
+    shrunk = min(image.shape[0], height), min(image.shape[1], width)
+    if shrunk != image.shape[:2]:
+        image = cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA)
+    if shrunk != (height, width):
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(image)
+
+
+def reduction_for(image: np.ndarray | Encoded, box: Box, least: int) -> int:
+    """Returns by what a JPEG may be reduced while it is decoded: 1, 2, 4 or 8.
+
+    Args:
+      image: An array, or a JPEG that is still encoded; an array is never reduced.
+      box: The part that is needed.
+      least: Pixels that must be left on both sides of the box, where it has as many.
+    """
+    if not isinstance(image, Encoded) or not image.header.plain:
+        return 1
+    shortest = min(box[2:])
+    return next((r for r in (8, 4, 2) if shortest >= r * least), 1)
+
+
+def _reduced(box: Box, size: Size, reduced: Size) -> Box:
+    """Returns a box in the pixels of a smaller copy of its image, rounded."""
+    top, left, height, width = box
+    down, across = reduced[0] / size[0], reduced[1] / size[1]
+    top, height = round(top * down), max(1, round(height * down))
+    left, width = round(left * across), max(1, round(width * across))
+    # Rounding both ends up may lead over the edge.
+    return min(top, reduced[0] - height), min(left, reduced[1] - width), height, width
+
+
+def cut(image: np.ndarray | Encoded, box: Box, reduction: int = 1) -> np.ndarray:
+    """Returns the pixels of a box; of a reduced image as many fewer.
+
+    Args:
+      image: uint8 `[H, W, 3]`, or a JPEG of this size, which is decoded in quick
+        arithmetic.
+      box: Part of the image. It is rounded to whole pixels of a reduced image.
+      reduction: 1, 2, 4 or 8, by `reduction_for`.
+
+    Raises:
+      Undecodable: The JPEG cannot be decoded; the text is the reason.
+    """
+    if isinstance(image, Encoded):
+        size = image.shape[:2]
+        image = image.decode(reduction=reduction, quick=True)
+        box = _reduced(box, size, image.shape[:2])
+    top, left, height, width = box
+    return image[top : top + height, left : left + width]
+
+
+class Step(Protocol):
+    """One movement of a picture.
+
+    Attributes:
+      source_size: Of the picture before.
+      size: Of the picture after.
+    """
+
+    source_size: Size
+    size: Size
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """Affine map `[3, 3]` from coordinates before to coordinates after."""
+
+    def image(self, image: np.ndarray | Encoded) -> np.ndarray:
+        """Returns the image after the movement, uint8 `[h, w, 3]`."""
+
+
+def scale_and_shift(across: float, down: float, x: float, y: float) -> np.ndarray:
+    """Returns the map `[3, 3]` that scales along x and y, and then shifts."""
+    return np.array([[across, 0, x], [0, down, y], [0, 0, 1]], np.float64)
+
+
+class Crop(NamedTuple):
+    """Cuts out a box and resizes it.
+
+    Attributes:
+      source_size: Of the picture before.
+      size: Of the picture after.
+      box: Part of the picture before.
+      reduction: By what an encoded image is reduced while it is decoded.
+    """
+
+    source_size: Size
+    size: Size
+    box: Box
+    reduction: int = 1
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """Affine map `[3, 3]` of the box that is seen: the rounded one."""
+        r, box = self.reduction, self.box
+        if r > 1:
+            rows, columns = self.source_size
+            # libjpeg makes one pixel of `r` times `r`; the last ones may be partial.
+            box = _reduced(box, self.source_size, (-(-rows // r), -(-columns // r)))
+        top, left, height, width = (r * side for side in box)
+        down, across = self.size[0] / height, self.size[1] / width
+        return scale_and_shift(across, down, -left * across, -top * down)
+
+    def image(self, image: np.ndarray | Encoded) -> np.ndarray:
+        """Returns the box of the image, resized."""
+        return resize(cut(image, self.box, self.reduction), *self.size)
+
+
+class Flip(NamedTuple):
+    """Mirrors left and right.
+
+    Attributes:
+      source_size: Of the picture before, and of the one after.
+    """
+
+    source_size: Size
+
+    @property
+    def size(self) -> Size:
+        """Size of the picture after."""
+        return self.source_size
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """Affine map `[3, 3]`: `x` becomes `W - x`."""
+        return scale_and_shift(-1, 1, self.source_size[1], 0)
+
+    def image(self, image: np.ndarray | Encoded) -> np.ndarray:
+        """Returns the mirror image."""
+        return cv2.flip(pixels(image), 1)
+
+
+class Pad(NamedTuple):
+    """Puts the picture into a larger one.
+
+    Attributes:
+      source_size: Of the picture before.
+      size: Of the picture after.
+      corner: Row and column that the top left pixel gets.
+    """
+
+    source_size: Size
+    size: Size
+    corner: tuple[int, int]
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """Affine map `[3, 3]`, a shift."""
+        return scale_and_shift(1, 1, self.corner[1], self.corner[0])
+
+    def image(self, image: np.ndarray | Encoded) -> np.ndarray:
+        """Returns the image with grey around it."""
+        (top, left), (height, width) = self.corner, self.source_size
+        padded = np.full((*self.size, 3), FILL, np.uint8)
+        padded[top : top + height, left : left + width] = pixels(image)
+        return padded
+
+
+class Warp(NamedTuple):
+    """Moves the picture by an affine map, with linear interpolation.
+
+    Attributes:
+      source_size: Of the picture before.
+      size: Of the picture after.
+      pixel_matrix: The map `[2, 3]` as OpenCV takes it: whole numbers are the middles
+        of pixels.
+    """
+
+    source_size: Size
+    size: Size
+    pixel_matrix: tuple[tuple[float, float, float], ...]
+
+    @classmethod
+    def of(cls, source_size: Size, size: Size, matrix: np.ndarray) -> "Warp":
+        """Returns the warp of a map `[3, 3]` of continuous coordinates."""
+        matrix = _TO_MIDDLES @ matrix @ _FROM_MIDDLES
+        return cls(source_size, size, tuple(map(tuple, matrix[:2].tolist())))
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """Affine map `[3, 3]` of continuous coordinates."""
+        pixel_matrix = np.array([*self.pixel_matrix, (0, 0, 1)])
+        return _FROM_MIDDLES @ pixel_matrix @ _TO_MIDDLES
+
+    def image(self, image: np.ndarray | Encoded) -> np.ndarray:
+        """Returns the warped image; what enters from outside is grey."""
+        matrix = np.array(self.pixel_matrix)
+        return cv2.warpAffine(pixels(image), matrix, self.size[::-1], borderValue=FILL)
+
+
+_TO_MIDDLES = scale_and_shift(1, 1, -0.5, -0.5)
+_FROM_MIDDLES = scale_and_shift(1, 1, 0.5, 0.5)
