@@ -189,7 +189,7 @@ def wrong_flags(snippet):
         command = command.partition("  #")[0]
         program = re.search(r"python3? -m ([\w.]+)(?!\S)", command)
         tool = re.match(r"\s*(?:\w+=\S+ )*(pip|pytest|git|ruff|python3? )", command)
-        words = re.findall(r"(?<!\S)--([a-z]\w*(?:\.\w+)*)(?:=(\S+))?", command)
+        words = re.findall(r"(?<!\S)--([a-z]\w*(?:\.[a-z]\w*)*)(?:=(\S+))?", command)
         given = {key: value.strip("'\"`.,;)") for key, value in words}
         ours = program and program[1].split(".")[0] in FOLDERS
         if tool and not ours:
