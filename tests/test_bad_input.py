@@ -199,7 +199,7 @@ def test_check_names_every_bad_file_and_changes_nothing(tmp_path, capsys):
 def test_check_of_good_files(tmp_path, capsys):
     root = write_photographs(tmp_path / "photos")
     assert check_folder(root) == 0
-    assert "all decode whole" in capsys.readouterr().out
+    assert "all can be decoded" in capsys.readouterr().out
 
 
 def test_a_bad_file_stops_the_run_and_is_named(tmp_path):
