@@ -1,6 +1,7 @@
 """The pyramid: the one type that backbones, necks and heads pass to each other."""
 
 import math
+from collections.abc import Mapping
 
 import jax
 
@@ -25,6 +26,25 @@ def level_size(image_size: tuple[int, int], level: int) -> tuple[int, int]:
     """
     height, width = image_size
     return math.ceil(height / 2**level), math.ceil(width / 2**level)
+
+
+def is_aligned(offset: Mapping[int, tuple[float, float]]) -> bool:
+    """Returns whether the first cell of every level is centred inside its own stride.
+
+    Cell `(i, j)` of level `l` is then centred in the part of the image that the
+    contract of `Pyramid` gives it, `2**l · [i, i + 1) × 2**l · [j, j + 1)`. A task that
+    predicts positions needs this, or must use the offsets.
+
+    Args:
+      offset: Level → `(y, x)` in pixels, the result of a backbone's `cell_offset`.
+
+    Example:
+      >>> is_aligned({2: (0.5, 0.5), 3: (4.0, 4.0)}), is_aligned({2: (4.5, 4.5)})
+      (True, False)
+    """
+    return all(
+        0 <= place < 2**level for level, places in offset.items() for place in places
+    )
 
 
 def select_levels(pyramid: Pyramid, levels: tuple[int, ...], taker: str) -> Pyramid:

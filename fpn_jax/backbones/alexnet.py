@@ -4,6 +4,7 @@ In one tower: One Weird Trick for Parallelizing Convolutional Neural Networks, a
 1404.5997.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import jax
@@ -12,13 +13,20 @@ from flax import linen as nn
 
 from fpn_jax import errors
 from fpn_jax.backbones.checks import check_levels, check_unpadded
+from fpn_jax.backbones.windowed import WindowedBackbone
 from fpn_jax.layers.conv import conv
 from fpn_jax.ops.normalization import local_response_norm
 from fpn_jax.ops.pooling import max_pool
+from fpn_jax.ops.receptive_field import SlidingWindow
 from fpn_jax.pyramid import Pyramid
 
 LEVELS = (2, 3, 4, 5)
-PADDINGS = ("symmetric", "paper")
+WINDOWS = {
+    "symmetric": (SlidingWindow(11, 4), SlidingWindow(3, 2)),
+    "paper": (SlidingWindow(11, 4, 2), SlidingWindow(3, 2, "valid")),
+}
+"""`padding` → windows of the stem and of every pool."""
+PADDINGS = tuple(WINDOWS)
 LEAST = {2: 7, 3: 15, 4: 31, 5: 63}
 """Level → height and width of the smallest image with padding "paper", in pixels."""
 STEM = 64
@@ -54,7 +62,7 @@ class Stage(nn.Module):
         return x
 
 
-class AlexNet(nn.Module):
+class AlexNet(WindowedBackbone):
     """AlexNet without its classifier (Krizhevsky et al., in one tower).
 
     The first convolution has stride 4, so there is no level 1. Level 2 is the map after
@@ -104,6 +112,12 @@ class AlexNet(nn.Module):
         widths = (STEM, *(convs[-1][0] for convs in STAGES), STAGES[-1][-1][0])
         return {level: widths[level - 2] for level in sorted(self.levels)}
 
+    @property
+    def windows(self) -> dict[int, Sequence[SlidingWindow]]:
+        """Level → windows that move centres, from the level before."""
+        stem, pool = WINDOWS[self.padding]
+        return dict.fromkeys(LEVELS, (pool,)) | {2: (stem,)}
+
     def _normalized(self, x):
         return local_response_norm(x, alpha=ALPHA) if self.local_response_norm else x
 
@@ -118,23 +132,23 @@ class AlexNet(nn.Module):
         Raises:
           InputError: With padding "paper" the images are too small.
         """
-        paper = self.padding == "paper"
+        window, pool = WINDOWS[self.padding]
         coarsest = max(self.levels)
-        if paper:
+        if self.padding == "paper":
             check_unpadded("AlexNet", x, coarsest, LEAST[coarsest])
         stem = conv(
             STEM,
-            11,
-            stride=4,
+            window.size,
+            window.stride,
             dtype=self.dtype,
             name="stem",
-            padding=2 if paper else "symmetric",
+            padding=window.padding,
             use_bias=True,
         )
         x = nn.relu(stem(x))
         pyramid = {2: self._normalized(x)}
         for level in range(3, coarsest + 1):
-            x = max_pool(pyramid[level - 1], 3, stride=2, padding=0 if paper else 1)
+            x = max_pool(pyramid[level - 1], pool.size, pool.stride, pool.padding)
             if level < 5:
                 x = Stage(STAGES[level - 3], self.dtype, name=f"stage{level - 2}")(x)
             pyramid[level] = self._normalized(x) if level == 3 else x

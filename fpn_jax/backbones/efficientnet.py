@@ -4,6 +4,7 @@ arXiv 1905.11946.
 """
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar, NamedTuple
 
@@ -14,9 +15,17 @@ from flax import linen as nn
 from fpn_jax import errors
 from fpn_jax.backbones.checks import check_levels
 from fpn_jax.backbones.mobilenet_v1 import LEVELS, PADDINGS, round_channels
-from fpn_jax.backbones.mobilenet_v2 import InvertedResidual, Stage, StageSize, scale
+from fpn_jax.backbones.mobilenet_v2 import (
+    InvertedResidual,
+    Stage,
+    StageSize,
+    scale,
+    stage_windows,
+)
+from fpn_jax.backbones.windowed import WindowedBackbone
 from fpn_jax.layers.conv import ConvNorm
 from fpn_jax.layers.numerics import Numerics
+from fpn_jax.ops.receptive_field import SlidingWindow
 from fpn_jax.pyramid import Pyramid
 
 STEM = 32
@@ -63,7 +72,7 @@ B6 = Scaling(1.8, 2.6, 528, 0.5, 1e-3)
 B7 = Scaling(2.0, 3.1, 600, 0.5, 1e-3)
 
 
-class EfficientNet(nn.Module):
+class EfficientNet(WindowedBackbone):
     """An EfficientNet without its classifier (Tan & Le, arXiv 1905.11946).
 
     Level `l` is the last map of stride `2**l`: behind stages 1, 2, 3, 5 and 7, and for
@@ -124,6 +133,11 @@ class EfficientNet(nn.Module):
         if self.head_conv:
             channels[5] = round_channels(TOP * self.scaling.width)
         return {level: channels[level] for level in sorted(self.levels)}
+
+    @property
+    def windows(self) -> dict[int, Sequence[SlidingWindow]]:
+        """Level → windows that move centres, from the level before."""
+        return stage_windows(STAGES, self.padding)
 
     def _drop_rates(self, num_blocks):
         """Returns for every stage the rates of its blocks, which grow linearly."""

@@ -1,5 +1,6 @@
 """GoogLeNet, the first Inception: Going Deeper with Convolutions, arXiv 1409.4842."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import jax
@@ -9,9 +10,11 @@ from flax import linen as nn
 from fpn_jax import errors
 from fpn_jax.backbones.checks import check_levels, check_unpadded
 from fpn_jax.backbones.inception import EPSILON, Branch, Chain, Layer, Stage
+from fpn_jax.backbones.windowed import WindowedBackbone
 from fpn_jax.layers.conv import ConvNorm
 from fpn_jax.layers.numerics import Numerics
 from fpn_jax.ops.pooling import max_pool
+from fpn_jax.ops.receptive_field import SlidingWindow
 from fpn_jax.pyramid import Pyramid
 
 LEVELS = (1, 2, 3, 4, 5)
@@ -42,6 +45,7 @@ def block(
     )
 
 
+STEM = SlidingWindow(7, 2)
 STAGE1 = (Layer(64, 1), Layer(192, 3))
 STAGES = {
     2: (block(64, 96, 128, 16, 32, 32), block(128, 128, 192, 32, 96, 64)),
@@ -57,7 +61,7 @@ STAGES = {
 """Stage → its blocks, the rows of table 1."""
 
 
-class GoogLeNet(nn.Module):
+class GoogLeNet(WindowedBackbone):
     """GoogLeNet without its classifiers (Szegedy et al., arXiv 1409.4842).
 
     Level 1 is the map after the stem's convolution, level `l` from 2 on the map after
@@ -100,11 +104,21 @@ class GoogLeNet(nn.Module):
         """Level → number of channels, for the levels that are returned."""
         return {level: CHANNELS[level] for level in sorted(self.levels)}
 
+    @property
+    def windows(self) -> dict[int, Sequence[SlidingWindow]]:
+        """Level → windows that move centres, from the level before."""
+        # With "paper" cells are padded behind the map alone, which moves no centre.
+        paper = self.padding == "paper"
+        pool = SlidingWindow(3, 2, "valid" if paper else "symmetric")
+        last = SlidingWindow(2, 2, "valid" if paper else "same")
+        return {1: (STEM,), 2: (pool,), 3: (pool,), 4: (pool,), 5: (last,)}
+
     def _pool(self, x, window):
         if self.padding == "paper":
             beyond = [(0, (window - size) % 2) for size in x.shape[1:3]]
             return max_pool(x, window, stride=2, padding=beyond)
-        return max_pool(x, window, stride=2, padding=1 if window == 3 else "same")
+        padding = "symmetric" if window == 3 else "same"
+        return max_pool(x, window, stride=2, padding=padding)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> Pyramid:
@@ -122,7 +136,7 @@ class GoogLeNet(nn.Module):
         if paper:
             check_unpadded("GoogLeNet", x, coarsest, LEAST[coarsest])
         numerics = Numerics(self.dtype, self.axis_name, epsilon=EPSILON)
-        stem = ConvNorm(64, 7, stride=2, numerics=numerics, name="stem")
+        stem = ConvNorm(64, STEM.size, STEM.stride, numerics=numerics, name="stem")
         pyramid = {1: nn.relu(stem(x, train=train))}
         for level in range(2, coarsest + 1):
             x = self._pool(pyramid[level - 1], window=2 if level == 5 else 3)

@@ -10,6 +10,7 @@ from flax import linen as nn
 from fpn_jax.layers.conv import ConvNorm
 from fpn_jax.layers.numerics import Numerics
 from fpn_jax.ops.pooling import average_pool, max_pool
+from fpn_jax.ops.receptive_field import SlidingWindow
 
 EPSILON = 1e-3
 """Added to the variance in batch normalization."""
@@ -29,6 +30,14 @@ class Layer(NamedTuple):
     kernel_size: int | tuple[int, int]
     stride: int = 1
     trimmed: bool = False
+
+    def padding(self, paper: bool) -> str:
+        """Returns the padding of the convolution, `paper` as in the other classes."""
+        return "valid" if paper and self.trimmed else "symmetric"
+
+    def window(self, paper: bool) -> SlidingWindow:
+        """Returns the window of the convolution, whose kernel is square."""
+        return SlidingWindow(self.kernel_size, self.stride, self.padding(paper))
 
 
 class Branch(NamedTuple):
@@ -80,7 +89,7 @@ class Chain(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Returns the map after the last convolution."""
         for index, layer in enumerate(self.layers, start=1):
-            padding = "valid" if self.paper and layer.trimmed else "symmetric"
+            padding = layer.padding(self.paper)
             x = ConvNorm(
                 layer.features,
                 layer.kernel_size,

@@ -1,5 +1,6 @@
 """Inception v3: Rethinking the Inception Architecture, arXiv 1512.00567."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import jax
@@ -9,12 +10,16 @@ from flax import linen as nn
 from fpn_jax import errors
 from fpn_jax.backbones.checks import check_levels, check_unpadded
 from fpn_jax.backbones.inception import EPSILON, Branch, Chain, Layer, Stage
+from fpn_jax.backbones.windowed import WindowedBackbone
 from fpn_jax.layers.numerics import Numerics
 from fpn_jax.ops.pooling import max_pool
+from fpn_jax.ops.receptive_field import SlidingWindow
 from fpn_jax.pyramid import Pyramid
 
 LEVELS = (1, 2, 3, 4, 5)
-PADDINGS = ("symmetric", "paper")
+POOLS = {"symmetric": SlidingWindow(3, 2), "paper": SlidingWindow(3, 2, "valid")}
+"""`padding` → windows of the pools between the stages."""
+PADDINGS = tuple(POOLS)
 LEAST = {1: 7, 2: 19, 3: 27, 4: 43, 5: 75}
 """Level → height and width of the smallest image with padding "paper", in pixels."""
 CHANNELS = {1: 64, 2: 192, 3: 288, 4: 768, 5: 2048}
@@ -87,7 +92,7 @@ STAGES = {
 """Stage → its blocks, the rows of table 1."""
 
 
-class InceptionV3(nn.Module):
+class InceptionV3(WindowedBackbone):
     """Inception v3 without its classifiers (Szegedy et al., arXiv 1512.00567).
 
     Level 1 is the map after the stem's three convolutions, level `l` from 2 on the map
@@ -128,6 +133,23 @@ class InceptionV3(nn.Module):
         """Level → number of channels, for the levels that are returned."""
         return {level: CHANNELS[level] for level in sorted(self.levels)}
 
+    @property
+    def windows(self) -> dict[int, Sequence[SlidingWindow]]:
+        """Level → windows that move centres, from the level before."""
+        pool, paper = POOLS[self.padding], self.padding == "paper"
+
+        def windows(layers):
+            return [layer.window(paper) for layer in layers]
+
+        # The branches of a block have the same centre, so the first one is enough.
+        return {
+            1: windows(STEM),
+            2: [pool, *windows(STAGE1)],
+            3: [pool],
+            4: windows(HALVING3[0].layers),
+            5: windows(HALVING4[0].layers),
+        }
+
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> Pyramid:
         """Returns the maps of `levels`.
@@ -144,11 +166,12 @@ class InceptionV3(nn.Module):
         if paper:
             check_unpadded("Inception v3", x, coarsest, LEAST[coarsest])
         numerics = Numerics(self.dtype, self.axis_name, epsilon=EPSILON)
+        pool = POOLS[self.padding]
         pyramid = {1: Chain(STEM, paper, numerics, name="stem")(x, train=train)}
         for level in range(2, coarsest + 1):
             x = pyramid[level - 1]
             if level <= 3:
-                x = max_pool(x, window=3, stride=2, padding=0 if paper else 1)
+                x = max_pool(x, pool.size, pool.stride, pool.padding)
             if level == 2:
                 stage = Chain(STAGE1, paper, numerics, name="stage1")
             else:

@@ -3,6 +3,7 @@
 Proceedings of the IEEE 86(11), pages 2278–2324.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import jax
@@ -11,18 +12,25 @@ from flax import linen as nn
 
 from fpn_jax import errors
 from fpn_jax.backbones.checks import check_levels, check_unpadded
+from fpn_jax.backbones.windowed import WindowedBackbone
 from fpn_jax.layers.conv import LECUN_UNIFORM, conv
 from fpn_jax.ops.pooling import average_pool
+from fpn_jax.ops.receptive_field import SlidingWindow
 from fpn_jax.pyramid import Pyramid
 
 LEVELS = (1, 2)
-PADDINGS = ("symmetric", "paper")
+WINDOWS = {
+    "symmetric": (SlidingWindow(5), SlidingWindow(2, 2, "same")),
+    "paper": (SlidingWindow(5, 1, "valid"), SlidingWindow(2, 2, "valid")),
+}
+"""`padding` → windows of the convolution and of the pool of every stage."""
+PADDINGS = tuple(WINDOWS)
 LEAST = {1: 6, 2: 16}
 """Level → height and width of the smallest image with padding "paper", in pixels."""
 WIDTHS = (6, 16)
 
 
-class LeNet5(nn.Module):
+class LeNet5(WindowedBackbone):
     """LeNet-5 without its classifier: 5 × 5 convolutions, tanh, average-pooling.
 
     Level `l` is the map after the `l`-th pool. Stages that no level asks for are not
@@ -65,6 +73,11 @@ class LeNet5(nn.Module):
         """Level → number of channels, for the levels that are returned."""
         return {level: WIDTHS[level - 1] for level in sorted(self.levels)}
 
+    @property
+    def windows(self) -> dict[int, Sequence[SlidingWindow]]:
+        """Level → windows that move centres, from the level before."""
+        return dict.fromkeys(LEVELS, WINDOWS[self.padding])
+
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> Pyramid:
         """Returns the maps of `levels`.
@@ -76,22 +89,20 @@ class LeNet5(nn.Module):
         Raises:
           InputError: With padding "paper" the images are too small.
         """
-        paper, pyramid = self.padding == "paper", {}
-        coarsest = max(self.levels)
-        if paper:
+        convolution, pool = WINDOWS[self.padding]
+        pyramid, coarsest = {}, max(self.levels)
+        if self.padding == "paper":
             check_unpadded("LeNet-5", x, coarsest, LEAST[coarsest])
         for level in range(1, coarsest + 1):
             x = conv(
                 WIDTHS[level - 1],
-                5,
+                convolution.size,
                 dtype=self.dtype,
                 name=f"stage{level}",
-                padding="valid" if paper else "symmetric",
+                padding=convolution.padding,
                 use_bias=True,
                 kernel_init=LECUN_UNIFORM,
             )(x)
-            x = average_pool(
-                nn.tanh(x), window=2, stride=2, padding="valid" if paper else "same"
-            )
+            x = average_pool(nn.tanh(x), pool.size, pool.stride, pool.padding)
             pyramid[level] = x
         return {level: pyramid[level] for level in sorted(self.levels)}

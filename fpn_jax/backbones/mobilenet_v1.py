@@ -4,6 +4,7 @@ arXiv 1704.04861.
 """
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import jax
@@ -12,9 +13,11 @@ from flax import linen as nn
 
 from fpn_jax import errors
 from fpn_jax.backbones.checks import check_levels
+from fpn_jax.backbones.windowed import WindowedBackbone
 from fpn_jax.layers.conv import ConvNorm
 from fpn_jax.layers.depthwise import DepthwiseConvNorm
 from fpn_jax.layers.numerics import EPSILON, Numerics
+from fpn_jax.ops.receptive_field import SlidingWindow
 from fpn_jax.pyramid import Pyramid
 
 LEVELS = (1, 2, 3, 4, 5)
@@ -112,7 +115,7 @@ class Stage(nn.Module):
         return x
 
 
-class MobileNetV1(nn.Module):
+class MobileNetV1(WindowedBackbone):
     """MobileNet without its classifier (Howard et al., arXiv 1704.04861).
 
     Level `l` is the last map of stride `2**l`, behind stage `l`. Stages that no level
@@ -152,6 +155,12 @@ class MobileNetV1(nn.Module):
     def channels(self) -> dict[int, int]:
         """Level → number of channels, for the levels that are returned."""
         return {level: self._width(level) for level in sorted(self.levels)}
+
+    @property
+    def windows(self) -> dict[int, Sequence[SlidingWindow]]:
+        """Level → windows that move centres, from the level before."""
+        # The stem makes level 1, and the first block of stages 2 to 5 the others.
+        return dict.fromkeys(LEVELS, (SlidingWindow(3, 2, self.padding),))
 
     def _width(self, level):
         return round_channels(STAGES[level - 1][0] * self.width_multiplier)

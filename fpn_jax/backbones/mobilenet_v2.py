@@ -1,7 +1,7 @@
 """MobileNetV2: Inverted Residuals and Linear Bottlenecks, arXiv 1801.04381."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar, NamedTuple
 
@@ -10,11 +10,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fpn_jax.backbones.mobilenet_v1 import PADDINGS, check_arguments, round_channels
+from fpn_jax.backbones.windowed import WindowedBackbone
 from fpn_jax.layers.conv import ConvNorm
 from fpn_jax.layers.depthwise import DepthwiseConvNorm
 from fpn_jax.layers.numerics import EPSILON, Numerics
 from fpn_jax.layers.squeeze_excite import SqueezeExcite
 from fpn_jax.layers.stochastic_depth import StochasticDepth
+from fpn_jax.ops.receptive_field import SlidingWindow
 from fpn_jax.pyramid import Pyramid
 
 STEM = 32
@@ -70,6 +72,22 @@ def scale(
         )
         scaled.append((level, size))
     return scaled
+
+
+def stage_windows(
+    stages: tuple[StageSize, ...], padding: str
+) -> dict[int, list[SlidingWindow]]:
+    """Returns level → windows that move centres, for `cell_offset`.
+
+    Args:
+      stages: The stages behind a stem of 3 × 3 cells and stride 2.
+      padding: Padding of every convolution.
+    """
+    windows = {1: [SlidingWindow(3, 2, padding)]}
+    for level, size in scale(stages, width=1.0):
+        window = SlidingWindow(size.kernel_size, size.stride, padding)
+        windows.setdefault(level, []).append(window)
+    return windows
 
 
 class InvertedResidual(nn.Module):
@@ -155,7 +173,7 @@ class Stage(nn.Module):
         return x
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(WindowedBackbone):
     """MobileNetV2 without its classifier (Sandler et al., arXiv 1801.04381).
 
     Level `l` is the last map of stride `2**l`: behind stages 1, 2, 3, 5 and 7, and for
@@ -202,6 +220,11 @@ class MobileNetV2(nn.Module):
         if self.head_conv:
             channels[5] = round_channels(TOP * max(1.0, self.width_multiplier))
         return {level: channels[level] for level in sorted(self.levels)}
+
+    @property
+    def windows(self) -> dict[int, Sequence[SlidingWindow]]:
+        """Level → windows that move centres, from the level before."""
+        return stage_windows(STAGES, self.padding)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> Pyramid:

@@ -1,5 +1,6 @@
 """ResNet: Deep Residual Learning for Image Recognition, arXiv 1512.03385."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import jax
@@ -8,10 +9,12 @@ from flax import linen as nn
 
 from fpn_jax import errors
 from fpn_jax.backbones.checks import check_levels
+from fpn_jax.backbones.windowed import WindowedBackbone
 from fpn_jax.layers.conv import ConvNorm, conv
 from fpn_jax.layers.norm import norm
 from fpn_jax.layers.numerics import Numerics
 from fpn_jax.ops.pooling import max_pool
+from fpn_jax.ops.receptive_field import SlidingWindow
 from fpn_jax.pyramid import Pyramid
 
 PADDINGS = ("symmetric", "same")
@@ -154,7 +157,7 @@ class Stage(nn.Module):
         return x
 
 
-class ResNet(nn.Module):
+class ResNet(WindowedBackbone):
     """A residual network without its classifier (He et al., arXiv 1512.03385).
 
     Level 1 is the map after the stem's convolution, level `l` from 2 on the map after
@@ -227,6 +230,20 @@ class ResNet(nn.Module):
         widths = [self.width, *widths]
         return {level: widths[self._last_stage(level)] for level in sorted(self.levels)}
 
+    @property
+    def windows(self) -> dict[int, Sequence[SlidingWindow]]:
+        """Level → windows that move centres, from the level before."""
+        stem, pool = (SlidingWindow(size, 2, self.padding) for size in (7, 3))
+        windows = {1: [stem], 2: [pool]}
+        for stage in range(1, 5):
+            # Stages whose stride is replaced by dilation belong to the coarsest level.
+            level = min(stage + 1, COARSEST[self.output_stride])
+            steps = self._steps(stage)
+            stride, dilation = steps["stride"], steps["first_dilation"]
+            window = SlidingWindow(3, stride, self.padding, dilation)
+            windows.setdefault(level, []).append(window)
+        return windows
+
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> Pyramid:
         """Returns the maps of `levels`.
@@ -236,12 +253,15 @@ class ResNet(nn.Module):
           train: Whether batch statistics are used and the running averages updated.
         """
         numerics = Numerics(self.dtype, self.axis_name, padding=self.padding)
-        stem = ConvNorm(self.width, 7, stride=2, numerics=numerics, name="stem")
+        window, pool = self.windows[1][0], self.windows[2][0]
+        stem = ConvNorm(
+            self.width, window.size, window.stride, numerics=numerics, name="stem"
+        )
         maps = [nn.relu(stem(x, train=train))]
         for stage in range(1, self._last_stage(max(self.levels)) + 1):
             x = maps[-1]
             if stage == 1:
-                x = max_pool(x, window=3, stride=2, padding=self.padding)
+                x = max_pool(x, pool.size, pool.stride, pool.padding)
             maps.append(
                 Stage(
                     block=self.block,

@@ -1,5 +1,6 @@
 """VGG: Very Deep Convolutional Networks for Image Recognition, arXiv 1409.1556."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import jax
@@ -8,16 +9,21 @@ from flax import linen as nn
 
 from fpn_jax import errors
 from fpn_jax.backbones.checks import check_levels, check_unpadded
+from fpn_jax.backbones.windowed import WindowedBackbone
 from fpn_jax.layers.conv import conv
 from fpn_jax.layers.norm import norm
 from fpn_jax.layers.numerics import Numerics
 from fpn_jax.ops.pooling import max_pool
+from fpn_jax.ops.receptive_field import SlidingWindow
 from fpn_jax.pyramid import Pyramid
 
 LEVELS = (1, 2, 3, 4, 5)
-POOL_PADDINGS = {"symmetric": "same", "paper": "valid"}
-"""`padding` → padding of the pools, which are 2 × 2 and so have no symmetric one."""
-PADDINGS = tuple(POOL_PADDINGS)
+POOLS = {
+    "symmetric": SlidingWindow(2, 2, "same"),
+    "paper": SlidingWindow(2, 2, "valid"),
+}
+"""`padding` → windows of the pools."""
+PADDINGS = tuple(POOLS)
 WIDENING = (1, 2, 4, 8, 8)
 
 
@@ -27,18 +33,18 @@ class Stage(nn.Module):
     Attributes:
       num_convs: Number of convolutions.
       features: Channels of each.
-      pool_padding: "same" or "valid".
+      pool: Window of the pool.
       numerics: See `fpn_jax.layers.numerics.Numerics`.
     """
 
     num_convs: int
     features: int
-    pool_padding: str
+    pool: SlidingWindow
     numerics: Numerics
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Returns `[B, H / 2, W / 2, features]`, "same" rounded up, "valid" down."""
+        """Returns `[B, H / 2, W / 2, features]`, rounded as the pool pads."""
         for index in range(1, self.num_convs + 1):
             x = conv(
                 self.features,
@@ -48,10 +54,10 @@ class Stage(nn.Module):
                 use_bias=True,
             )(x)
             x = nn.relu(norm(self.numerics, train=train, name=f"norm{index}")(x))
-        return max_pool(x, window=2, stride=2, padding=self.pool_padding)
+        return max_pool(x, self.pool.size, self.pool.stride, self.pool.padding)
 
 
-class VGG(nn.Module):
+class VGG(WindowedBackbone):
     """A VGG network without its classifier (Simonyan & Zisserman, arXiv 1409.1556).
 
     Level `l` is the map after the `l`-th max-pool. Stages that no level asks for are
@@ -103,6 +109,11 @@ class VGG(nn.Module):
             level: self.width * WIDENING[level - 1] for level in sorted(self.levels)
         }
 
+    @property
+    def windows(self) -> dict[int, Sequence[SlidingWindow]]:
+        """Level → windows that move centres, from the level before."""
+        return dict.fromkeys(LEVELS, (POOLS[self.padding],))
+
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> Pyramid:
         """Returns the maps of `levels`.
@@ -124,7 +135,7 @@ class VGG(nn.Module):
             x = pyramid[level] = Stage(
                 num_convs=self.stage_sizes[level - 1],
                 features=self.width * WIDENING[level - 1],
-                pool_padding=POOL_PADDINGS[self.padding],
+                pool=POOLS[self.padding],
                 numerics=numerics,
                 name=f"stage{level}",
             )(x, train=train)

@@ -22,7 +22,8 @@ from fpn_jax.data.crops import (
     check_whole,
     sample_box,
 )
-from fpn_jax.data.geometry import Picture, Placement, moved_record
+from fpn_jax.data.geometry import Placement
+from fpn_jax.data.pictures import Picture, moved_record
 from fpn_jax.data.records import Record
 from fpn_jax.errors import within
 

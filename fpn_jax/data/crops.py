@@ -12,9 +12,10 @@ import numbers
 
 import numpy as np
 
-from fpn_jax.data.geometry import Picture, Placement, moved_record
+from fpn_jax.data.geometry import Placement
 from fpn_jax.data.images.decode import pixels
 from fpn_jax.data.movements import Box, Size, reduction_for
+from fpn_jax.data.pictures import Picture, moved_record
 from fpn_jax.data.records import Record
 from fpn_jax.errors import InputError, at_least, within
 

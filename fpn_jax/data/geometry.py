@@ -13,21 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from fpn_jax.data.images.decode import Encoded, pixels
-from fpn_jax.data.movements import (
-    Box,
-    Crop,
-    Flip,
-    Pad,
-    Size,
-    Step,
-    Warp,
-)
-from fpn_jax.data.records import DROPPED, FIELDS, IGNORE, Record
+from fpn_jax.data.movements import Box, Crop, Flip, Pad, Size, Step, Warp
+from fpn_jax.data.records import IGNORE
 
 MIN_VISIBLE = 0.1
 """A box goes where less than this share of its area stays visible."""
-
-_MOVING = {name for name, field in FIELDS.items() if field.kind != "label"}
 
 # Rounding may move a point on the border by this much, in pixels.
 _TOLERANCE = 1e-6
@@ -337,70 +327,3 @@ def _clipped(polygon: np.ndarray, size: Size) -> np.ndarray:
 def _area(polygon: np.ndarray) -> float:
     x, y = polygon.T
     return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
-
-
-class Picture(NamedTuple):
-    """An image on its way through an augmentation, and how it was moved so far.
-
-    Attributes:
-      image: uint8 `[H, W, 3]`, or a JPEG that is still encoded.
-      source_size: Height and width of the record's image.
-      steps: The movements from the record's image to this one.
-    """
-
-    image: np.ndarray | Encoded
-    source_size: Size
-    steps: tuple[Step, ...] = ()
-
-    @classmethod
-    def of(cls, image: np.ndarray | Encoded) -> "Picture":
-        """Returns the picture of an image that nothing has moved."""
-        return cls(image, image.shape[:2])
-
-    @property
-    def size(self) -> Size:
-        """Height and width of the image."""
-        return self.image.shape[:2]
-
-    @property
-    def placement(self) -> Placement:
-        """From the record's image to this one."""
-        return Placement(self.source_size, self.steps)
-
-    def moved(self, placement: Placement) -> "Picture":
-        """Returns the picture after one more movement."""
-        image = placement.image(self.image)
-        return Picture(image, self.source_size, self.steps + placement.steps)
-
-    def recoloured(self, image: np.ndarray) -> "Picture":
-        """Returns the picture with other pixels at the same places."""
-        return Picture(image, self.source_size, self.steps)
-
-
-def moved_record(record: Record, picture: Picture) -> Record:
-    """Returns a record with the image of a picture, and every field moved with it.
-
-    Args:
-      record: `image`, names of `FIELDS`, and for landmarks `mirrored`, their
-        permutation. A field that is None stays None.
-      picture: Of the record's image.
-
-    Returns:
-      A new record. Where it has boxes, `dropped_boxes` counts those that went.
-    """
-    result, moving = record | {"image": picture.image}, _MOVING & record.keys()
-    placement = picture.placement if moving else None
-    for name in moving:
-        if (value := record[name]) is None:
-            continue
-        kind = FIELDS[name].kind
-        if kind == "class_map":
-            result[name] = placement.mask(value)
-        elif kind == "points":
-            result[name] = placement.points(value, record.get("mirrored", ()))
-        elif kind == "boxes":
-            boxes, labels, dropped = placement.boxes(value, record.get("box_labels"))
-            result |= {"boxes": boxes, DROPPED: record.get(DROPPED, 0) + dropped}
-            if labels is not None:
-                result["box_labels"] = labels
-    return result

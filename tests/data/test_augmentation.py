@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from fpn_jax.data import augmentation, colours, crops
-from fpn_jax.data.geometry import Picture
+from fpn_jax.data.pictures import Picture
 from fpn_jax.data.records import IGNORE
 from fpn_jax.data.sources.drawn import DrawnSource
 from fpn_jax.errors import InputError

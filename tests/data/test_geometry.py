@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fpn_jax.data.geometry import MIN_VISIBLE, Picture, Placement, moved_record
+from fpn_jax.data.geometry import MIN_VISIBLE, Placement
+from fpn_jax.data.pictures import Picture, moved_record
 from fpn_jax.data.records import DROPPED, IGNORE
 from fpn_jax.data.sources.drawn import DrawnSource
 

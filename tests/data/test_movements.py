@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from fpn_jax.data import augmentation, crops, movements
-from fpn_jax.data.geometry import Picture
 from fpn_jax.data.images import decode
+from fpn_jax.data.pictures import Picture
 
 
 def encoded(image, orientation=1):
@@ -82,6 +82,8 @@ def test_a_reduced_crop_knows_the_rounded_box():
         corners @ crop.matrix.T, [(0, 0, 1), (10, 10, 1)], atol=1e-9
     )
     assert movements.cut(image, box, 4).shape == (14, 21, 3)
+    # Rows 94 to 100 are 23.5 to 25: both numbers round up, and the box moves inside.
+    assert movements.cut(image, (94, 0, 6, 160), 4).shape == (2, 40, 3)
 
 
 def test_only_a_plain_encoded_image_is_reduced():
