@@ -128,7 +128,8 @@ class _Training:
         stored, now = info_in(self.meta).classes, self.prepared.experiment.info.classes
         if stored != tuple(now):
             raise InputError(
-                f"the data has classes {', '.join(now)}, the model {', '.join(stored)}"
+                f"the data has the classes {', '.join(now)}, but the model has "
+                f"{', '.join(stored)}"
             )
         if self.meta["records"] != len(records):
             raise InputError(
