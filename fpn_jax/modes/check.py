@@ -2,8 +2,8 @@
 
 from fpn_jax.data import check
 from fpn_jax.data.records import SPLITS, AbsentSplit
-from fpn_jax.experiment import read_options, source
 from fpn_jax.modes import Options
+from fpn_jax.parts import read_options, source
 from fpn_jax.resolve import resolve
 
 SUMMARY = "Names files and annotations that cannot be used, and duplicates."
