@@ -1,4 +1,4 @@
-"""The config's part of the command line: `--config=FILE` and `--config.KEY=VALUE`."""
+"""The flags that make a config: `--config=FILE` and `--config.KEY=VALUE`."""
 
 import ast
 import dataclasses
@@ -18,10 +18,10 @@ from fpn_jax.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """What the user gave: a config file, changed by the command line.
+    """A config file, changed by the command line.
 
     Attributes:
-      config: The file's config with the command line's values in it.
+      config: The file's config, with the values of the command line.
       overridden: Dotted keys that the command line set.
     """
 
@@ -30,14 +30,14 @@ class Given:
 
 
 def split(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Returns the words for absl's flags, and those that set keys of the config.
+    """Separates the words that set keys of the config from all other words.
 
     Args:
       argv: The command line, program included.
 
     Returns:
-      The other words, and words `--config.KEY=VALUE` (`--config.KEY` where none is
-      given), one for each key.
+      The other words, and one word `--config.KEY=VALUE` for each key, or
+      `--config.KEY` for a key without a value.
     """
     rest, keys, words = [], [], list(argv)
     while words:
@@ -54,11 +54,11 @@ def split(argv: list[str]) -> tuple[list[str], list[str]]:
 
 
 def read(file: str, words: Iterable[str]) -> Given:
-    """Runs a config file, once, and sets the keys of the command line in its config.
+    """Runs a config file once, and sets the keys of the command line in its config.
 
     Args:
       file: `PATH` or `PATH:VARIANT`.
-      words: As of `split`: `--config.KEY=VALUE`.
+      words: `--config.KEY=VALUE`, as `split` returns them.
 
     Raises:
       InputError: The file cannot be run, a key is unknown, or a value does not fit.
@@ -68,14 +68,14 @@ def read(file: str, words: Iterable[str]) -> Given:
     for word in words:
         key, _, text = word.removeprefix("--config.").partition("=")
         if new := configs.new_spelling(key):
-            raise InputError(f"--config.{key} is now --config.{new}")
+            raise InputError(f"--config.{key} is now named --config.{new}")
         if _is_choice(config, key):
             free.append((_full_key(config, key), text))
         else:
             _check_key(config, key)
             typed.append((key, word))
     _set_typed(config, [word for _, word in typed])
-    # Names first: another name drops the arguments that the file gave to its own.
+    # Names are set first: a new name drops the arguments that belong to the old one.
     for key, text in sorted(free, key=lambda item: not item[0].endswith(".name")):
         _set_choice(config, key, text)
     return Given(config, frozenset(key for key, _ in [*typed, *free]))
@@ -84,8 +84,8 @@ def read(file: str, words: Iterable[str]) -> Given:
 def _run(file: str) -> ConfigDict:
     path, _, variant = file.partition(":")
     if not Path(path).is_file():
-        raise InputError(f"--config={file}: there is no file {path}")
-    # Config files import each other from the folder above their own.
+        raise InputError(f"--config={file}: the file {path} does not exist")
+    # Config files import each other as `configs.NAME`, from the folder above theirs.
     sys.path.append(str(Path(path).absolute().parent.parent))
     try:
         get_config = runpy.run_path(path).get("get_config")
@@ -101,21 +101,21 @@ def _run(file: str) -> ConfigDict:
 
 
 def _part_of(key: str) -> str | None:
-    """Returns the part that a dotted key is in, or is; None for other keys."""
+    """Returns the part to which a dotted key belongs; None for other keys."""
     return next((p for p in configs.PARTS if key == p or key.startswith(f"{p}.")), None)
 
 
 def _is_choice(config: ConfigDict, key: str) -> bool:
-    """Returns whether a key names a choice, or an argument that the file leaves out."""
+    """Returns whether a key names a choice, or an argument that the file omits."""
     if _part_of(key) is None:
         return False
     present = _get(config, key)
-    # A dict is chosen anew by its name; other values keep the type of the file's.
+    # A new name replaces a dict; other values must keep the type that the file has.
     return present is None or isinstance(present, ConfigDict) or key.endswith(".name")
 
 
 def _full_key(config: ConfigDict, key: str) -> str:
-    """Returns the key with `.name`, where it names a dict."""
+    """Returns the key, followed by `.name` if its value is a dict."""
     return f"{key}.name" if isinstance(_get(config, key), ConfigDict) else key
 
 
@@ -123,14 +123,14 @@ def _check_key(config: ConfigDict, key: str) -> None:
     here, path = config, "--config"
     for name in key.split("."):
         if not isinstance(here, ConfigDict):
-            raise InputError(f"{path} is one value and has no key {name!r}")
+            raise InputError(f"{path} is a single value and has no key {name!r}")
         if name not in here:
             raise errors.unknown(f"{path} key", name, here.keys())
         here, path = here[name], f"{path}.{name}"
 
 
 def _set_typed(config: ConfigDict, words: list[str]) -> None:
-    """Sets keys that the file has, with the types of the file's values."""
+    """Sets keys that the file has; a new value must have the type of the old one."""
     values = flags.FlagValues()
     argv = ["fpn_jax", *words]
     try:
@@ -143,7 +143,7 @@ def _set_typed(config: ConfigDict, words: list[str]) -> None:
 
 
 def _set_choice(config: ConfigDict, key: str, text: str) -> None:
-    """Sets a name or an argument below a part; a plain string becomes a dict."""
+    """Sets a name or an argument of a part; a plain string becomes a dict."""
     *parents, last = key.split(".")
     value = text if last == "name" else _literal(text)
     here = config
@@ -152,10 +152,13 @@ def _set_choice(config: ConfigDict, key: str, text: str) -> None:
             with here.unlocked(), here.ignore_type():
                 here[name] = ConfigDict({"name": here[name]})
         if not isinstance(here.get(name), ConfigDict):
-            raise InputError(f"--config.{key}: {name!r} is one value and has no keys")
+            raise InputError(
+                f"--config.{key}: {name!r} is a single value and has no keys"
+            )
         here = here[name]
     with here.unlocked(), here.ignore_type():
-        # A part of the model keeps those of its arguments that the new choice takes.
+        # A part of the model keeps its arguments; `resolve` drops those that the new
+        # choice does not take.
         kept = ".".join(parents) in configs.PARTS and parents[0] != "data"
         if last == "name" and not kept and here.get("name") != value:
             for other in list(here):
@@ -164,7 +167,7 @@ def _set_choice(config: ConfigDict, key: str, text: str) -> None:
 
 
 def _get(config: ConfigDict, key: str) -> Any:
-    """Returns the value of a dotted key, or None where there is none."""
+    """Returns the value of a dotted key, or None if the config lacks the key."""
     for name in key.split("."):
         if not isinstance(config, ConfigDict) or name not in config:
             return None

@@ -1,4 +1,4 @@
-"""A config as nested dicts: its keys, its JSON form, spellings of earlier versions.
+"""A config as nested dicts: its keys, its JSON form, and keys of earlier versions.
 
 Values are read in `resolve.py` and `experiment.py`; here a config is a nested dict.
 """
@@ -19,7 +19,7 @@ Config = ml_collections.FrozenConfigDict
 """A resolved config: complete, and every key in it has an effect."""
 
 PARTS = ("backbone", "neck", "head", "task", "optimizer", "data.source")
-"""Dicts of a config that are specs: `name`, and that constructor's arguments."""
+"""Dicts of a config that are specs: a `name`, and the arguments of its constructor."""
 
 RENAMED = {
     "data.drawn": "data.source",
@@ -33,7 +33,7 @@ RENAMED = {
 """Dotted key of version 0.1 → the key that replaces it."""
 
 MAX_INTEGER, MAX_PART_INTEGER = 2**31 - 1, 2**16
-"""Limits of the integers of a config, and of those of a backbone, neck or head."""
+"""Largest integer in a config, and in the spec of a backbone, neck or head."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Keys:
 
     Attributes:
       all: Every key that has a meaning.
-      needed: Those without a default.
+      needed: The keys without a default.
     """
 
     all: frozenset[str]
@@ -50,12 +50,21 @@ class Keys:
 
     @classmethod
     def exactly(cls, *names: str) -> "Keys":
-        """Returns keys that are all needed."""
+        """Returns keys that are all needed.
+
+        Args:
+          *names: The keys.
+        """
         return cls(frozenset(names), frozenset(names))
 
     @classmethod
     def of(cls, constructor: Callable, *, given: tuple[str, ...] = ()) -> "Keys":
-        """Returns a constructor's arguments, without those that the code gives."""
+        """Returns the arguments of a constructor that a config can set.
+
+        Args:
+          constructor: A function or class.
+          given: Arguments that the code passes, which are no keys of a config.
+        """
         arguments = {
             name: argument
             for name, argument in inspect.signature(constructor).parameters.items()
@@ -66,7 +75,10 @@ class Keys:
 
 
 def new_spelling(key: str) -> str | None:
-    """Returns what replaces a dotted key of an earlier version; None if nothing does.
+    """Returns the key that replaces a dotted key of an earlier version, or None.
+
+    Args:
+      key: A dotted key.
 
     Example:
       >>> new_spelling("data.folder.validate_fraction")
@@ -79,14 +91,14 @@ def new_spelling(key: str) -> str | None:
 
 
 def check_keys(config: Mapping[str, Any], keys: Mapping[str, Keys]) -> None:
-    """Refuses a config that has other keys than those with a meaning.
+    """Refuses a config with an unknown key, or without a key that is needed.
 
     Args:
-      config: Nested.
+      config: Nested dicts.
       keys: Dotted name of a dict → its keys; `""` is the config itself.
 
     Raises:
-      InputError: A key is unknown, renamed or missing; names the choices.
+      InputError: A key is unknown, renamed or missing. The text names the choices.
     """
     for prefix, known in keys.items():
         here = config
@@ -95,7 +107,9 @@ def check_keys(config: Mapping[str, Any], keys: Mapping[str, Keys]) -> None:
         for key in here:
             dotted = f"{prefix}.{key}".lstrip(".")
             if key not in known.all and (new := new_spelling(dotted)):
-                raise InputError(f"the config's key {dotted} is now {new}")
+                raise InputError(
+                    f"the config has the key {dotted}, which is now named {new}"
+                )
             if key not in known.all:
                 raise errors.unknown(f"config.{prefix} key", key, sorted(known.all))
         for key in sorted(known.needed - here.keys()):
@@ -103,14 +117,14 @@ def check_keys(config: Mapping[str, Any], keys: Mapping[str, Keys]) -> None:
 
 
 def check_scale(config: Mapping[str, Any], parts: Iterable[str]) -> None:
-    """Refuses numbers with which nothing can be built, before memory is allocated.
+    """Refuses numbers that are too large to build anything, before memory is allocated.
 
     Args:
-      config: Nested.
-      parts: Dicts with the smaller limit `MAX_PART_INTEGER`.
+      config: Nested dicts.
+      parts: Names of the dicts that have the smaller limit `MAX_PART_INTEGER`.
 
     Raises:
-      InputError: A number is not finite, or above the limit of its dict.
+      InputError: A number is not finite, or its absolute value is above the limit.
     """
     for key, value in flat(config).items():
         limit = MAX_PART_INTEGER if key.partition(".")[0] in parts else MAX_INTEGER
@@ -122,7 +136,11 @@ def check_scale(config: Mapping[str, Any], parts: Iterable[str]) -> None:
 
 
 def load(stored: Mapping[str, Any]) -> Config:
-    """Returns a stored config as it was, with JSON's lists as tuples again."""
+    """Returns a stored config in the form that it had before JSON: lists become tuples.
+
+    Args:
+      stored: Nested dicts, as read from JSON.
+    """
 
     def with_tuples(value):
         if isinstance(value, Mapping):
@@ -135,12 +153,16 @@ def load(stored: Mapping[str, Any]) -> Config:
 
 
 def as_json(config: Config) -> dict[str, Any]:
-    """Returns the config as JSON would return it: tuples are lists."""
+    """Returns the config in the form that JSON reads back: tuples become lists."""
     return json.loads(json.dumps(config.to_dict()))
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns dotted key → value.
+    """Returns a nested config as one dict, dotted key → value.
+
+    Args:
+      config: Nested dicts.
+      prefix: Begins every key, such as `"data."`.
 
     Example:
       >>> flat({"data": {"root": "", "image_size": 64}})
@@ -156,13 +178,14 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def upgrade(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a stored config of version 0.1 in today's form; a newer one as it is.
+    """Returns a stored config of version 0.1 in today's form; a newer one unchanged.
 
-    Version 0.1 had `data.source` as a name with a dict beside it, the arguments of
-    nested choices in dicts of their own (`pool_arguments`), and no name of a task.
+    In version 0.1 `data.source` was a name, with its arguments in a dict beside it. The
+    arguments of nested choices had dicts of their own, such as `pool_arguments`, and
+    the task had no name.
 
     Args:
-      stored: The config as JSON, of a run.
+      stored: The config of a run, as read from JSON.
     """
     config = json.loads(json.dumps(stored))
     data, source = config["data"], config["data"]["source"]

@@ -1,7 +1,7 @@
-"""From a config to a run: builds what a config names once, and checks it then.
+"""Builds and checks everything that a config names, once, before a run begins.
 
-The way of a config is `command_line → resolve → Experiment.prepare → modes`; nobody
-reads a value of it after `prepare`.
+A config passes through `command_line → resolve → Experiment.prepare → modes`. No code
+reads its values after `prepare`.
 """
 
 import dataclasses
@@ -17,11 +17,11 @@ import optax
 from fpn_jax.config import Config
 from fpn_jax.data import augmentation, pipeline
 from fpn_jax.data.crops import Letterbox, ResizeAndCenterCrop
-from fpn_jax.data.records import SPLITS, Source, SourceInfo
-from fpn_jax.errors import InputError, one_of
-from fpn_jax.model import PARTS, PyramidModel, check_image_size
+from fpn_jax.data.records import Source, SourceInfo
+from fpn_jax.errors import InputError
+from fpn_jax.model import PyramidModel
 from fpn_jax.ops import mixing
-from fpn_jax.resolve import REGISTRIES, SOURCES
+from fpn_jax.parts import build_model, build_task, read_options
 from fpn_jax.tasks.base import Predictions, Task
 from fpn_jax.train import finetune, loop, optimizer, parallel, state, steps
 from fpn_jax.train.evaluation import Evaluation
@@ -29,107 +29,14 @@ from fpn_jax.train.evaluation import evaluate as evaluate_batches
 from fpn_jax.train.finetune import FineTuning
 from fpn_jax.train.plan import Plan
 
-DTYPES = ("float32", "bfloat16")
-
-
-def source(config: Config, split: str, *, encoded: bool = False) -> Source:
-    """Returns the records of one split.
-
-    Args:
-      config: Resolved; names the source.
-      split: `train`, `validate` or `test`.
-      encoded: Whether JPEGs may stay encoded, for a random crop to decode.
-
-    Raises:
-      InputError: The split or its files do not exist; names what does.
-    """
-    one_of("split", split, SPLITS)
-    data = config.data
-    given = {
-        "split": split,
-        "root": data.root,
-        "image_size": data.image_size,
-        "background": data.background,
-        "encoded": encoded,
-    }
-    return SOURCES.build(data.source.to_dict(), given)
-
-
-def read_options(config: Config) -> pipeline.Options:
-    """Returns how this process reads records."""
-    return pipeline.Options(
-        on_bad_file=config.data.on_bad_file,
-        num_threads=config.data.num_threads,
-        num_workers=config.data.num_workers,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-
-
-def build_task(config: Config, info: SourceInfo) -> Task:
-    """Returns the task that the config names.
-
-    Args:
-      config: Resolved.
-      info: What the data say: classes, fields, landmarks.
-
-    Raises:
-      InputError: A value is not understood, the data lack a field that the task needs,
-        or the head does not return what the task reads.
-    """
-    spec, head = config.task.to_dict(), config.head.name
-    given = {
-        "num_classes": len(info.classes),
-        "num_landmarks": len(info.landmark_names),
-        "mirrored": info.mirrored,
-        "num_mask_classes": len(info.mask_classes),
-    }
-    task = REGISTRIES["task"].build(spec, given)
-    missing = sorted(task.needs - set(info.fields))
-    if missing:
-        raise InputError(
-            f"task {spec['name']!r} needs {', '.join(missing)}, but data.source "
-            f"{config.data.source.name!r} has only {', '.join(sorted(info.fields))}"
-        )
-    outputs = _outputs(PARTS["head"].constructor(head))
-    if not task.reads <= outputs:
-        raise InputError(
-            f"task {spec['name']!r} reads {', '.join(sorted(task.reads))}, but head "
-            f"{head!r} returns {', '.join(sorted(outputs))}; choose another head.name"
-        )
-    return task
-
-
-def _outputs(head: Any) -> frozenset[str]:
-    return getattr(head, "func", head).outputs
-
-
-def build_model(config: Config, task: Task) -> PyramidModel:
-    """Returns the model that the config names, with the head's size from the task.
-
-    Raises:
-      InputError: A name, an argument or a value is not understood.
-    """
-    one_of("model.dtype", config.model.dtype, DTYPES)
-    given = {"dtype": jnp.dtype(config.model.dtype), "axis_name": steps.AXIS}
-    given |= task.head_arguments()
-    parts = {
-        part: registry.build(config[part].to_dict(), given)
-        for part, registry in PARTS.items()
-    }
-    model = PyramidModel(**parts, mean=config.model.mean, std=config.model.std)
-    size = config.data.image_size
-    check_image_size((size, size), model.backbone.levels, model.neck.num_scales)
-    return model
-
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Everything that a config and its data decide, before any of it runs.
+    """Everything that a config and its data determine, before training begins.
 
     Attributes:
       config: The resolved config.
-      info: What the data say: classes, fields, landmarks.
+      info: Classes, fields and landmarks of the data.
     """
 
     config: Config
@@ -137,7 +44,7 @@ class Experiment:
 
     @functools.cached_property
     def task(self) -> Task:
-        """What is learned."""
+        """The task."""
         return build_task(self.config, self.info)
 
     @functools.cached_property
@@ -147,7 +54,7 @@ class Experiment:
 
     @functools.cached_property
     def eval_transform(self) -> ResizeAndCenterCrop | Letterbox:
-        """Record of any size → the record that is evaluated."""
+        """A function: record of any image size → record that is evaluated."""
         data = self.config.data
         if self.task.framing == "letterbox":
             return Letterbox(data.image_size)
@@ -172,13 +79,17 @@ class Experiment:
 
     @functools.cached_property
     def fine_tuning(self) -> FineTuning:
-        """What trains when, and how fast."""
+        """Freezing and learning rate multipliers per module."""
         return FineTuning.parse(**self.config.finetune)
 
     def initial_state(
         self, transformation: optax.GradientTransformation
     ) -> state.TrainState:
-        """Returns the state before the first step; jit- and eval_shape-friendly."""
+        """Returns the state before the first step; works under jit and eval_shape.
+
+        Args:
+          transformation: The optimizer.
+        """
         image = jnp.zeros((1, *self.image_size, 3), jnp.uint8)
         return state.create(
             lambda rng: self.model.init(rng, image, train=False),
@@ -190,11 +101,18 @@ class Experiment:
     def evaluate(
         self, variables: Any, records: Source
     ) -> tuple[Evaluation, list[tuple[str, str]]]:
-        """Returns the evaluation of a split, and `(id, reason)` of its bad files.
+        """Evaluates a model on a split.
+
+        Args:
+          variables: The model's variables, `{"params": …, "batch_stats": …}`.
+          records: The split.
+
+        Returns:
+          The evaluation, and `(id, reason)` of every bad file of the split.
 
         Raises:
-          InputError: The devices do not divide the batch, the split has other classes
-            than the model, or not one of its files can be decoded.
+          InputError: The batch size is no multiple of the number of devices, the split
+            has other classes than the model, or none of its files can be decoded.
         """
         self._refuse_other_classes(records)
         data = self.config.data
@@ -215,20 +133,20 @@ class Experiment:
         finally:
             batches.close()
         if not len(evaluation.rows["index"]):
-            raise InputError("not one file of the split can be decoded")
+            raise InputError("none of the files of the split can be decoded")
         bad = map(int, evaluation.uncounted)
         known = batches.skipped
         return evaluation, [known.get(i) or pipeline.why_bad(records, i) for i in bad]
 
     def prepare(self, records: Source, validate: Source) -> "Prepared":
-        """Builds everything that a training needs, and refuses what does not fit.
+        """Builds everything that training needs, and checks that it fits together.
 
         Args:
           records: The training split.
           validate: The validation split.
 
         Raises:
-          InputError: Names the key and the values that would do.
+          InputError: A value is invalid. The text names the key and the valid values.
         """
         self._refuse_other_classes(validate)
         self._check_batch()
@@ -261,7 +179,7 @@ class Experiment:
             pretrained=bool(self.config.pretrained.path),
             has_norm=bool(like.batch_stats.get("backbone")),
         )
-        # Built here, so that an evaluation that cannot work is refused now.
+        # Build the transform now, so that invalid values are refused before training.
         _ = self.eval_transform
         return Prepared(
             experiment=self,
@@ -276,7 +194,8 @@ class Experiment:
         data, model = records.info.classes, self.info.classes
         if tuple(data) != tuple(model):
             raise InputError(
-                f"the data has classes {', '.join(data)}, the model {', '.join(model)}"
+                f"the data has the classes {', '.join(data)}, but the model has "
+                f"{', '.join(model)}"
             )
 
     def _check_batch(self) -> None:
@@ -285,18 +204,19 @@ class Experiment:
         accumulation = config.train.accumulation_steps
         if per_device % accumulation:
             raise InputError(
-                f"train.accumulation_steps is {accumulation}, which does not divide "
-                f"the {per_device} images of a device"
+                f"train.accumulation_steps is {accumulation}; it must divide the "
+                f"{per_device} images of each device"
             )
         if self._mixes and not self.task.mixable:
             raise InputError(
                 f"Mixup and CutMix are not meaningful for task {config.task.name!r}: "
-                "give 0 for mix.mixup_alpha and mix.cutmix_alpha"
+                "set mix.mixup_alpha and mix.cutmix_alpha to 0"
             )
         if self._mixes and per_device == accumulation:
             raise InputError(
-                "mix has no effect on one image at a time: take a larger "
-                "data.global_batch_size, or 0 for mix.mixup_alpha and mix.cutmix_alpha"
+                "Mixup and CutMix have no effect on one image at a time: increase "
+                "data.global_batch_size, or set mix.mixup_alpha and mix.cutmix_alpha "
+                "to 0"
             )
 
     @property
@@ -306,7 +226,7 @@ class Experiment:
     def _step_at(
         self, transformation: optax.GradientTransformation
     ) -> Callable[[int], loop.StepFn]:
-        """Returns number of steps taken → the mapped train step that comes next."""
+        """Returns a function: number of steps taken → the next mapped train step."""
         phases = self.fine_tuning.phases
         mapped = {phase: self._train_step(transformation, phase) for phase in phases}
         return lambda step: mapped[finetune.phase_at(phases, step)]
@@ -315,7 +235,7 @@ class Experiment:
         self, transformation: optax.GradientTransformation, phase: finetune.Phase
     ) -> loop.StepFn:
         train, mix = self.config.train, functools.partial(mixing.mix, **self.config.mix)
-        # Values out of range are refused here, not when the first step is compiled.
+        # Trace `mix` now, so that invalid values are refused before training.
         jax.eval_shape(mix, jax.random.key(0), jnp.zeros((2, 8, 8, 3)))
         frozen = functools.partial(finetune.frozen_mask, phase)
         return parallel.map_train_step(
@@ -346,14 +266,14 @@ class Experiment:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A training that is ready to begin: built once, and checked while built.
+    """Everything that training needs, built and checked.
 
     Attributes:
-      experiment: What it was prepared from.
+      experiment: The experiment to train.
       plan: When the loop logs, evaluates, saves and ends.
       initial: Returns the state before the first step.
       like: Shapes of that state.
-      step_at: Number of steps taken → the mapped train step that comes next.
+      step_at: Number of steps taken → the next mapped train step.
       batches_from: Step → this process's training batches from that step on.
     """
 

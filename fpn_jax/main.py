@@ -1,8 +1,11 @@
 """The command line: `python -m fpn_jax.main --config=configs/fpn.py --workdir=DIR`.
 
-Exit codes: 0 done, or stopped and resumable; 1 a file of predict or check is bad, or
-the training failed; 2 the command line, the config, the data or a path cannot be used;
-130 interrupted where there was nothing to save.
+Exit codes:
+
+- 0: The mode finished, or the training stopped after saving a checkpoint.
+- 1: The mode predict or check found a bad file, or the training failed.
+- 2: The command line, the config, the data or a path cannot be used.
+- 130: The program was interrupted when there was nothing to save.
 """
 
 import sys
@@ -15,53 +18,82 @@ from fpn_jax.errors import InputError
 flags.DEFINE_string(
     "config",
     None,
-    "Config file, such as configs/fpn.py or configs/fpn.py:smoke. Any key of it can be "
-    "set: --config.KEY=VALUE. For train, check and summary.",
+    "Config file, such as configs/fpn.py, or configs/fpn.py:smoke for a variant of it. "
+    "--config.KEY=VALUE sets any of its keys. The modes train, check and summary need "
+    "it.",
 )
-flags.DEFINE_enum("mode", "train", list(modes.MODES), "What to do; see --mode=list.")
+flags.DEFINE_enum(
+    "mode",
+    "train",
+    list(modes.MODES),
+    "What to do. --mode=list describes every mode.",
+)
 flags.DEFINE_string(
-    "workdir", None, "Folder of the run: written by train, read by all."
+    "workdir",
+    None,
+    "Folder of the run. The mode train writes it; evaluate, predict, export and report "
+    "read it. All of these modes need it.",
 )
 flags.DEFINE_string(
     "split",
     "validate",
-    "Split that evaluate and report use: train, validate or test.",
+    "Split for evaluate and report: train, validate or test.",
 )
 flags.DEFINE_string(
     "data_root",
     None,
-    "Folder of other data than the run was trained on, for evaluate and report.",
+    "Folder of the data for evaluate and report. The default is the folder that the "
+    "run was trained on.",
 )
 flags.DEFINE_string(
     "checkpoint",
     "best",
-    "Checkpoint for evaluate, predict, export and report: best, latest, or a step.",
+    "Checkpoint for evaluate, predict, export and report: best, latest, or the number "
+    "of a step.",
 )
 flags.DEFINE_multi_string(
-    "input", None, "Image file, folder or glob for predict; may be repeated."
+    "input",
+    None,
+    "Image file, folder or glob for predict, which needs it.",
 )
 flags.DEFINE_string(
     "output",
     None,
-    "File that predict (.csv or .json) or export (.stablehlo) writes; for predict also "
-    "a folder, for drawn pictures. Without it, predict prints a CSV table.",
+    "Output of predict and export. predict writes a .csv or .json file, or pictures "
+    "into a folder; by default it prints a CSV table. export needs the name of a "
+    ".stablehlo file.",
 )
 flags.DEFINE_bool(
-    "distributed", False, "Find the other processes from a TPU pod, SLURM or MPI."
+    "distributed",
+    False,
+    "Whether this process is one of several that a TPU pod, SLURM or MPI started.",
 )
 flags.DEFINE_string(
-    "coordinator", None, "HOST:PORT of process 0, to start processes by hand."
+    "coordinator",
+    None,
+    "HOST:PORT of process 0, to start several processes without a launcher; needs "
+    "--num_processes and --process_id.",
 )
-flags.DEFINE_integer("num_processes", None, "Number of processes, with --coordinator.")
-flags.DEFINE_integer("process_id", None, "Number of this process, with --coordinator.")
+flags.DEFINE_integer("num_processes", None, "Number of processes; needs --coordinator.")
+flags.DEFINE_integer(
+    "process_id",
+    None,
+    "Number of this process, from 0 to --num_processes - 1; needs --coordinator.",
+)
 FLAGS = flags.FLAGS
 
 
 def parse(argv: list[str]) -> list[str]:
-    """Parses the flags; a mistake in one is one or two lines and exit code 2.
+    """Parses the flags; prints a mistake in one or two lines and exits with code 2.
+
+    Args:
+      argv: The command line, program included.
 
     Returns:
-      The words that are left: the program, unknown ones, and `--config.KEY=VALUE`.
+      The remaining words: the program, unknown words, and `--config.KEY=VALUE`.
+
+    Raises:
+      SystemExit: A flag is unknown, or its value is invalid.
     """
     rest, config_words = command_line.split(argv)
     try:
@@ -77,16 +109,17 @@ def _check_flags(mode) -> None:
         if given and name not in mode.TAKES:
             takers = [m for m in modes.MODES if name in modes.load(m).TAKES]
             raise InputError(
-                f"--mode={FLAGS.mode} takes no --{name}; it is for {', '.join(takers)}"
+                f"--mode={FLAGS.mode} does not take --{name}; the modes that take it "
+                f"are: {', '.join(takers)}"
             )
         if name in mode.NEEDS and not given:
             raise InputError(f"--mode={FLAGS.mode} needs --{name}")
 
 
 def _check_processes() -> None:
-    by_hand = [FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id]
-    if any(value is not None for value in by_hand):
-        if FLAGS.distributed or None in by_hand:
+    manual = [FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id]
+    if any(value is not None for value in manual):
+        if FLAGS.distributed or None in manual:
             raise InputError(
                 "--coordinator, --num_processes and --process_id must be given "
                 "together, and without --distributed"
@@ -94,23 +127,29 @@ def _check_processes() -> None:
     elif not FLAGS.distributed:
         return
     if FLAGS.mode not in modes.SEVERAL_PROCESSES:
-        raise InputError(f"--mode={FLAGS.mode} runs in one process")
+        raise InputError(
+            f"--mode={FLAGS.mode} runs in one process: remove --distributed and "
+            "--coordinator"
+        )
 
 
 def _read_config(config_words: list[str]) -> command_line.Given | None:
     if FLAGS.config is not None:
         return command_line.read(FLAGS.config, config_words)
     if config_words:
-        raise InputError(f"{config_words[0]} needs --config=FILE, which it changes")
+        raise InputError(
+            f"{config_words[0]} changes a config file: give that file with "
+            "--config=FILE"
+        )
     return None
 
 
-def _work(argv: list[str], coordinator: str | None) -> int:
+def _run_mode(argv: list[str], coordinator: str | None) -> int:
     unknown = [word for word in argv[1:] if not word.startswith("--config.")]
     if unknown:
         raise InputError(f"unknown argument {unknown[0]!r}; see --help")
     _check_processes()
-    # JAX reads the environment when it is imported, which the modes do.
+    # The modes import JAX, which reads the environment when it is imported.
     runtime.set_environment()
     mode = modes.load(FLAGS.mode)
     _check_flags(mode)
@@ -128,10 +167,14 @@ def _work(argv: list[str], coordinator: str | None) -> int:
 
 
 def main(argv: list[str]) -> int:
-    """Runs one mode and returns the exit code."""
+    """Runs one mode and returns the exit code.
+
+    Args:
+      argv: The remaining words of `parse`.
+    """
     coordinator = "auto" if FLAGS.distributed else FLAGS.coordinator
     return runtime.guard(
-        lambda: _work(argv, coordinator), several_processes=coordinator is not None
+        lambda: _run_mode(argv, coordinator), several_processes=coordinator is not None
     )
 
 

@@ -9,7 +9,7 @@ from fpn_jax import backbones, heads, necks
 from fpn_jax.errors import InputError
 from fpn_jax.imaging.pyramids import gaussian_pyramid
 from fpn_jax.ops.normalization import normalize
-from fpn_jax.pyramid import Pyramid
+from fpn_jax.pyramid import Backbone, Head, Neck, Pyramid
 
 PARTS = {
     "backbone": backbones.REGISTRY,
@@ -73,9 +73,9 @@ class PyramidModel(nn.Module):
         own normalization is that of training.
     """
 
-    backbone: nn.Module
-    neck: nn.Module
-    head: nn.Module
+    backbone: Backbone
+    neck: Neck
+    head: Head
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     frozen_norm: bool = False
@@ -149,8 +149,8 @@ class PaperClassifier(nn.Module):
       head: Pyramid of one level → predictions.
     """
 
-    backbone: nn.Module
-    head: nn.Module
+    backbone: Backbone
+    head: Head
 
     def __call__(self, images: jax.Array, *, train: bool) -> dict[str, jax.Array]:
         """Returns the head's predictions, such as `{"logits": [B, num_classes]}`.

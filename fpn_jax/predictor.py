@@ -1,4 +1,4 @@
-"""A trained model as a function of image files: answers in each image's own pixels."""
+"""Applies a trained model to image files; coordinates are in pixels of each image."""
 
 import dataclasses
 import functools
@@ -23,14 +23,14 @@ from fpn_jax.views.base import View
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What a model says of one file.
+    """The prediction for one file.
 
     Attributes:
       path: The file.
-      answer: The answer, places in the image's own pixels; None where there is an
+      answer: The answer, with coordinates in pixels of the image; None if there is an
         error.
-      image: uint8 `[H, W, 3]`; None where there is an error.
-      error: Why the file cannot be used; empty where it can.
+      image: The decoded image, uint8 `[H, W, 3]`; None if there is an error.
+      error: Why the file cannot be used; empty if it can.
     """
 
     path: str
@@ -44,14 +44,15 @@ class Predictor:
     """A trained model as a function of images.
 
     Attributes:
-      answer: uint8 `[B, *image_size, 3]` → answer with a leading `B`; can be traced.
-      transform: Record of any size → the record that the network sees.
-      info: What the training data said: classes, landmarks.
+      answer: uint8 `[B, *image_size, 3]` → answer with leading dimension `B`; can be
+        traced.
+      transform: Record of any image size → record of the network's input size.
+      info: Classes and landmarks of the training data.
       view: Shows the answers.
       image_size: Height and width of the network's input, in pixels.
       exports: Keys of the answer that an exported model returns; `()` means all.
-      background: RGB, 0 to 255, seen through transparent pixels.
-      batch_size: Images that are predicted at a time.
+      background: RGB behind transparent pixels, 0 to 255.
+      batch_size: Number of images in each batch.
     """
 
     answer: Callable[[jax.Array], dict[str, jax.Array]]
@@ -65,29 +66,30 @@ class Predictor:
 
     @functools.cached_property
     def compiled(self) -> Callable[[Any], dict[str, jax.Array]]:
-        """`answer`, compiled."""
+        """The function `answer`, compiled."""
         return jax.jit(self.answer)
 
     def exported(self, images: jax.Array) -> Any:
-        """Returns what an exported model returns; can be traced.
+        """Returns the outputs of the exported model; can be traced.
 
         Args:
           images: uint8 `[B, *image_size, 3]`.
 
         Returns:
-          The answer's keys in `exports` as a dict, or the bare array if it is one.
+          A dict with the keys `exports` of the answer; if `exports` has a single key,
+          the array itself.
         """
         answer = self.answer(images)
         chosen = {key: answer[key] for key in self.exports or answer}
         return next(iter(chosen.values())) if len(self.exports) == 1 else chosen
 
     def predict_images(self, images: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-        """Returns the answer to each image, places in the image's own pixels.
+        """Returns the answer for each image, with coordinates in pixels of that image.
 
         Args:
           images: uint8 `[H, W, 3]`, RGB, of any sizes; at most `batch_size`.
         """
-        # One shape for every batch, so that the model is compiled once.
+        # Every batch has the same shape, so that the model is compiled once.
         batch = np.zeros((self.batch_size, *self.image_size, 3), np.uint8)
         for row, image in enumerate(images):
             batch[row] = self.transform({"image": image})["image"]
@@ -104,7 +106,7 @@ class Predictor:
         """Yields a prediction for every file, in order.
 
         Args:
-          paths: Files; one that cannot be read or decoded gets an `error`.
+          paths: Files. The prediction for an unreadable file has an `error`.
         """
 
         def read(path: str) -> np.ndarray | str:
@@ -129,12 +131,12 @@ class Predictor:
 def in_image(
     answer: dict[str, np.ndarray], placement: Placement
 ) -> dict[str, np.ndarray]:
-    """Returns an answer about the network's input as one about the image.
+    """Maps an answer from pixels of the network's input to pixels of the image.
 
     Args:
-      answer: About one image. What has the name of a field that has a place (`mask`,
-        `boxes`, `landmarks`) is moved back; the rest stays.
-      placement: From the image to the network's input.
+      answer: The answer for one image. `mask`, `boxes` and `landmarks` are mapped; all
+        other values stay unchanged.
+      placement: Maps the image to the network's input.
     """
     back, moved = placement.inverse, dict(answer)
     for name, values in answer.items():
@@ -144,20 +146,21 @@ def in_image(
         elif kind == "points":
             moved[name] = back.points(values)
         elif kind == "boxes":
-            # All boxes are kept, because scores and labels are in their order.
+            # Keep all boxes, because scores and labels have the same order.
             moved[name] = back.boxes(values, min_visible=0).boxes
     return moved
 
 
 def find(patterns: Sequence[str]) -> list[str]:
-    """Returns the files that patterns name, each once, in order.
+    """Returns the files that match the patterns, in order and without repetition.
 
     Args:
-      patterns: Files, folders (all images below) or globs (`**` crosses folders). A
-        plain path that does not exist is returned as it is, to be reported.
+      patterns: Files, folders (all images below them) or globs (`**` matches any
+        number of folders). The path of a missing file is returned unchanged, so that
+        the caller can report it.
 
     Raises:
-      InputError: A glob or a folder has no image.
+      InputError: A glob or a folder matches no image file.
     """
     found: dict[str, None] = {}
     for pattern in patterns:

@@ -1,10 +1,9 @@
-"""Things chosen by name: one registry for every choice that a config offers.
+"""Registries: one table of names and constructors for every choice in a config.
 
-A choice is written as a spec: a dict with `name` and the constructor's arguments, or a
-plain string, which is short for `{"name": string}`. Arguments that are choices
-themselves are specs again, and the constructor that takes one builds it with the
-registry of its kind. A name with a colon, `"mymodule:MyHead"`, is a class from outside
-the package.
+A config writes a choice as a spec: a dict with `name` and the constructor's arguments,
+or a plain string, which is short for `{"name": string}`. An argument can be a spec
+itself; the constructor that takes it builds it with the registry of that kind. A name
+with a colon, `"mymodule:MyHead"`, is a class from outside the package.
 """
 
 import functools
@@ -19,17 +18,17 @@ Spec = str | Mapping[str, Any]
 """A name, or a dict with `name` and the arguments of its constructor."""
 
 RESERVED = frozenset({"name", "parent"})
-"""Arguments of every Flax module that no spec can set."""
+"""Arguments of every Flax module that a spec cannot set."""
 
 
 class Registry:
     """The choices of one kind.
 
     Args:
-      kind: What is chosen, for error messages, such as `"backbone"`.
-      table: Name → constructor: a class, a function, or a `functools.partial` of one;
-        what the partial fixes is no argument of the choice.
-      base: Class that one from outside the package must inherit from.
+      kind: The kind of choice, such as `"backbone"`, for error messages.
+      table: Name → constructor: a class, a function, or a `functools.partial` of one.
+        A spec cannot set the arguments that a partial fixes.
+      base: Base class of classes from outside the package.
       members: Attributes that a class from outside the package must have.
     """
 
@@ -49,10 +48,13 @@ class Registry:
         return tuple(self.table)
 
     def spec(self, spec: Spec) -> dict[str, Any]:
-        """Returns a spec as a new dict, `name` included.
+        """Returns a spec as a new dict, which has the key `name`.
+
+        Args:
+          spec: A name, or a dict with `name` and arguments.
 
         Raises:
-          InputError: It is neither a string nor a dict with a string `name`.
+          InputError: The spec is neither a string nor a dict with a string `name`.
         """
         if isinstance(spec, str):
             return {"name": spec}
@@ -64,7 +66,10 @@ class Registry:
         return dict(spec)
 
     def accepts(self, name: str) -> frozenset[str]:
-        """Returns the names of the arguments that `build` takes for a name.
+        """Returns the names of the arguments that a spec of this name can set.
+
+        Args:
+          name: A name of the table, or `"mymodule:MyClass"`.
 
         Raises:
           InputError: The name is unknown.
@@ -72,7 +77,10 @@ class Registry:
         return frozenset(_parameters(self.constructor(name))) - RESERVED
 
     def constructor(self, name: str) -> Callable[..., Any]:
-        """Returns what builds the thing of a name.
+        """Returns the constructor of a name.
+
+        Args:
+          name: A name of the table, or `"mymodule:MyClass"`.
 
         Raises:
           InputError: The name is unknown, or its module or class cannot be used.
@@ -91,18 +99,18 @@ class Registry:
         withheld: Collection[str] = (),
         **arguments: Any,
     ) -> Any:
-        """Returns the thing that a spec describes.
+        """Returns the object that a spec describes.
 
         Args:
-          spec: Its name, or a dict with its name and arguments.
-          given: Arguments that the caller decides: passed where the constructor takes
-            them, and refused in the spec.
-          withheld: Arguments that keep their defaults here, and are refused as well.
-          **arguments: More arguments, which win over the spec's.
+          spec: A name, or a dict with `name` and arguments.
+          given: Arguments that the caller sets. The constructor gets those that it
+            takes; a spec must not contain them.
+          withheld: Arguments that keep their defaults; a spec must not contain them.
+          **arguments: More arguments, which override those of the spec.
 
         Raises:
-          InputError: The name, an argument or an argument's value is not understood,
-            or an argument without a default is missing.
+          InputError: The name, an argument or the value of an argument is invalid, or
+            an argument without a default is missing.
         """
         chosen = self.spec(spec) | arguments
         name, given = chosen.pop("name"), given or {}
@@ -140,17 +148,19 @@ class Registry:
         missing = [member for member in self._members if not hasattr(found, member)]
         # `issubclass` does not work with a protocol that has attributes.
         if self._base not in found.__mro__ or missing:
-            wanted = "" if self._base is object else f"a {self._base.__name__} "
+            base = self._base.__name__
+            required = [] if self._base is object else [f"inherit from {base}"]
+            required += [f"have {', '.join(self._members)}"] if self._members else []
             raise errors.InputError(
-                f"{self.kind} {name!r} cannot be used: a {self.kind} is {wanted}with "
-                f"{', '.join(self._members)}; it lacks {', '.join(missing) or 'that'}"
+                f"{self.kind} {name!r} cannot be used: the class must "
+                f"{' and '.join(required)}; it lacks {', '.join(missing) or base}"
             )
         return found
 
 
 @functools.cache
 def _parameters(constructor: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """Returns the arguments that a constructor takes by name and nobody has fixed."""
+    """Returns the arguments that a constructor takes by name, without fixed ones."""
     fixed = constructor.keywords if isinstance(constructor, functools.partial) else {}
     return {
         name: parameter

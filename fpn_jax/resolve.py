@@ -1,4 +1,4 @@
-"""From what the user gave to the complete config of a run."""
+"""Completes the config of a run from the config file and the command line."""
 
 import copy
 import json
@@ -19,7 +19,7 @@ from fpn_jax.train import optimizer
 from fpn_jax.workdir.folder import Workdir
 
 SOURCES = Registry("source", sources.SOURCES, members=("__len__", "__getitem__", "id"))
-"""The sources of records."""
+"""The sources of data that a config can name."""
 
 REGISTRIES = {
     **MODEL_PARTS,
@@ -51,24 +51,24 @@ KEYS = {
         *("keep_checkpoints", "on_nonfinite_step"),
     ),
 }
-"""Dict of a config that is no spec → its keys; those of a constructor if it has one."""
+"""Dict of a config that is no spec → its keys."""
 
 
 def resolve(given: Given, workdir: str | None = None) -> Config:
     """Returns the config of this run, in which every key has an effect.
 
-    Where the command line chooses another `neck.name` than the file, the arguments that
-    only the file's own neck takes are dropped, and a line says so; likewise
-    `train.epochs` where the command line gives `train.total_steps`.
+    If the command line chooses another `neck.name` than the file, the arguments that
+    the new neck does not take are dropped, and a printed line names them. If the
+    command line gives `train.total_steps`, the file's `train.epochs` is ignored.
 
     Args:
-      given: From the config file and the command line.
-      workdir: A run that may have begun already; the weights that it began with are
-        not needed any more.
+      given: The config of the file and the command line.
+      workdir: Folder of the run. A run that has begun does not need its pretrained
+        weights any more.
 
     Raises:
-      InputError: A choice is unknown, a value is out of range, or a key was set that
-        has no effect.
+      InputError: A choice is unknown, a value is out of range, or the command line
+        sets a key that has no effect.
     """
     resolved = copy.deepcopy(given.config.to_dict())
     overridden = given.overridden
@@ -131,8 +131,8 @@ def _refuse_without_effect(
     drawn = data["source"]["name"] == "drawn"
     if drawn and data["root"]:
         raise InputError(
-            f"data.root is {data['root']!r}, but drawn data has no files; "
-            f"add --config.data.source=folder or tfds"
+            f"data.root is {data['root']!r}, but drawn data has no files; add "
+            f"--config.data.source=folder or --config.data.source=tfds"
         )
     framing = tasks.REGISTRY.constructor(resolved["task"]["name"]).framing
     for key, without, because in (
@@ -155,7 +155,7 @@ def _refuse_without_effect(
 
 
 def _resolve_length(train: dict[str, Any], overridden: frozenset[str]) -> None:
-    """Leaves one of `total_steps` and `epochs`; the command line wins over the file."""
+    """Keeps one of `total_steps` and `epochs`: the one set on the command line."""
     keys = ("total_steps", "epochs")
     given = [key for key in keys if train[key] is not None]
     on_command_line = [key for key in given if f"train.{key}" in overridden]
@@ -183,19 +183,19 @@ def _check_numbers(train: Mapping[str, Any]) -> None:
 def adopt_weights(
     resolved: dict[str, Any], overridden: frozenset[str], workdir: str | None
 ) -> list[str]:
-    """Sets the keys that the pretrained weights decide; the command line wins.
+    """Sets the keys that the pretrained weights decide, unless the command line did.
 
     Args:
       resolved: The config, changed in place.
       overridden: Dotted keys that the command line set.
-      workdir: A run that may have begun already.
+      workdir: Folder of the run, which may have begun already.
 
     Returns:
-      A line for each key that changed.
+      A line of text for each key that changed.
 
     Raises:
-      InputError: A key was set that has no effect without weights, or the weights
-        cannot be read, or are those of another backbone.
+      InputError: The command line sets a key that has no effect without weights, or
+        the weights cannot be read or belong to another backbone.
     """
     path, notes = resolved["pretrained"]["path"], []
     _check_weight_keys(path, overridden)
@@ -204,10 +204,10 @@ def adopt_weights(
     if stored_name not in (None, backbone["name"]):
         if "backbone.name" in overridden:
             raise InputError(
-                f"backbone.name is {backbone['name']!r}, but the run of {path} has "
-                f"{stored_name!r}; leave it out"
+                f"backbone.name is {backbone['name']!r}, but the run in {path} has "
+                f"{stored_name!r}; remove --config.backbone.name"
             )
-        # The file's other arguments belong to the file's own backbone.
+        # The other arguments belong to the backbone of the config file.
         resolved["backbone"] = {
             key: value
             for key, value in backbone.items()
@@ -222,7 +222,7 @@ def adopt_weights(
     for key, value in decided.items():
         part, name = key.split(".")
         before = resolved[part].get(name)
-        # Compared as JSON, in which a list and a tuple are the same.
+        # Compare as JSON, in which a list equals a tuple.
         if key in overridden or json.dumps(before) == json.dumps(value):
             continue
         resolved[part][name] = value
@@ -241,13 +241,13 @@ def _check_weight_keys(path: str, overridden: frozenset[str]) -> None:
     ):
         if not has_effect and f"pretrained.{key}" in overridden:
             raise InputError(
-                f"--config.pretrained.{key} has no effect: it needs a pretrained.path "
-                f"that is {wanted}, and pretrained.path is {path!r}"
+                f"--config.pretrained.{key} has no effect: pretrained.path must be "
+                f"{wanted}, but it is {path!r}"
             )
 
 
 def _decided(config: Mapping[str, Any], workdir: str | None) -> dict[str, Any]:
-    """Returns dotted key → value, as the weights to begin with were trained."""
+    """Returns dotted key → value for the keys that the pretrained weights decide."""
     path, name = config["pretrained"]["path"], config["backbone"]["name"]
     if not path:
         return {}
@@ -269,6 +269,6 @@ def _decided(config: Mapping[str, Any], workdir: str | None) -> dict[str, Any]:
 
 
 def _decided_by_run(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns dotted key → value of a run's pixel statistics and backbone."""
+    """Returns dotted key → value for the pixel statistics and backbone of a run."""
     decided = {f"model.{key}": stored["model"][key] for key in ("mean", "std")}
     return decided | {f"backbone.{key}": v for key, v in stored["backbone"].items()}

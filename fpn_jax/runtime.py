@@ -1,4 +1,4 @@
-"""The process around a run: the environment that XLA reads, and other processes."""
+"""The process: its environment variables, exit codes, and the other processes."""
 
 import errno
 import importlib.metadata
@@ -16,28 +16,28 @@ from absl import logging
 
 from fpn_jax.errors import InputError, RunError
 
-# XLA sends single convolutions on a CPU to a library by default, whose weight gradient
-# is several times slower than XLA's own; this flag keeps them with XLA.
+# On a CPU, XLA computes single convolutions with a library by default. The weight
+# gradient of that library is several times slower than XLA's own, which this flag uses.
 XLA_FLAGS = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
 
-# glibc (2.35 or newer; older ones ignore it) asks for large pages for mapped memory.
-# All threads share two heaps: every save starts threads whose own heaps would remain.
+# hugetlb: glibc (2.35 or newer) asks for large pages for mapped memory. arena_max: all
+# threads share two heaps, because every save starts threads, whose heaps would remain.
 GLIBC_TUNABLES = "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=2"
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Error numbers of a full disk, or of an exhausted quota."""
+"""Error numbers of a full disk or an exhausted quota."""
 
 LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-"""Linux's setting of large pages: `[madvise]` gives them to processes that ask."""
+"""Linux's setting of large pages; `[madvise]` gives them to processes that ask."""
 
 
 def use_large_pages() -> None:
-    """Restarts the process once with large memory pages, where Linux offers them.
+    """Restarts the process once with large memory pages, if Linux offers them.
 
-    On a CPU, XLA maps a step's memory anew at every step, which in pages of 4 KiB
-    causes up to 125,000 page faults: 2 to 25 per cent of the step. The C library asks
-    for large pages only if the environment says so when the process starts. A value
-    that the user has set is kept.
+    On a CPU, XLA maps the memory of a step anew at every step. With pages of 4 KiB this
+    causes up to 125,000 page faults, which take 2 to 25 per cent of the step. The C
+    library asks for large pages only if `GLIBC_TUNABLES` says so when the process
+    starts. A value that the user has set is kept.
     """
     if "GLIBC_TUNABLES" in os.environ or _has_accelerator_plugin():
         return
@@ -56,10 +56,10 @@ def set_environment() -> None:
         # The last flag wins, so the user's flags come after ours.
         given = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{XLA_FLAGS} {given}".strip()
-    # An empty value, which the user may set, is JAX's way to switch the cache off.
+    # An empty value switches JAX's cache off, so a value of the user is kept.
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ and (folder := _cache_folder()):
         os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
-    # With fewer threads, steps of simulated devices wait for each other for ever.
+    # With fewer threads, the steps of simulated devices deadlock.
     simulated = int(os.environ.get("JAX_NUM_CPU_DEVICES", "1"))
     if simulated > 1:
         os.environ.setdefault("NPROC", str(max(16, 2 * simulated)))
@@ -69,20 +69,20 @@ def set_environment() -> None:
 def join(
     coordinator: str | None, num_processes: int | None, process_id: int | None
 ) -> None:
-    """Joins the other processes of a training, before anything asks for a device.
+    """Connects to the other processes of a run; call it before a device is used.
 
     Args:
-      coordinator: `HOST:PORT` of process 0; `"auto"` finds the other processes from a
-        TPU pod, SLURM or MPI; None is for a single process.
-      num_processes: Number of processes, with a `HOST:PORT`.
-      process_id: Number of this process, with a `HOST:PORT`.
+      coordinator: `HOST:PORT` of process 0; `"auto"` gets the other processes from a
+        TPU pod, SLURM or MPI; None means a single process.
+      num_processes: Number of processes; only with `HOST:PORT`.
+      process_id: Number of this process; only with `HOST:PORT`.
 
     Raises:
-      InputError: The other processes were not found.
+      InputError: The other processes cannot be found.
     """
     if coordinator is None:
         return
-    # Imported here, because JAX reads the environment when it is imported.
+    # Import JAX late, because it reads the environment when it is imported.
     import jax
 
     try:
@@ -92,16 +92,17 @@ def join(
             jax.distributed.initialize(coordinator, num_processes, process_id)
     except (ValueError, RuntimeError) as error:
         raise InputError(
-            f"the other processes were not found: {str(error).splitlines()[0]}"
+            "the other processes cannot be found; check --coordinator, or start from "
+            f"a TPU pod, SLURM or MPI: {str(error).splitlines()[0]}"
         ) from error
 
 
 def _quiet() -> None:
-    """Silences traces of errors that the program reports in a sentence of its own.
+    """Silences stack traces of errors that the program reports in one sentence.
 
-    Orbax logs a stack trace where a checkpoint cannot be written or read, and for every
-    read or write that was abandoned; on a full disk, tensorboardX's thread and its last
-    flush do the same.
+    Orbax logs a stack trace when a checkpoint cannot be written or read, and for every
+    read or write that was cancelled. On a full disk, tensorboardX does the same in its
+    thread and at its last flush.
     """
     logging.set_verbosity(logging.FATAL)
     # Keep JAX's warnings: they concern the machine.
@@ -112,7 +113,7 @@ def _quiet() -> None:
 
 
 def _unless_reported(hook: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Returns a hook for uncaught errors that ignores those of `_quiet`."""
+    """Returns a hook for uncaught errors that ignores those named in `_quiet`."""
 
     def unless_reported(uncaught) -> None:
         error = uncaught.exc_value
@@ -126,7 +127,7 @@ def _unless_reported(hook: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def _cache_folder() -> str | None:
-    """Returns the user's folder for compiled steps; None if it cannot be written."""
+    """Returns the cache folder for compiled steps; None if it cannot be written."""
     try:
         root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         folder = os.path.join(root, "fpn_jax", "compiled")
@@ -137,7 +138,7 @@ def _cache_folder() -> str | None:
 
 
 def _has_accelerator_plugin() -> bool:
-    # A TPU's library has its own XLA, which ends the process at an unknown flag.
+    # The XLA of a TPU's library ends the process at a flag that it does not know.
     return bool(
         importlib.util.find_spec("libtpu")
         or importlib.metadata.entry_points(group="jax_plugins")
@@ -145,12 +146,20 @@ def _has_accelerator_plugin() -> bool:
 
 
 def guard(work: Callable[[], int], *, several_processes: bool) -> int:
-    """Returns the exit code of `work`; a user's mistake becomes a sentence and 2.
+    """Calls a function; prints its errors as sentences and returns the exit code.
 
     Args:
-      work: What to do.
-      several_processes: Whether to end at once after a failure. The usual exit of a
-        process waits for the others, which wait for the failed one.
+      work: A function that returns an exit code.
+      several_processes: Whether other processes take part. If so, a failure ends this
+        process at once: a normal exit would wait for the others, which wait for it.
+
+    Returns:
+      The exit code of `work`; 1 after a failure, 2 after a mistake of the user, 130
+      after Ctrl-C.
+
+    Raises:
+      Exception: `work` failed in a single process for a reason that no sentence
+        explains.
     """
     try:
         code = work()
@@ -170,8 +179,8 @@ def guard(work: Callable[[], int], *, several_processes: bool) -> int:
         code = 1
         if isinstance(error, OSError) and error.errno in FULL:
             print(
-                f"fpn_jax: the disk is full ({error}); what was saved is kept: run "
-                "the same command again to resume",
+                f"fpn_jax: the disk is full ({error}); the saved checkpoints are "
+                "kept: free space and run the same command again to resume",
                 file=sys.stderr,
             )
         elif several_processes:

@@ -1,4 +1,4 @@
-"""A checkpoint of a workdir, opened: to evaluate, predict, report, or begin with."""
+"""Opens a checkpoint of a run, to evaluate, predict, export, report or fine-tune."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -23,13 +23,13 @@ from fpn_jax.workdir.folder import Workdir, stored_in
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A checkpoint of a workdir, ready to use.
+    """A checkpoint of a run, ready to use.
 
     Attributes:
-      workdir: The folder it came from.
-      experiment: The config it was trained with, and what its data say.
+      workdir: Folder of the run.
+      experiment: The run's config, and the classes and fields of its data.
       step: Step of the checkpoint.
-      variables: What is evaluated and exported.
+      variables: The variables to evaluate and export.
     """
 
     workdir: Workdir
@@ -41,10 +41,11 @@ class Trained:
         """Returns the config that names the data to evaluate.
 
         Args:
-          data_root: Folder of other data than the run was trained on, or None.
+          data_root: Folder of the data; None for the folder that the run was trained
+            on.
 
         Raises:
-          InputError: Other data were given, but the run's source has no folder.
+          InputError: A folder is given, but the run's data source has no folder.
         """
         config = self.experiment.config
         if data_root is None:
@@ -81,11 +82,11 @@ def load(workdir: str, checkpoint: str) -> Trained:
 
     Args:
       workdir: Folder of a run.
-      checkpoint: `"best"`, `"latest"`, or a step.
+      checkpoint: `"best"`, `"latest"`, or the number of a step.
 
     Raises:
-      InputError: There is no such checkpoint, it is damaged, or its config cannot be
-        opened.
+      InputError: The checkpoint does not exist or is damaged, or its config cannot be
+        used.
     """
     folder = Workdir(workdir)
     if not folder.checkpoints.is_dir():
@@ -106,25 +107,29 @@ def load(workdir: str, checkpoint: str) -> Trained:
 
 
 def info_in(meta: Mapping[str, Any]) -> SourceInfo:
-    """Returns what the training data said, as a checkpoint's meta stores it."""
+    """Returns the classes and fields of the training data.
+
+    Args:
+      meta: The JSON that was saved with a checkpoint.
+    """
     # Checkpoints of version 0.1 store only classes; all of them are of classifiers.
     stored = meta.get("info") or {"classes": meta["classes"], "fields": ["label"]}
     return SourceInfo(**{name: tuple(values) for name, values in stored.items()})
 
 
 def _described(meta: dict[str, Any], workdir: str) -> tuple[Experiment, TrainState]:
-    """Returns what a checkpoint's config describes, and the shapes of its state."""
+    """Returns the experiment that a checkpoint stores, and the shapes of its state."""
     try:
         experiment = Experiment(stored_in(meta, workdir), info_in(meta))
-        # Nothing of an optimizer's state is restored, so none is needed.
+        # The optimizer's state is not restored, so any optimizer does.
         like = jax.eval_shape(lambda: experiment.initial_state(optax.identity()))
     except InputError:
         raise
-    # The workdir may be untrusted, and its config may contain anything.
+    # The workdir may be untrusted: its config may contain anything.
     except Exception as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"the config in --workdir={workdir} describes no model: {why}"
+            f"no model can be built from the config in --workdir={workdir}: {why}"
         ) from error
     return experiment, like
 
@@ -133,7 +138,7 @@ def _chosen_step(checkpoints: Checkpoints, checkpoint: str, workdir: str) -> int
     steps = checkpoints.steps()
     best = checkpoints.best_step()
     if best is None:
-        raise InputError(f"--workdir={workdir} has no checkpoint; train it first")
+        raise InputError(f"--workdir={workdir} has no checkpoint; train first")
     if checkpoint == "best":
         return best
     if checkpoint == "latest":
@@ -144,14 +149,14 @@ def _chosen_step(checkpoints: Checkpoints, checkpoint: str, workdir: str) -> int
 
 
 def initial_weights(experiment: Experiment, like: TrainState) -> Variables:
-    """Returns the variables to begin with, `{}` where all of them are random.
+    """Returns the pretrained variables, or `{}` if the config names none.
 
     Args:
-      experiment: Its `pretrained` names the file or the run.
+      experiment: An experiment whose `config.pretrained` names a file or a run.
       like: Shapes of the state before the first step.
 
     Raises:
-      InputError: They cannot be read, or are those of another model.
+      InputError: The weights cannot be read, or belong to another model.
     """
     config = experiment.config
     path, parts = config.pretrained.path, config.pretrained.parts
@@ -165,8 +170,8 @@ def initial_weights(experiment: Experiment, like: TrainState) -> Variables:
     missing = sorted(set(parts) - set(trained.variables["params"]))
     if missing or not parts:
         raise InputError(
-            f"pretrained.parts are {tuple(parts)}; the run of {path} has "
-            f"{', '.join(sorted(trained.variables['params']))}"
+            f"pretrained.parts is {tuple(parts)}; choose from the parts of the run in "
+            f"{path}: {', '.join(sorted(trained.variables['params']))}"
         )
     chosen = {
         collection: {part: tree[part] for part in parts if part in tree}
@@ -175,5 +180,7 @@ def initial_weights(experiment: Experiment, like: TrainState) -> Variables:
     try:
         jax.eval_shape(with_variables, like, chosen)
     except ValueError as error:
-        raise InputError(f"{path} does not fit this config: {error}") from error
+        raise InputError(
+            f"the weights of {path} do not fit this config: {error}"
+        ) from error
     return chosen

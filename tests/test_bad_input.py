@@ -44,11 +44,14 @@ def command(*arguments):
             ["--config.neck.upsamplng=bilinear"],
             "argument of neck 'fpn' 'upsamplng' is unknown; did you mean 'upsampling'",
         ),
-        (["--config.backbone.output_stride", "12"], "output_stride is 12"),
+        (["--config.backbone.output_stride", "12"], "output_stride 12 is unknown"),
         (["--config.head.name=flatten", "--config.head.pool=gem"], "has no effect"),
         (["--wrkdir=x"], "Did you mean: workdir"),
         (["--mode=evalute"], "train|check|evaluate|predict|export"),
-        (["--input=a.jpg"], "--mode=train takes no --input; it is for predict"),
+        (
+            ["--input=a.jpg"],
+            "--mode=train does not take --input; the modes that take it are: predict",
+        ),
         (["photos"], "unknown argument 'photos'"),
         (["--process_id=1", "--num_processes=2"], "must be given together"),
         (["--distributed", "--coordinator=here:1"], "must be given together"),
@@ -66,7 +69,7 @@ def test_a_typo_is_one_line_with_the_choices(arguments, says, tmp_path):
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        ("configs/nope.py", "there is no file configs/nope.py"),
+        ("configs/nope.py", "the file configs/nope.py does not exist"),
         ("configs/fpn.py:smok", "choose one of smoke, folder, cats_vs_dogs"),
     ],
 )
@@ -199,7 +202,7 @@ def test_check_names_every_bad_file_and_changes_nothing(tmp_path, capsys):
 def test_check_of_good_files(tmp_path, capsys):
     root = write_photographs(tmp_path / "photos")
     assert check_folder(root) == 0
-    assert "all decode whole" in capsys.readouterr().out
+    assert "all can be decoded" in capsys.readouterr().out
 
 
 def test_a_bad_file_stops_the_run_and_is_named(tmp_path):
@@ -244,7 +247,9 @@ def test_a_split_of_which_nothing_decodes(first_run, tmp_path):
     for path in (root / "Validate").rglob("*.jpg"):
         truncate(path)
     changes = folder(root, data__on_bad_file="skip")
-    with pytest.raises(InputError, match="not one file of the split can be decoded"):
+    with pytest.raises(
+        InputError, match="none of the files of the split can be decoded"
+    ):
         train(tmp_path / "run", **changes)
 
 
@@ -255,5 +260,7 @@ def test_other_classes_than_the_model_learned(first_run, tmp_path):
     workdir = tmp_path / "run"
     good = write_photographs(tmp_path / "good", classes=("cat", "dog"))
     assert train(workdir, **folder(good, train__total_steps=3)) == 0
-    with pytest.raises(InputError, match="has classes cat, fox, the model cat, dog"):
+    with pytest.raises(
+        InputError, match="has the classes cat, fox, but the model has cat, dog"
+    ):
         evaluate_on(workdir, root)

@@ -82,11 +82,11 @@ def test_the_command_line_chooses_the_unit_of_the_length():
         ({"data__source": "disk"}, "source 'disk' is unknown"),
         (
             {"data__folder__validate_fraction": 0.2},
-            "data.folder.validate_fraction is now --config.data.source.validate_frac",
+            "data.folder.validate_fraction is now named --config.data.source.validate",
         ),
-        ({"data__tfds__name": "mnist"}, "is now --config.data.source.dataset"),
-        ({"head__pool_arguments__p": 2}, "is now --config.head.pool.p"),
-        ({"neck__upsampling_arguments": {}}, "is now --config.neck.upsampling"),
+        ({"data__tfds__name": "mnist"}, "is now named --config.data.source.dataset"),
+        ({"head__pool_arguments__p": 2}, "is now named --config.head.pool.p"),
+        ({"neck__upsampling_arguments": {}}, "is now named --config.neck.upsampling"),
         ({"data__root": "photos"}, "drawn data has no files"),
         ({"neck__name": "identity", "neck__width": 8}, "neck.width has no effect"),
         ({"train__total_steps": 5, "train__epochs": 1.0}, "give exactly one of them"),
@@ -122,13 +122,16 @@ def test_building_the_model_refuses(changes, says):
     [
         ({"data__global_batch_size": 36}, "8 devices do not divide; the nearest .* 32"),
         ({"data__global_batch_size": 0}, "8 devices do not divide; the nearest .* 8"),
-        ({"train__accumulation_steps": 3}, "does not divide the 4 images of a device"),
+        (
+            {"train__accumulation_steps": 3},
+            "it must divide the 4 images of each device",
+        ),
         ({"train__accumulation_steps": 0}, "accumulation_steps is 0"),
         ({"train__keep_checkpoints": 0}, "keep_checkpoints is 0"),
         ({"train__seed": -1}, "seed is -1"),
         (
             {"mix__mixup_alpha": 0.2, "train__accumulation_steps": 4},
-            "mix has no effect on one image at a time",
+            "have no effect on one image at a time",
         ),
     ],
 )

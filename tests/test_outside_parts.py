@@ -119,8 +119,14 @@ def test_masks_come_back_in_the_images_own_pixels(segmenter):
         ),
         ({"head__name": f"{PARTS}:NoHead"}, "has no class 'NoHead'"),
         ({"head__name": "nowhere:Head"}, "cannot be imported .*PYTHONPATH"),
-        ({"neck__name": f"{PARTS}:MyTask"}, "cannot be used: a neck is a Module with"),
-        ({"neck__name": "subprocess:Popen"}, "cannot be used: a neck is a Module with"),
+        (
+            {"neck__name": f"{PARTS}:MyTask"},
+            "cannot be used: the class must inherit from Module and have",
+        ),
+        (
+            {"neck__name": "subprocess:Popen"},
+            "cannot be used: the class must inherit from Module and have",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(changes, says, tmp_path):

@@ -52,6 +52,6 @@ REGISTRY = Registry(
     "backbone",
     BACKBONES,
     base=nn.Module,
-    members=("channels", "native_size", "paddings", "cell_offset"),
+    members=("channels", "native_size", "paddings", "paper_head", "cell_offset"),
 )
 names, accepts, build = REGISTRY.names, REGISTRY.accepts, REGISTRY.build

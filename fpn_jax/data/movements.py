@@ -12,7 +12,7 @@ import numpy as np
 from fpn_jax.data.images.decode import Encoded, pixels
 
 FILL = (128, 128, 128)
-"""Colour of what enters from outside of a picture: grey."""
+"""Colour of the area outside of a picture: grey."""
 
 Size = tuple[int, int]
 Box = tuple[int, int, int, int]
@@ -43,12 +43,13 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def reduction_for(image: np.ndarray | Encoded, box: Box, least: int) -> int:
-    """Returns by what a JPEG may be reduced while it is decoded: 1, 2, 4 or 8.
+    """Returns the factor by which a JPEG is reduced while it is decoded: 1, 2, 4 or 8.
 
     Args:
       image: An array, or a JPEG that is still encoded; an array is never reduced.
       box: The part that is needed.
-      least: Pixels that must be left on both sides of the box, where it has as many.
+      least: Height and width that the reduced box must have, if the box itself has
+        them.
     """
     if not isinstance(image, Encoded) or not image.header.plain:
         return 1
@@ -62,18 +63,18 @@ def _reduced(box: Box, size: Size, reduced: Size) -> Box:
     down, across = reduced[0] / size[0], reduced[1] / size[1]
     top, height = round(top * down), max(1, round(height * down))
     left, width = round(left * across), max(1, round(width * across))
-    # Rounding both ends up may lead over the edge.
+    # Where both numbers round up, the box may cross the border.
     return min(top, reduced[0] - height), min(left, reduced[1] - width), height, width
 
 
 def cut(image: np.ndarray | Encoded, box: Box, reduction: int = 1) -> np.ndarray:
-    """Returns the pixels of a box; of a reduced image as many fewer.
+    """Returns the pixels of a box, reduced if the image is encoded.
 
     Args:
-      image: uint8 `[H, W, 3]`, or a JPEG of this size, which is decoded in quick
+      image: uint8 `[H, W, 3]`, or a JPEG of this size, which is decoded with fast
         arithmetic.
-      box: Part of the image. It is rounded to whole pixels of a reduced image.
-      reduction: 1, 2, 4 or 8, by `reduction_for`.
+      box: Part of the image, rounded to pixels of the reduced image.
+      reduction: 1, 2, 4 or 8, from `reduction_for`.
 
     Raises:
       Undecodable: The JPEG cannot be decoded; the text is the reason.
@@ -90,8 +91,8 @@ class Step(Protocol):
     """One movement of a picture.
 
     Attributes:
-      source_size: Of the picture before.
-      size: Of the picture after.
+      source_size: Size of the picture before.
+      size: Size of the picture after.
     """
 
     source_size: Size
@@ -114,10 +115,10 @@ class Crop(NamedTuple):
     """Cuts out a box and resizes it.
 
     Attributes:
-      source_size: Of the picture before.
-      size: Of the picture after.
-      box: Part of the picture before.
-      reduction: By what an encoded image is reduced while it is decoded.
+      source_size: Size of the picture before.
+      size: Size of the picture after.
+      box: Part of the picture before, in pixels.
+      reduction: Factor by which an encoded image is reduced while it is decoded.
     """
 
     source_size: Size
@@ -127,11 +128,11 @@ class Crop(NamedTuple):
 
     @property
     def matrix(self) -> np.ndarray:
-        """Affine map `[3, 3]` of the box that is seen: the rounded one."""
+        """Affine map `[3, 3]` of the rounded box, which is the visible one."""
         r, box = self.reduction, self.box
         if r > 1:
             rows, columns = self.source_size
-            # libjpeg makes one pixel of `r` times `r`; the last ones may be partial.
+            # libjpeg turns `r × r` pixels into one; the last ones may be partial.
             box = _reduced(box, self.source_size, (-(-rows // r), -(-columns // r)))
         top, left, height, width = (r * side for side in box)
         down, across = self.size[0] / height, self.size[1] / width
@@ -146,7 +147,7 @@ class Flip(NamedTuple):
     """Mirrors left and right.
 
     Attributes:
-      source_size: Of the picture before, and of the one after.
+      source_size: Size of the picture before, and of the one after.
     """
 
     source_size: Size
@@ -170,8 +171,8 @@ class Pad(NamedTuple):
     """Puts the picture into a larger one.
 
     Attributes:
-      source_size: Of the picture before.
-      size: Of the picture after.
+      source_size: Size of the picture before.
+      size: Size of the picture after.
       corner: Row and column that the top left pixel gets.
     """
 
@@ -196,8 +197,8 @@ class Warp(NamedTuple):
     """Moves the picture by an affine map, with linear interpolation.
 
     Attributes:
-      source_size: Of the picture before.
-      size: Of the picture after.
+      source_size: Size of the picture before.
+      size: Size of the picture after.
       pixel_matrix: The map `[2, 3]` as OpenCV takes it: whole numbers are the middles
         of pixels.
     """
@@ -219,7 +220,7 @@ class Warp(NamedTuple):
         return _FROM_MIDDLES @ pixel_matrix @ _TO_MIDDLES
 
     def image(self, image: np.ndarray | Encoded) -> np.ndarray:
-        """Returns the warped image; what enters from outside is grey."""
+        """Returns the warped image, grey outside of the picture."""
         matrix = np.array(self.pixel_matrix)
         return cv2.warpAffine(pixels(image), matrix, self.size[::-1], borderValue=FILL)
 

@@ -34,10 +34,10 @@ LAST_STEP = 2**31 - 1
 """Limit of the steps of a run."""
 
 Augmentation = Callable[[Record, np.random.Generator], Record]
-"""Moves and recolours a record: `image` uint8 `[S, S, 3]` and every field with it."""
+"""Record and generator → record with `image` uint8 `[S, S, 3]` and moved fields."""
 
 SKIPPED = "skipped"
-"""Key of a batch inside this module: the bad records that a row went without."""
+"""Key of a batch inside this module: the bad records that a row skipped."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,13 +70,14 @@ class Options:
 class _Share(grain.transforms.Map):
     """Number of a batch → this process's share of it, one row for each position.
 
-    An element is a whole batch: grain's cost for an element equals half a decoding.
+    An element is a whole batch, because grain's overhead for an element is about half
+    the time of decoding an image.
 
     Attributes:
       global_batch_size: Positions in a batch of all processes together.
       options: Says which process this is.
       source: The records.
-      layout: The annotations of a batch.
+      layout: The annotations of a batch, and their shapes.
     """
 
     global_batch_size: int
@@ -88,7 +89,7 @@ class _Share(grain.transforms.Map):
         first = int(number) * self.global_batch_size
         positions = range(first, first + self.global_batch_size)
         share = positions[self.options.process_index :: self.options.process_count]
-        # A source that can reads the files of the batch in the background.
+        # Sources with this method read the files of the batch in the background.
         if hasattr(self.source, "read_ahead"):
             self.source.read_ahead(dict.fromkeys(map(self.number_at, share)))
         rows, images = [], None
@@ -201,7 +202,7 @@ def _row(
 
 
 class Batches:
-    """An iterator of batches that also counts what the batches lack.
+    """An iterator of batches that also counts skipped records and dropped boxes.
 
     Attributes:
       skipped: Record number → (id, reason), of the bad records found so far.
@@ -254,8 +255,8 @@ class Batches:
             limit = self._layout.max_boxes
             print(
                 f"record {index[first]} has {limit + dropped[first, 1]} boxes, but a "
-                f"batch holds {limit} of an image: the largest are kept, here and in "
-                "other records",
+                f"batch has room for {limit} of each image: the largest are kept, here "
+                "and in other records",
                 file=sys.stderr,
             )
         self.boxes_out_of_view += out_of_view
@@ -276,7 +277,7 @@ def why_bad(source: Source, index: int) -> tuple[str, str]:
 
 
 def _batches(dataset: grain.MapDataset, share: _Share) -> Batches:
-    # Our threads decode one image each; OpenCV's own threads would only disturb them.
+    # Each thread decodes one image; threads of OpenCV would only compete with them.
     cv2.setNumThreads(0)
     options = share.options
     # Elements are whole batches; buffer one for each thread.

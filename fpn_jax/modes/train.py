@@ -10,9 +10,10 @@ import jax
 from fpn_jax.config import as_json
 from fpn_jax.data.records import Source
 from fpn_jax.errors import InputError, RunError
-from fpn_jax.experiment import Experiment, Prepared, source
+from fpn_jax.experiment import Experiment, Prepared
 from fpn_jax.modes import Options
 from fpn_jax.modes.report import write_report
+from fpn_jax.parts import source
 from fpn_jax.resolve import resolve
 from fpn_jax.train import loop, parallel
 from fpn_jax.train.checkpoints import Checkpoints, DamagedCheckpoint
@@ -128,7 +129,8 @@ class _Training:
         stored, now = info_in(self.meta).classes, self.prepared.experiment.info.classes
         if stored != tuple(now):
             raise InputError(
-                f"the data has classes {', '.join(now)}, the model {', '.join(stored)}"
+                f"the data has the classes {', '.join(now)}, but the model has "
+                f"{', '.join(stored)}"
             )
         if self.meta["records"] != len(records):
             raise InputError(

@@ -10,6 +10,7 @@ from fpn_jax.layers import context, upsampling
 from fpn_jax.layers.conv import LECUN_UNIFORM, ConvNorm
 from fpn_jax.layers.norm import check_norm
 from fpn_jax.layers.numerics import Numerics
+from fpn_jax.necks.single_scale import SingleScaleNeck
 from fpn_jax.ops.pooling import max_pool
 from fpn_jax.pyramid import Pyramid, select_levels
 from fpn_jax.registry import Spec
@@ -18,7 +19,7 @@ EXTRAS = ("max_pool", "conv")
 MAX_EXTRA_LEVELS = 8
 
 
-class FPN(nn.Module):
+class FPN(SingleScaleNeck):
     """Gives every level of a pyramid the meaning of the coarser ones.
 
     `M_l = lateral_l(C_l) + upsample(M_{l+1})` and `P_l = smooth_l(M_l)`, with 1 × 1
@@ -58,7 +59,6 @@ class FPN(nn.Module):
     norm: str = "none"
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
-    num_scales = 1
 
     def __post_init__(self):
         errors.at_least("width", self.width, 1, whole=True)

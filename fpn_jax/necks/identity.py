@@ -1,12 +1,11 @@
 """No pyramid: the baseline that a feature pyramid is compared with."""
 
-from flax import linen as nn
-
 from fpn_jax.errors import InputError
+from fpn_jax.necks.single_scale import SingleScaleNeck
 from fpn_jax.pyramid import Pyramid, select_levels
 
 
-class Identity(nn.Module):
+class Identity(SingleScaleNeck):
     """Passes on maps as they are, by default the coarsest alone.
 
     That is what a classifier without a pyramid reads.
@@ -16,7 +15,6 @@ class Identity(nn.Module):
     """
 
     levels: tuple[int, ...] | None = None
-    num_scales = 1
 
     def __post_init__(self):
         if self.levels is not None and not self.levels:

@@ -25,7 +25,7 @@ BROKEN = {
     "label": [
         (2, "2 is not the index of one of the 2 classes"),
         (-1, "-1 is not the index"),
-        (1.0, "1.0 is not one whole number"),
+        (1.0, "1.0 is not an integer"),
     ],
     "mask": [
         (np.zeros((32, 31), np.uint8), r"it is uint8 \[32, 31\]; uint8 \[32, 32\] is"),
@@ -52,7 +52,7 @@ BROKEN = {
         (np.full((5, 3), 2, np.float32), "a visibility other than 0 and 1"),
         (np.full((5, 3), (33, 0, 1), np.float32), "'left eye'.* is visible, but out"),
     ],
-    "identity": [(-3, "-3 is negative"), (np.zeros(2, np.int32), "not one whole")],
+    "identity": [(-3, "-3 is negative"), (np.zeros(2, np.int32), "not an integer")],
 }
 
 

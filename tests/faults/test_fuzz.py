@@ -18,7 +18,8 @@ from fpn_jax.data.images import decode
 from fpn_jax.data.records import SourceInfo, printable
 from fpn_jax.data.sources.folder import FolderSource
 from fpn_jax.errors import InputError
-from fpn_jax.experiment import Experiment, source
+from fpn_jax.experiment import Experiment
+from fpn_jax.parts import source
 from tests.conftest import tiny
 
 # The same examples each time: a test that failed for one draw would tell nobody why.

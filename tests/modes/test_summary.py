@@ -122,7 +122,7 @@ def test_the_modes_want_what_they_need():
     )
     takes = command("--mode=list", f"--config={CONFIG}")
     assert takes.returncode == 2
-    assert "--mode=list takes no --config" in takes.stderr
+    assert "--mode=list does not take --config" in takes.stderr
 
 
 @pytest.mark.parametrize("name", ["lenet5", "mobilenet_v2"])

@@ -104,7 +104,7 @@ def test_no_more_is_decoded_than_a_crop_needs(monkeypatch):
         assert min(cut.shape[:2]) >= 20 or side < 40
 
 
-def test_an_unusual_jpeg_comes_whole():
+def test_an_unusual_jpeg_keeps_its_size():
     buffer = io.BytesIO()
     Image.fromarray(picture(64, 80)).convert("CMYK").save(buffer, "JPEG")
     encoded = decode.open_encoded(buffer.getvalue())
@@ -116,7 +116,7 @@ def test_an_unusual_jpeg_comes_whole():
 
 @pytest.mark.parametrize("reduction", [1, 2, 4, 8])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])
-def test_a_reduced_image_too_is_decoded_whole_or_refused(options, reduction):
+def test_damage_is_noticed_in_a_reduced_image(options, reduction):
     data = truncated(encode(picture(160, 200), **options))
     with pytest.raises(decode.Undecodable, match=r"truncated|damaged"):
         decode.open_encoded(data).decode(reduction=reduction, quick=True)
