@@ -148,7 +148,6 @@ class _Training:
         metrics = self.workdir.metrics
         writer = MetricsWriter(metrics, resume_step=start) if first else NoWriter()
         progress = ProgressBar(total, start_step=start, shown=first)
-        ranking = Ranking.from_json(self.meta.get("ranking"))
         # Bad files: of earlier processes of this run, then of this one.
         skipped = [tuple(file) for file in self.meta.get("skipped", [])]
 
@@ -161,15 +160,11 @@ class _Training:
         try:
             if start:
                 progress.say(f"resuming {self.workdir} at step {start} of {total}")
-            self.state, reason = loop.train(
-                self.state,
-                start_step=start,
+            training = loop.Loop(
                 step_at=self.prepared.step_at,
-                batches=batches,
                 evaluate=evaluate,
                 plan=plan,
-                ranking=ranking,
-                pending=self.meta.get("pending"),
+                ranking=Ranking.from_json(self.meta.get("ranking")),
                 checkpoints=self.checkpoints,
                 meta={
                     "config": as_json(experiment.config),
@@ -180,6 +175,9 @@ class _Training:
                 writer=writer,
                 progress=progress,
                 stop=stop,
+            )
+            self.state, reason = training.train(
+                self.state, start, batches, self.meta.get("pending")
             )
             self.checkpoints.wait()
         except NonFiniteLoss as error:
