@@ -1,4 +1,4 @@
-"""Pyramids of images, as functions of arrays."""
+"""Pyramids of images."""
 
 import jax
 import jax.numpy as jnp
@@ -7,16 +7,16 @@ from fpn_jax import errors
 from fpn_jax.pyramid import Pyramid
 
 BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
-"""The five taps of Burt & Adelson's kernel, close to a Gaussian of sigma 1 cell."""
+"""Taps of Burt & Adelson's kernel, close to a Gaussian with a sigma of 1 cell."""
 
 
 def gaussian_down(x: jax.Array) -> jax.Array:
-    """Returns images of half the size, smoothed first so that nothing aliases.
+    """Returns images of half the size, smoothed against aliasing.
 
-    Smooths rows and columns with `(1, 4, 6, 4, 1) / 16` and keeps every other cell,
-    from the first on (Burt & Adelson, "The Laplacian Pyramid as a Compact Image Code",
-    1983). Borders are mirrored about the outermost cell, which is not repeated. The
-    result is that of OpenCV's `pyrDown`.
+    Rows and columns are smoothed with `(1, 4, 6, 4, 1) / 16`, and every other cell is
+    kept, starting with the first (Burt & Adelson, "The Laplacian Pyramid as a Compact
+    Image Code", 1983). Borders are mirrored about the outermost cell, which is not
+    repeated. The result equals OpenCV's `pyrDown`.
 
     Args:
       x: Images, `[B, H, W, C]`, floating.
@@ -36,11 +36,11 @@ def gaussian_down(x: jax.Array) -> jax.Array:
 
 
 def gaussian_pyramid(x: jax.Array, num_scales: int) -> Pyramid:
-    """Returns the images, those of half the size, of a quarter, and so on.
+    """Returns the images, and copies of half the size, a quarter, and so on.
 
     Args:
-      x: Images, `[B, H, W, C]`, floating.
-      num_scales: Number of sizes, the images' own included; 1 or more.
+      x: Images, `[B, H, W, C]`, floating-point.
+      num_scales: Number of sizes, including that of the images; at least 1.
 
     Returns:
       Level → images, from level 0, the images themselves, to `num_scales - 1`.
