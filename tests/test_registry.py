@@ -118,5 +118,7 @@ def test_a_class_from_outside_is_named_with_its_module():
 
 def test_a_class_from_outside_must_have_the_base():
     modules = Registry("module", {}, base=Fire)
-    with pytest.raises(InputError, match="the class must inherit from Fire; it lacks Fire"):
+    with pytest.raises(
+        InputError, match="the class must inherit from Fire; it lacks Fire"
+    ):
         modules.build("tests.test_registry:Kettle")

@@ -1,4 +1,4 @@
-"""`--mode=check`: decodes every record, and reports bad files and duplicates."""
+"""`--mode=check`: finds files that cannot be decoded, and duplicates."""
 
 from fpn_jax.data import check
 from fpn_jax.data.records import SPLITS, AbsentSplit
@@ -6,16 +6,23 @@ from fpn_jax.experiment import read_options, source
 from fpn_jax.modes import Options
 from fpn_jax.resolve import resolve
 
-SUMMARY = "Reports every file that cannot be decoded, and duplicates between splits."
+SUMMARY = "Finds files that cannot be decoded, and duplicates between splits."
 TAKES = frozenset({"config"})
 NEEDS = frozenset({"config"})
 
 
 def run(options: Options) -> int:
-    """Decodes every record of every split, and reports what is wrong.
+    """Decodes every record of every split, and prints bad files and duplicates.
+
+    Args:
+      options: The values of the flags.
 
     Returns:
-      1 if a record is bad, or the same pixels are in two splits or classes; else 0.
+      The exit code: 1 if a record is bad, or if an image occurs in two splits or
+      classes; otherwise 0.
+
+    Raises:
+      InputError: The config or the data cannot be used.
     """
     config = resolve(options.given)
     reports, threads = {}, read_options(config).num_threads

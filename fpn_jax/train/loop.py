@@ -1,8 +1,8 @@
 """The training loop: steps, evaluations, checkpoints, and a clean stop.
 
-The host reads a step's metrics one step late, so that the device never waits for it.
-Before a checkpoint the loop reads the last ones, so that no state is saved whose loss
-was not finite.
+The host reads the metrics of a step one step late, so that the device never waits for
+the host. Before a checkpoint the loop reads the metrics of the last step, so that a
+state with a non-finite loss is never saved.
 """
 
 import os
@@ -24,13 +24,13 @@ from fpn_jax.train.training_metrics import Entries, Sums, Writer
 
 
 class StopRequest:
-    """SIGTERM and Ctrl-C as a flag that the loop reads after every step.
+    """A flag that SIGTERM and Ctrl-C set, and that the loop reads after every step.
 
-    With several processes, JAX's own SIGTERM handler lets all agree on the step at
-    which they stop, so it stays installed; Ctrl-C is passed on to it.
+    With several processes, JAX's own SIGTERM handler stays installed, because it makes
+    all processes stop at the same step; Ctrl-C sends SIGTERM.
 
     Attributes:
-      asked: Whether this process alone was asked to stop.
+      asked: Whether this process was asked to stop; used only in a single process.
     """
 
     def __init__(self, checkpoints: Checkpoints):
@@ -55,19 +55,27 @@ class StopRequest:
 
     def _ask(self, number: int, _) -> None:
         self.asked = True
-        print("stopping after this step, and saving …", file=sys.stderr, flush=True)
-        # A second signal ends the process as usual.
+        print(
+            "stopping after this step and saving a checkpoint …",
+            file=sys.stderr,
+            flush=True,
+        )
+        # A second signal ends the process at once.
         signal.signal(number, signal.SIG_DFL)
 
     def after(self, step: int) -> bool:
-        """Returns whether to stop after this step, the same in all processes."""
+        """Returns whether to stop after this step, the same in all processes.
+
+        Args:
+          step: Optimizer steps taken.
+        """
         if jax.process_count() > 1:
             return self._checkpoints.reached_preemption(step)
         return self.asked
 
 
 StepFn = Callable[[TrainState, Any], tuple[TrainState, dict[str, Any]]]
-"""State and batch → the next state, and the step's metrics."""
+"""State and batch → the next state, and the metrics of the step."""
 
 
 def train(
@@ -89,37 +97,38 @@ def train(
     """Trains from a step to the end of the plan.
 
     Args:
-      state: Replicated; its buffers are donated.
-      start_step: The state's own step, known here without waiting for the device.
-      step_at: Number of steps taken → the mapped train step that comes next; the
-        parameters that train may change during a run.
+      state: The replicated state at `start_step`; its buffers are donated.
+      start_step: Optimizer steps taken. `state.step` has the same value, but reading it
+        would wait for the device.
+      step_at: Number of steps taken → the next mapped train step. The step can change
+        during a run, because fine-tuning changes the parameters that train.
       batches: Training batches from `start_step` on.
-      evaluate: State → metrics of the validation split, `plan.monitor` included.
+      evaluate: State → metrics of the validation split, which include `plan.monitor`.
       plan: When to log, evaluate and stop.
       ranking: The best evaluation so far; changed in place.
-      checkpoints: Where states are saved.
-      meta: JSON that is saved with each.
-      writer: Where entries are written.
-      progress: What the user sees.
-      stop: Asked after every step.
-      pending: Sums of the unfinished entry that a checkpoint stored.
+      checkpoints: Saves the states.
+      meta: JSON to save with every state.
+      writer: Writes the entries.
+      progress: Shows the progress to the user.
+      stop: Tells after every step whether to stop.
+      pending: Sums of the unfinished entry, from the checkpoint.
 
     Returns:
-      The last state, and why it is the last: `"finished"`, `"stopped"` (a signal) or
-      `"early"` (no better evaluation for long enough).
+      The last state, and the reason for the end: `"finished"`, `"stopped"` (a signal)
+      or `"early"` (early stopping).
 
     Raises:
-      NonFiniteLoss: A loss or gradient is not finite; the last checkpoint is good.
-      SaveFailed: A save has failed; raised after the step at which that is known.
-      Exception: The batches failed; a single process saves the state first.
+      NonFiniteLoss: A loss or gradient is not finite. The last checkpoint is good.
+      SaveFailed: A save failed. It is raised after the step in which it is noticed.
+      Exception: The batches failed. A single process saves the state first.
     """
     step = start_step
     entries = Entries(plan, writer, progress, Sums(**pending or {}))
 
     def save(metrics: dict[str, float] | None) -> None:
         position = {"ranking": ranking.as_json(), "pending": entries.as_json()}
-        # Entries first: a resumed run can drop entries after its step, but cannot
-        # write those that are missing before it.
+        # Write the entries first: a resumed run drops entries after its step, but
+        # cannot restore missing entries before it.
         writer.flush()
         checkpoints.save(state, meta | position, metrics)
 
@@ -134,7 +143,7 @@ def train(
         try:
             batch = next(batches)
         except Exception:
-            # With several processes the others would not reach this save.
+            # With several processes, the other processes would not reach this save.
             if step > start_step and jax.process_count() == 1:
                 entries.catch_up()
                 save(None)
