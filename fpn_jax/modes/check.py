@@ -12,10 +12,17 @@ NEEDS = frozenset({"config"})
 
 
 def run(options: Options) -> int:
-    """Decodes every record of every split, and reports what is wrong.
+    """Decodes every record of every split, and prints bad files and duplicates.
+
+    Args:
+      options: The values of the flags.
 
     Returns:
-      1 if a record is bad, or the same pixels are in two splits or classes; else 0.
+      The exit code: 1 if a record is bad, or if an image occurs in two splits or
+      classes; otherwise 0.
+
+    Raises:
+      InputError: The config or the data cannot be used.
     """
     config = resolve(options.given)
     reports, threads = {}, read_options(config).num_threads

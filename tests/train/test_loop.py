@@ -322,7 +322,7 @@ def test_a_signal_saves_and_stops_after_the_step(bench, capfd, number):
     assert (int(end.step), reason) == (5, "stopped")
     assert bench.kept() == [5]
     assert bench.evaluated == []
-    assert "stopping after this step" in capfd.readouterr().err
+    assert "stopping after this step and saving" in capfd.readouterr().err
     after = [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)]
     assert after == before
 
