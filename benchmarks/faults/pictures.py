@@ -199,11 +199,11 @@ def planted_copies(
     with Image.open(scaled) as image:
         half = image.resize((32, 32), Image.Resampling.BOX)
         half.save(root / "Validate" / "Dog" / "half.jpg", quality=60)
-    reports = {
+    findings = {
         split: check.check(FolderSource(root, split), 2)
         for split in ("train", "validate")
     }
-    lines = [found.text() for found in check.find_duplicates(reports)]
+    lines = [found.text() for found in check.find_duplicates(findings)]
     wanted = (
         ("duplicate in train and validate", "0.jpg", "Validate/Cat/copy.jpg"),
         ("duplicate in Cat and Dog", "2.jpg", "Train/Dog/copy.jpg"),

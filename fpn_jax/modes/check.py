@@ -25,19 +25,19 @@ def run(options: Options) -> int:
       InputError: The config or the data cannot be used.
     """
     config = resolve(options.given)
-    reports, threads = {}, read_options(config).num_threads
+    findings, threads = {}, read_options(config).num_threads
     for split in SPLITS:
         try:
             records = source(config, split)
         except AbsentSplit as error:
             print(f"{split}: {error}")
             continue
-        reports[split] = check.check(records, threads)
-        for line in reports[split].text().splitlines():
+        findings[split] = check.check(records, threads)
+        for line in findings[split].text().splitlines():
             print(f"{split}: {line}")
-    duplicates = check.find_duplicates(reports)
+    duplicates = check.find_duplicates(findings)
     for duplicate in duplicates:
         print(duplicate.text())
-    bad = not all(report.passed for report in reports.values())
+    bad = not all(found.passed for found in findings.values())
     # Near-duplicates may be burst photographs, so they do not fail the check.
-    return 1 if bad or any(found.bits is None for found in duplicates) else 0
+    return 1 if bad or any(one.bits is None for one in duplicates) else 0
