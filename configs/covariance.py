@@ -13,6 +13,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config = fpn.get_config(variant)
     config.neck = ConfigDict({"name": "identity"})
     config.head = ConfigDict(
-        {"name": "pool", "pool": "covariance", "pool_arguments": {"width": 32}}
+        {"name": "pool", "pool": {"name": "covariance", "width": 32}}
     )
     return config

@@ -3,7 +3,7 @@
 `--config=configs/fpn.py` learns from drawn cats and dogs in a few minutes on a CPU.
 Variants, as `--config=configs/fpn.py:VARIANT`:
 
-  smoke         seconds instead of minutes: the whole way, hardly trained
+  smoke         seconds instead of minutes: runs everything, hardly trained
   folder        your own photographs: add --config.data.root=DIR
   cats_vs_dogs  23,262 photographs through TFDS, ResNet-50 at 224 px in bfloat16
 
@@ -36,39 +36,34 @@ def drawn() -> ConfigDict:
     return ConfigDict(
         {
             "data": {
-                # drawn, folder or tfds; each has a dict of its own below.
-                "source": "drawn",
-                # folder: holds Train/Validate/Test × Cat/Dog. tfds: its data_dir.
-                "root": "",
-                "image_size": 64,
-                "global_batch_size": 32,
-                # Evaluation keeps this share of the short side; 1 keeps all of it.
-                "crop_fraction": 1.0,
-                # stop at a file that does not decode whole, or skip and list it.
-                "on_bad_file": "stop",
-                # RGB behind the transparent pixels of a file.
-                "background": (255, 255, 255),
-                # For training: in quick arithmetic, at 1/2, 1/4 or 1/8 of the size of a
-                # JPEG where its crop is that much larger than image_size.
-                "quick_decoding": True,
-                # Drawing holds Python's lock, so more threads only wait for each other;
-                # decoders let go of it.
-                "num_threads": 1,
-                "num_workers": 0,
-                "drawn": {
-                    # Each is drawn once: new ones beat the same ones again.
+                # drawn, folder or tfds, each with arguments of its own.
+                "source": {
+                    "name": "drawn",
+                    # Each is drawn once: new ones train better than repeated ones.
                     "train_records": 28800,
                     "validate_records": 1000,
                     "test_records": 1000,
                     "seed": 0,
                 },
-                "folder": {
-                    # Split off Train where there is no Validate folder.
-                    "validate_fraction": 0.1,
-                },
-                "tfds": {"name": "cats_vs_dogs", "validate_fraction": 0.1},
+                # folder: contains Train/Validate/Test × Cat/Dog. tfds: its data_dir.
+                "root": "",
+                "image_size": 64,
+                "global_batch_size": 32,
+                # Evaluation keeps this share of the short side; 1 keeps all of it.
+                "crop_fraction": 1.0,
+                # stop at a file that cannot be decoded, or skip and list it.
+                "on_bad_file": "stop",
+                # RGB behind the transparent pixels of a file.
+                "background": (255, 255, 255),
+                # Training decodes JPEGs with fast arithmetic, and at 1/2, 1/4 or 1/8 of
+                # their size where the crop is that much larger than image_size.
+                "quick_decoding": True,
+                # Drawing holds Python's lock, so more threads would only wait for each
+                # other; decoders of files release it.
+                "num_threads": 1,
+                "num_workers": 0,
             },
-            # Of the training images, on the host. Zero switches a part off.
+            # Random changes of training images, on the host. Zero switches one off.
             "augment": {
                 "crop_scale": (0.9, 1.0),
                 "crop_ratio": (0.95, 1.05),
@@ -81,44 +76,44 @@ def drawn() -> ConfigDict:
                 "randaugment_magnitude": 9.0,
                 "erasing": 0.0,
             },
-            # Of pairs of training images, on the device. Zero switches a part off.
+            # Mixes pairs of training images, on the device. Zero switches one off.
             "mix": {"mixup_alpha": 0.0, "cutmix_alpha": 0.0, "probability": 1.0},
             "backbone": {"name": "resnet18", "width": 24},
             "neck": {
                 "name": "fpn",
                 "width": 32,
-                # Levels above the backbone's coarsest, by max_pool or by conv.
+                # Levels above the backbone's coarsest, made by max_pool or by conv.
                 "extra_levels": 0,
                 "extra": "max_pool",
-                # Of a coarser map to the finer one's size: nearest, bilinear, … Its own
-                # arguments, if any, go into a dict upsampling_arguments.
+                # Resizes a coarser map to the finer one: nearest, bilinear, …, or a
+                # dict with its name and arguments.
                 "upsampling": "nearest",
-                # none, or ppm or aspp on the coarsest map before its lateral; likewise
-                # context_arguments.
+                # none, or ppm or aspp on the coarsest map before its lateral; or a
+                # dict with its name and arguments.
                 "context": "none",
-                # none, batch or group, after every convolution.
+                # Normalization after every convolution: none, batch or group.
                 "norm": "none",
             },
-            # Any pooling of --mode=list over each level, concatenated; its own
-            # arguments, if any, go into a dict pool_arguments, as in pooling.py.
+            # Any pooling of --mode=list over each level, concatenated; or a dict with
+            # its name and arguments, such as {"name": "gem", "p": 3.0}.
             "head": {"name": "pool", "pool": "average", "dropout": 0.0},
             "model": {
-                # Of all convolutions; parameters and sums stay float32.
+                # Type of all convolutions; parameters and sums stay float32.
                 "dtype": "float32",
-                # ImageNet's pixels, on the scale 0 to 1.
+                # Statistics of ImageNet's pixels, on the scale 0 to 1.
                 "mean": (0.485, 0.456, 0.406),
                 "std": (0.229, 0.224, 0.225),
             },
-            # What the training begins with instead of random numbers.
+            # Weights that the training begins with, instead of random numbers.
             "pretrained": {
                 # A .safetensors, .npz or .pth file of torchvision or timm, for the
                 # backbone; or the workdir of a run of your own.
                 "path": "",
-                # What the file's network was trained with: torchvision, timm, inception
-                # or tensorflow; "" takes the family's usual one. It sets model.mean,
+                # Preprocessing of the file's network: torchvision, timm, inception or
+                # tensorflow; "" takes the family's usual one. It sets model.mean,
                 # model.std, and the backbone's padding and epsilon.
                 "recipe": "",
-                # Of a run of your own: backbone, neck, head.
+                # Parts to take from a run of your own: backbone, neck, head.
                 "parts": ("backbone",),
             },
             # Parts are named by their parameters: backbone, backbone/stage1, neck, …
@@ -129,14 +124,19 @@ def drawn() -> ConfigDict:
                 # ("backbone=0.1",): a tenth of the learning rate.
                 "learning_rate_multipliers": (),
                 # Steps in which the backbone's BatchNorm keeps its statistics, and its
-                # stochastic depth is off; -1: all.
+                # stochastic depth is off; -1 means all.
                 "frozen_norm_steps": 0,
             },
-            "task": {"label_smoothing": 0.0, "class_weights": ()},
+            # What is learned.
+            "task": {
+                "name": "classification",
+                "label_smoothing": 0.0,
+                "class_weights": (),
+            },
             "optimizer": {
                 # sgd or adamw.
                 "name": "adamw",
-                # Peak, after the warm-up; a cosine takes it to 0.
+                # Peak after the warm-up; a cosine lowers it to 0.
                 "learning_rate": 2e-3,
                 "warmup_steps": 50,
                 # Kernels only; norms and biases do not decay.
@@ -146,25 +146,25 @@ def drawn() -> ConfigDict:
                 "clip_norm": 1.0,
             },
             "train": {
-                # The length of the run: optimizer steps, or passes over the data.
-                # One of them counts; on the command line it replaces the other.
+                # Length of the run: optimizer steps, or passes over the data. Give one
+                # of them; on the command line it replaces the other.
                 "total_steps": placeholder(int),
                 "epochs": 1.0,
                 "seed": 0,
-                # Evaluates and saves; 0 does so once an epoch.
+                # Steps between evaluations, each of which saves; 0: once an epoch.
                 "evaluate_every_steps": 300,
-                # A record holds the exact mean since the last.
+                # Steps between entries of metrics.jsonl, exact means since the last.
                 "log_every_steps": 1,
-                # Slices of a batch that go through the model one after the other.
+                # Slices of a batch that pass through the model one after the other.
                 "accumulation_steps": 1,
-                # Of the moving average that is evaluated and saved; 0 is off.
+                # Decay of the moving average that is evaluated and saved; 0 is off.
                 "ema_decay": 0.98,
-                # Ends after so many evaluations without a better one; 0 never does.
+                # Evaluations without a better one after which the run ends; 0: never.
                 "early_stopping_evaluations": 0,
-                # A step whose loss or gradient is infinite or no number: stop there, or
-                # skip it and count it.
+                # At a step whose loss or gradient is not finite: stop, or skip and
+                # count it.
                 "on_nonfinite_step": "stop",
-                # The newest so many; the best one is kept besides.
+                # Number of newest checkpoints to keep; the best one is kept as well.
                 "keep_checkpoints": 2,
             },
         }
@@ -172,12 +172,12 @@ def drawn() -> ConfigDict:
 
 
 def smoke(config: ConfigDict) -> None:
-    """Shrinks everything: the same way through the code in seconds."""
+    """Shrinks everything, to pass through all of the code in seconds."""
     config.data.image_size = 32
     config.data.global_batch_size = 32
-    config.data.drawn.train_records = 256
-    config.data.drawn.validate_records = 96
-    config.data.drawn.test_records = 64
+    config.data.source.train_records = 256
+    config.data.source.validate_records = 96
+    config.data.source.test_records = 64
     config.backbone.width = 8
     config.neck.width = 16
     config.optimizer.warmup_steps = 2
@@ -187,7 +187,8 @@ def smoke(config: ConfigDict) -> None:
 
 def folder(config: ConfigDict) -> None:
     """Learns from a few thousand photographs, from scratch: strong regularisation."""
-    config.data.source = "folder"
+    # A tenth of Train is split off where there is no Validate folder.
+    config.data.source = ConfigDict({"name": "folder", "validate_fraction": 0.1})
     config.data.num_threads = 4
     config.data.image_size = 96
     config.data.global_batch_size = 32
@@ -217,7 +218,9 @@ def folder(config: ConfigDict) -> None:
 def cats_vs_dogs(config: ConfigDict) -> None:
     """Trains the large one on a TPU VM or a GPU."""
     folder(config)
-    config.data.source = "tfds"
+    config.data.source = ConfigDict(
+        {"name": "tfds", "dataset": "cats_vs_dogs", "validate_fraction": 0.1}
+    )
     config.data.image_size = 224
     config.data.global_batch_size = 256
     config.data.num_threads = 16

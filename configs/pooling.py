@@ -34,8 +34,7 @@ def get_config(variant: str = "average") -> ConfigDict:
     config.head = ConfigDict(
         {
             "name": "pool",
-            "pool": variant,
-            "pool_arguments": POOLINGS[variant],
+            "pool": {"name": variant, **POOLINGS[variant]},
             "dropout": config.head.dropout,
         }
     )

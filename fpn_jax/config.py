@@ -1,17 +1,13 @@
-"""A config's shape: resolving the choices in it, storing it, comparing two of them.
+"""A config as nested dicts: its keys, its JSON form, and keys of earlier versions.
 
-Values are read in `experiment.py` alone; here a config is only a nested dict.
+Values are read in `resolve.py` and `experiment.py`; here a config is a nested dict.
 """
 
-import ast
-import copy
 import dataclasses
 import inspect
 import json
 import math
-import runpy
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import ml_collections
@@ -19,14 +15,25 @@ import ml_collections
 from fpn_jax import errors
 from fpn_jax.errors import InputError
 
-SOURCES = ("drawn", "folder", "tfds")
-"""The choices of `data.source`; each has its own dict below `data`."""
+Config = ml_collections.FrozenConfigDict
+"""A resolved config: complete, and every key in it has an effect."""
 
-MOST, MOST_OF_A_PART = 2**31 - 1, 2**16
-"""Limits of the integers of a config, and of those of a backbone, neck or head."""
+PARTS = ("backbone", "neck", "head", "task", "optimizer", "data.source")
+"""Dicts of a config that are specs: a `name`, and the arguments of its constructor."""
 
-MAY_CHANGE = ("data.root", "data.num_threads", "data.num_workers", "data.on_bad_file")
-"""Keys in which a resumed run may differ: no batch of good files depends on them."""
+RENAMED = {
+    "data.drawn": "data.source",
+    "data.folder": "data.source",
+    "data.tfds.name": "data.source.dataset",
+    "data.tfds": "data.source",
+    "head.pool_arguments": "head.pool",
+    "neck.upsampling_arguments": "neck.upsampling",
+    "neck.context_arguments": "neck.context",
+}
+"""Dotted key of version 0.1 → the key that replaces it."""
+
+MAX_INTEGER, MAX_PART_INTEGER = 2**31 - 1, 2**16
+"""Largest integer in a config, and in the spec of a backbone, neck or head."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Keys:
 
     Attributes:
       all: Every key that has a meaning.
-      needed: Those without a default.
+      needed: The keys without a default.
     """
 
     all: frozenset[str]
@@ -43,12 +50,21 @@ class Keys:
 
     @classmethod
     def exactly(cls, *names: str) -> "Keys":
-        """Returns keys that are all needed."""
+        """Returns keys that are all needed.
+
+        Args:
+          *names: The keys.
+        """
         return cls(frozenset(names), frozenset(names))
 
     @classmethod
     def of(cls, constructor: Callable, *, given: tuple[str, ...] = ()) -> "Keys":
-        """Returns a constructor's arguments, but for those that the code gives."""
+        """Returns the arguments of a constructor that a config can set.
+
+        Args:
+          constructor: A function or class.
+          given: Arguments that the code passes, which are no keys of a config.
+        """
         arguments = {
             name: argument
             for name, argument in inspect.signature(constructor).parameters.items()
@@ -58,176 +74,73 @@ class Keys:
         return cls(frozenset(arguments), frozenset(needed))
 
 
-def check_keys(config: Mapping[str, Any], keys: Mapping[str, Keys]) -> None:
-    """Refuses a config that has other keys than those with a meaning.
+def new_spelling(key: str) -> str | None:
+    """Returns the key that replaces a dotted key of an earlier version, or None.
 
     Args:
-      config: Resolved, nested.
+      key: A dotted key.
+
+    Example:
+      >>> new_spelling("data.folder.validate_fraction")
+      'data.source.validate_fraction'
+    """
+    for old, new in RENAMED.items():
+        if key == old or key.startswith(f"{old}."):
+            return new + key.removeprefix(old)
+    return None
+
+
+def check_keys(config: Mapping[str, Any], keys: Mapping[str, Keys]) -> None:
+    """Refuses a config with an unknown key, or without a key that is needed.
+
+    Args:
+      config: Nested dicts.
       keys: Dotted name of a dict → its keys; `""` is the config itself.
 
     Raises:
-      InputError: A key is unknown, or one is missing; names the choices.
+      InputError: A key is unknown, renamed or missing. The text names the choices.
     """
-    for place, known in keys.items():
+    for prefix, known in keys.items():
         here = config
-        for name in place.split(".") if place else ():
+        for name in prefix.split(".") if prefix else ():
             here = here[name]
         for key in here:
+            dotted = f"{prefix}.{key}".lstrip(".")
+            if key not in known.all and (new := new_spelling(dotted)):
+                raise InputError(
+                    f"the config has the key {dotted}, which is now named {new}"
+                )
             if key not in known.all:
-                raise errors.unknown(f"config.{place} key", key, sorted(known.all))
+                raise errors.unknown(f"config.{prefix} key", key, sorted(known.all))
         for key in sorted(known.needed - here.keys()):
-            raise InputError(f"the config lacks {f'{place}.{key}'.lstrip('.')}")
+            raise InputError(f"the config lacks {f'{prefix}.{key}'.lstrip('.')}")
 
 
-def resolve(
-    config: ml_collections.ConfigDict,
-    overridden: frozenset[str],
-    accepts: Mapping[str, Callable[[str], frozenset[str]]],
-    keys: Mapping[str, Keys],
-) -> tuple[dict[str, Any], list[str]]:
-    """Returns the config of this run, in which every key that is left has an effect.
-
-    Where the command line chooses another `neck.name` than the file's, the keys that
-    only the file's own neck takes are left out; likewise the dicts of sources that are
-    not chosen, and `train.epochs` where the command line gives `train.total_steps`.
+def check_scale(config: Mapping[str, Any], parts: Iterable[str]) -> None:
+    """Refuses numbers that are too large to build anything, before memory is allocated.
 
     Args:
-      config: What the config file and the command line gave.
-      overridden: Dotted keys that the command line set.
-      accepts: Part of the model, such as `"neck"`, → name → keys that it takes.
-      keys: As of `check_keys`.
-
-    Returns:
-      The resolved config, and a line for each key that was left out.
+      config: Nested dicts.
+      parts: Names of the dicts that have the smaller limit `MAX_PART_INTEGER`.
 
     Raises:
-      InputError: A choice is unknown, or a key was set that has no effect.
+      InputError: A number is not finite, or its absolute value is above the limit.
     """
-    resolved, notes = copy.deepcopy(config.to_dict()), []
-    check_keys(resolved, keys)
-    _check_scale(resolved, accepts)
-    data = resolved["data"]
-    if data["source"] not in SOURCES:
-        raise errors.unknown("data.source", data["source"], SOURCES)
-    for source in SOURCES:
-        if source != data["source"]:
-            _refuse_set(
-                overridden, f"data.{source}.", f"data.source is {data['source']}"
-            )
-            data.pop(source, None)
-    if data["source"] == "drawn" and data["root"]:
-        raise InputError(
-            f"data.root is {data['root']!r}, but drawn data has no files; "
-            f"add --config.data.source=folder or tfds"
-        )
-    augment, mix = resolved["augment"], resolved["mix"]
-    for key, without, because in (
-        ("data.on_bad_file", data["source"] == "drawn", "drawn data has no files"),
-        ("data.background", data["source"] == "drawn", "drawn data has no files"),
-        (
-            "augment.randaugment_magnitude",
-            not augment["randaugment_layers"],
-            "augment.randaugment_layers is 0",
-        ),
-        (
-            "mix.probability",
-            not (mix["mixup_alpha"] or mix["cutmix_alpha"]),
-            "mix.mixup_alpha and mix.cutmix_alpha are 0",
-        ),
-    ):
-        if without:
-            _refuse_set(overridden, key, because)
-    _resolve_length(resolved["train"], overridden)
-    for part, accepted in accepts.items():
-        chosen = resolved[part]
-        takes = accepted(chosen["name"])
-        if f"{part}.name" not in overridden:
-            continue
-        dropped = [key for key in chosen if key != "name" and key not in takes]
-        for key in dropped:
-            _refuse_set(overridden, f"{part}.{key}", f"{part}.name is {chosen['name']}")
-            del chosen[key]
-        if dropped:
-            notes.append(
-                f"{part} {chosen['name']!r} takes no {', '.join(dropped)}: left out"
-            )
-    return resolved, notes
-
-
-def _check_scale(resolved: Mapping[str, Any], parts: Iterable[str]) -> None:
-    """Refuses numbers with which nothing can be built, before memory is asked for them.
-
-    Raises:
-      InputError: A number is not finite, or too large for its place.
-    """
-    for key, value in flat(resolved).items():
-        most = MOST_OF_A_PART if key.partition(".")[0] in parts else MOST
+    for key, value in flat(config).items():
+        limit = MAX_PART_INTEGER if key.partition(".")[0] in parts else MAX_INTEGER
         for number in value if isinstance(value, list | tuple) else [value]:
             if isinstance(number, float) and not math.isfinite(number):
                 raise InputError(f"{key} is {value}; give a finite number")
-            if isinstance(number, int) and abs(number) > most:
-                raise InputError(f"{key} is {value}; the limit is {most}")
+            if isinstance(number, int) and abs(number) > limit:
+                raise InputError(f"{key} is {value}; the limit is {limit}")
 
 
-def of_run(workdir: Path) -> dict[str, Any]:
-    """Returns the stored config of a run.
+def load(stored: Mapping[str, Any]) -> Config:
+    """Returns a stored config in the form that it had before JSON: lists become tuples.
 
-    Raises:
-      InputError: There is none, or it cannot be read.
+    Args:
+      stored: Nested dicts, as read from JSON.
     """
-    path = workdir / "config.json"
-    try:
-        stored = json.loads(path.read_text())
-    except OSError as error:
-        raise InputError(
-            f"{workdir} is no workdir of a run: {path.name} cannot be read: "
-            f"{error.strerror}"
-        ) from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
-    if not isinstance(stored, dict) or not {"model", "backbone"} <= stored.keys():
-        raise InputError(
-            f"{workdir} is no workdir of a run, by its {path.name}; of a folder with "
-            "weights give the file itself"
-        )
-    return stored
-
-
-def _refuse_set(overridden: frozenset[str], prefix: str, because: str) -> None:
-    for key in sorted(overridden):
-        if key.startswith(prefix):
-            raise InputError(f"--config.{key} has no effect, because {because}")
-
-
-def _resolve_length(train: dict[str, Any], overridden: frozenset[str]) -> None:
-    """Leaves one of `total_steps` and `epochs`; the command line wins over the file."""
-    keys = ("total_steps", "epochs")
-    given = [key for key in keys if train[key] is not None]
-    on_command_line = [key for key in given if f"train.{key}" in overridden]
-    if len(given) == 2 and len(on_command_line) == 1:
-        given = on_command_line
-    epochs = train["epochs"]
-    if given == ["epochs"] and not 0 < epochs < math.inf:
-        raise InputError(f"train.epochs is {epochs}; it is above 0")
-    if len(given) != 1:
-        raise InputError(
-            f"train.total_steps is {train['total_steps']} and train.epochs is "
-            f"{train['epochs']}; give exactly one of them"
-        )
-    for key in keys:
-        if key not in given:
-            train[key] = None
-
-
-def save(config: Mapping[str, Any], path: Path) -> None:
-    """Writes a config as JSON, at once: nobody reads half of it."""
-    written = path.with_suffix(".tmp")
-    written.write_text(json.dumps(config, indent=2) + "\n")
-    written.replace(path)
-
-
-def load(stored: Mapping[str, Any]) -> ml_collections.FrozenConfigDict:
-    """Returns a stored config as it was, lists of JSON being tuples again."""
 
     def with_tuples(value):
         if isinstance(value, Mapping):
@@ -236,16 +149,20 @@ def load(stored: Mapping[str, Any]) -> ml_collections.FrozenConfigDict:
             return tuple(with_tuples(item) for item in value)
         return value
 
-    return ml_collections.FrozenConfigDict(with_tuples(stored))
+    return Config(with_tuples(stored))
 
 
-def as_json(config: ml_collections.FrozenConfigDict) -> dict[str, Any]:
-    """Returns what JSON will give back: tuples are lists."""
+def as_json(config: Config) -> dict[str, Any]:
+    """Returns the config in the form that JSON reads back: tuples become lists."""
     return json.loads(json.dumps(config.to_dict()))
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns dotted key → value.
+    """Returns a nested config as one dict, dotted key → value.
+
+    Args:
+      config: Nested dicts.
+      prefix: Begins every key, such as `"data."`.
 
     Example:
       >>> flat({"data": {"root": "", "image_size": 64}})
@@ -260,121 +177,28 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flattened
 
 
-def refuse_other(stored: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
-    """Refuses to go on with a run under another config.
+def upgrade(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a stored config of version 0.1 in today's form; a newer one unchanged.
 
-    Raises:
-      InputError: The configs differ in a key that matters; names each, with both
-        values.
-    """
-    before, after = flat(stored), flat(now)
-    differing = [
-        f"{key} is {before.get(key, 'absent')!r} there and "
-        f"{after.get(key, 'absent')!r} now"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and key not in MAY_CHANGE
-    ]
-    if differing:
-        shown = "; ".join(differing[:4])
-        more = f"; and {len(differing) - 4} more" if len(differing) > 4 else ""
-        raise InputError(
-            f"{where} holds a run of another config: {shown}{more}\n"
-            f"take another --workdir, or the config of that run"
-        )
-
-
-def is_begun(workdir: Path) -> bool:
-    """Returns whether a workdir holds a checkpoint, which binds it to its config."""
-    # Orbax's unfinished ones begin with the step's number as well.
-    return any(path.name.isdigit() for path in workdir.glob("checkpoints/*"))
-
-
-def split_parts(
-    argv: list[str], parts: tuple[str, ...]
-) -> tuple[list[str], dict[str, Any]]:
-    """Takes the arguments of parts that the config's file leaves out.
-
-    The file names a few arguments of its own backbone, neck and head; a constructor
-    takes more of them, and refuses what it does not know.
+    In version 0.1 `data.source` was a name, with its arguments in a dict beside it. The
+    arguments of nested choices had dicts of their own, such as `pool_arguments`, and
+    the task had no name.
 
     Args:
-      argv: The command line.
-      parts: Dicts of the config that hold a constructor's arguments.
-
-    Returns:
-      The command line without them, and dotted key → value.
+      stored: The config of a run, as read from JSON.
     """
-    try:
-        config = _load_file(_value_of(argv, "--config") or "")
-    # Said where the flags are parsed.
-    except Exception:
-        return argv, {}
-    kept, taken, words = [], {}, iter(argv)
-    for word in words:
-        key, equals, value = word.removeprefix("--config.").partition("=")
-        part, _, name = key.partition(".")
-        asked = word.startswith("--config.") and part in parts and name
-        if not asked or name in config[part]:
-            kept.append(word)
-            continue
-        value = value if equals else next(words, "")
-        try:
-            taken[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            taken[key] = value
-    return kept, taken
-
-
-def file_of(argv: list[str]) -> Path | None:
-    """Returns the config's file of a command line, or None."""
-    value = _value_of(argv, "--config")
-    return None if value is None else Path(value.partition(":")[0])
-
-
-def _load_file(value: str) -> ml_collections.ConfigDict:
-    path, _, variant = value.partition(":")
-    get_config = runpy.run_path(path)["get_config"]
-    return get_config(variant) if variant else get_config()
-
-
-def explain(error: Exception, argv: list[str]) -> InputError:
-    """Returns a sentence for an error that config_flags raised while parsing.
-
-    Args:
-      error: What was raised.
-      argv: The command line.
-    """
-    value = _value_of(argv, "--config")
-    if value is None:
-        return InputError(_one_line(error))
-    path = value.partition(":")[0]
-    if not Path(path).is_file():
-        return InputError(f"--config={value}: there is no file {path}")
-    try:
-        # config_flags would apply the command line's keys, which are what may be wrong.
-        config = _load_file(value)
-    except Exception as reason:
-        return InputError(f"--config={value}: {_one_line(reason)}")
-    for argument in argv[1:]:
-        key = argument.lstrip("-").split("=", 1)[0]
-        place, here = config, "--config"
-        for name in key.split(".")[1:] if key.startswith("config.") else ():
-            if not isinstance(place, ml_collections.ConfigDict):
-                return InputError(f"{here} is one value and has no key {name!r}")
-            if name not in place:
-                return errors.unknown(f"{here} key", name, place.keys())
-            place, here = place[name], f"{here}.{name}"
-    return InputError(_one_line(error))
-
-
-def _value_of(argv: list[str], flag: str) -> str | None:
-    for argument, following in zip(argv, [*argv[1:], None], strict=True):
-        if argument.startswith(f"{flag}="):
-            return argument.partition("=")[2]
-        if argument == flag:
-            return following
-    return None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    config = json.loads(json.dumps(stored))
+    data, source = config["data"], config["data"]["source"]
+    if not isinstance(source, str):
+        return config
+    arguments = data.pop(source)
+    if source == "tfds":
+        arguments["dataset"] = arguments.pop("name")
+    data["source"] = {"name": source} | arguments
+    for part, choices in (("head", ("pool",)), ("neck", ("upsampling", "context"))):
+        for choice in choices:
+            own = config[part].pop(f"{choice}_arguments", None)
+            if own:
+                config[part][choice] = {"name": config[part][choice]} | own
+    config["task"] = {"name": "classification"} | config["task"]
+    return config

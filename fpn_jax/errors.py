@@ -1,58 +1,85 @@
-"""The exceptions whose text is what the user reads; any room may import them."""
+"""Exceptions whose text the user reads, and the checks that raise them."""
 
 import difflib
+import math
 import numbers
 from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used; its text is the sentence they read.
+    """A value that the user gave cannot be used.
 
-    The command line prints the text alone and leaves with exit code 2. A text names
-    the thing, its value and the choices.
+    The command line prints the text alone and exits with code 2. The text names the
+    thing, its value and the choices.
     """
 
 
 class RunError(Exception):
-    """A run cannot go on, and not by a mistake in what the user gave.
+    """A run cannot continue, and the cause is not a mistake of the user.
 
-    A full disk, a process that was killed: the command line prints the text alone and
-    leaves with exit code 1. A text names the thing and says what is kept.
+    Examples are a full disk and a killed process. The command line prints the text
+    alone and exits with code 1. The text names the thing and says what is kept.
     """
 
 
-def unknown(kind: str, name: object, choices: Iterable[str]) -> InputError:
+def unknown(kind: str, name: object, choices: Iterable[object]) -> InputError:
     """Returns the error for a name outside a closed set of choices.
 
     Args:
       kind: What is chosen, such as `"backbone"`.
       name: The value that was given.
-      choices: Every value that would have been understood.
+      choices: Every value that is allowed.
 
     Example:
       >>> print(unknown("backbone", "resnet19", ["resnet18", "vgg16"]))
       backbone 'resnet19' is unknown; did you mean 'resnet18'? Choose one of \
 resnet18, vgg16
     """
-    choices = list(choices)
-    close = difflib.get_close_matches(str(name), choices, n=1)
+    words = [str(choice) for choice in choices]
+    # Numbers with similar digits are no typing errors.
+    close = isinstance(name, str) and difflib.get_close_matches(name, words, n=1)
     hint = f"did you mean {close[0]!r}? Choose" if close else "choose"
-    return InputError(f"{kind} {name!r} is unknown; {hint} one of {', '.join(choices)}")
+    return InputError(f"{kind} {name!r} is unknown; {hint} one of {', '.join(words)}")
 
 
-def at_least(name: str, value: object, least: float) -> None:
-    """Refuses a number below a limit.
+def one_of(name: str, value: object, choices: Iterable[object]) -> None:
+    """Refuses a value outside a closed set of choices.
 
     Args:
-      name: What the number is, such as `"data.num_workers"`.
-      value: The number that was given.
-      least: Smallest number allowed.
+      name: What is chosen, such as `"norm"` or a config's key.
+      value: The value that was given.
+      choices: Every value that is allowed.
 
     Raises:
-      InputError: The value is not a number, is NaN, or is too small.
+      InputError: The value is none of the choices; see `unknown`.
     """
-    if not isinstance(value, numbers.Real) or not value >= least:
-        raise InputError(f"{name} is {value!r}; it must be at least {least}")
+    choices = list(choices)
+    if value not in choices:
+        raise unknown(name, value, choices)
+
+
+def at_least(name: str, value: object, least: float, *, whole: bool = False) -> None:
+    """Refuses a value below a bound.
+
+    Args:
+      name: What the value is, such as `"width"` or a config's key.
+      value: The value that was given.
+      least: Smallest allowed value.
+      whole: Whether the value must be an integer.
+
+    Raises:
+      InputError: The value is no number, is NaN, is below `least`, or is no integer
+        where `whole` asks for one.
+
+    Example:
+      >>> at_least("width", 0, 1, whole=True)
+      Traceback (most recent call last):
+      fpn_jax.errors.InputError: width is 0; it must be a whole number of at least 1
+    """
+    kind = numbers.Integral if whole else numbers.Real
+    if not (_is_number(value, kind) and value >= least):
+        amount = "a whole number of at least" if whole else "at least"
+        raise InputError(f"{name} is {value!r}; it must be {amount} {least}")
 
 
 def within(
@@ -64,39 +91,40 @@ def within(
     open_low: bool = False,
     open_high: bool = False,
 ) -> None:
-    """Refuses a number outside an interval.
+    """Refuses a value outside an interval.
 
     Args:
-      name: What the number is, such as `"task.label_smoothing"`.
-      value: The number that was given.
-      low: Lower end of the interval.
-      high: Upper end of the interval.
-      open_low: Whether the lower end itself is refused.
-      open_high: Whether the upper end itself is refused.
-
-    Raises:
-      InputError: The value is not a number, is NaN, or is outside the interval.
-    """
-    inside = isinstance(value, numbers.Real) and low <= value <= high
-    if not inside or (open_low and value == low) or (open_high and value == high):
-        left, right = "(" if open_low else "[", ")" if open_high else "]"
-        raise InputError(
-            f"{name} is {value!r}; it must be in {left}{low}, {high}{right}"
-        )
-
-
-def one_of(name: str, value: object, choices: Iterable[object]) -> None:
-    """Refuses a value outside a closed set of choices.
-
-    Args:
-      name: What the value is, such as `"data.on_bad_file"`.
+      name: What the value is, such as `"dropout"` or a config's key.
       value: The value that was given.
-      choices: Every value that is allowed.
+      low: Lower bound.
+      high: Upper bound; `math.inf` for none.
+      open_low: Whether the value must be above `low`, not equal to it.
+      open_high: Whether the value must be below `high`, not equal to it; with
+        `math.inf`, whether the value must be finite.
 
     Raises:
-      InputError: The value is none of the choices.
+      InputError: The value is no number, is NaN, or is outside the interval.
+
+    Example:
+      >>> within("dropout", 1.0, 0, 1, open_high=True)
+      Traceback (most recent call last):
+      fpn_jax.errors.InputError: dropout is 1.0; it must be in [0, 1)
     """
-    choices = tuple(choices)
-    if value not in choices:
-        listed = ", ".join(map(repr, choices))
-        raise InputError(f"{name} is {value!r}; it must be one of {listed}")
+    if (
+        _is_number(value, numbers.Real)
+        and (low < value if open_low else low <= value)
+        and (value < high if open_high else value <= high)
+    ):
+        return
+    if high == math.inf:
+        allowed = f"{'above' if open_low else 'at least'} {low}"
+        allowed += " and finite" if open_high else ""
+    else:
+        allowed = f"in {'(' if open_low else '['}{low}, {high}"
+        allowed += ")" if open_high else "]"
+    raise InputError(f"{name} is {value!r}; it must be {allowed}")
+
+
+def _is_number(value: object, kind: type) -> bool:
+    # `True` is an int in Python, but not a number that a user means.
+    return isinstance(value, kind) and not isinstance(value, bool)

@@ -1,359 +1,96 @@
-"""From a config to a run: the only reader of a config's values."""
+"""Builds and checks everything that a config names, once, before a run begins.
+
+A config passes through `command_line → resolve → Experiment.prepare → modes`. No code
+reads its values after `prepare`.
+"""
 
 import dataclasses
 import functools
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
+import optax
 
-from fpn_jax import backbones, heads, necks, weights
-from fpn_jax import config as configs
+from fpn_jax.config import Config
 from fpn_jax.data import augmentation, pipeline
-from fpn_jax.data.records import SPLITS, Source
-from fpn_jax.data.sources import SOURCES
-from fpn_jax.errors import InputError, unknown
-from fpn_jax.model import PyramidModel, check_image_size
+from fpn_jax.data.crops import Letterbox, ResizeAndCenterCrop
+from fpn_jax.data.records import Source, SourceInfo
+from fpn_jax.errors import InputError
+from fpn_jax.model import PyramidModel
 from fpn_jax.ops import mixing
-from fpn_jax.tasks.classification import Classification
+from fpn_jax.parts import build_model, build_task, read_options
+from fpn_jax.tasks.base import Predictions, Task
 from fpn_jax.train import finetune, loop, optimizer, parallel, state, steps
 from fpn_jax.train.evaluation import Evaluation
 from fpn_jax.train.evaluation import evaluate as evaluate_batches
+from fpn_jax.train.finetune import FineTuning
 from fpn_jax.train.plan import Plan
-
-Config = ml_collections.FrozenConfigDict
-ROOMS = {"backbone": backbones, "neck": necks, "head": heads}
-DTYPES = ("float32", "bfloat16")
-KEYS = {
-    "": configs.Keys.exactly(
-        *("data", "augment", "mix", "backbone", "neck", "head", "model", "task"),
-        *("optimizer", "train", "pretrained", "finetune"),
-    ),
-    "data": configs.Keys.exactly(
-        *("source", "root", "image_size", "global_batch_size", "crop_fraction"),
-        *("on_bad_file", "background", "quick_decoding", "num_threads", "num_workers"),
-        *configs.SOURCES,
-    ),
-    "data.drawn": configs.Keys.exactly(*(f"{s}_records" for s in SPLITS), "seed"),
-    "data.folder": configs.Keys.of(
-        SOURCES["folder"], given=("root", "split", "background", "encoded")
-    ),
-    "data.tfds": configs.Keys(
-        frozenset(("name", "image_key", "label_key", "validate_fraction")),
-        frozenset(("name",)),
-    ),
-    "augment": configs.Keys.of(augmentation.build_train, given=("image_size",)),
-    "mix": configs.Keys.of(mixing.mix, given=("rng", "images")),
-    "model": configs.Keys.exactly("dtype", "mean", "std"),
-    "task": configs.Keys.of(Classification, given=("num_classes",)),
-    "optimizer": configs.Keys.of(optimizer.build, given=("total_steps", "multipliers")),
-    "pretrained": configs.Keys.exactly("path", "recipe", "parts"),
-    "finetune": configs.Keys.exactly(
-        "freeze", "learning_rate_multipliers", "frozen_norm_steps"
-    ),
-    "train": configs.Keys.exactly(
-        *("total_steps", "epochs", "seed", "evaluate_every_steps", "log_every_steps"),
-        *("accumulation_steps", "ema_decay", "early_stopping_evaluations"),
-        *("keep_checkpoints", "on_nonfinite_step"),
-    ),
-}
-"""Dict of a config → its keys, read off the constructors where there is one."""
-
-
-def resolve(
-    config: ml_collections.ConfigDict,
-    overridden: frozenset[str],
-    workdir: str | None = None,
-) -> Config:
-    """Returns the config of this run, complete and with nothing that has no effect.
-
-    Args:
-      config: From the config file and the command line.
-      overridden: Dotted keys that the command line set.
-      workdir: Where a run may have begun already; then the weights that it began with
-        are not needed any more.
-
-    Raises:
-      InputError: A choice is unknown, or a key was set that has no effect.
-    """
-    accepts = {part: room.accepts for part, room in ROOMS.items()}
-    resolved, notes = configs.resolve(config, overridden, accepts, KEYS)
-    notes += weights.adopt(resolved, overridden, workdir)
-    for note in notes:
-        print(note)
-    return configs.load(resolved)
-
-
-def source(config: Config, split: str, *, encoded: bool = False) -> Source:
-    """Returns the records of one split.
-
-    Args:
-      config: Names them.
-      split: `train`, `validate` or `test`.
-      encoded: Whether JPEGs may stay encoded, for a random crop to decode.
-
-    Raises:
-      InputError: The split or its files are not there; names what is.
-    """
-    data = config.data
-    arguments = dict(data[data.source])
-    if data.source == "tfds":
-        arguments["dataset"] = arguments.pop("name")
-    given = {
-        "root": data.root,
-        "image_size": data.image_size,
-        "background": data.background,
-        "encoded": encoded,
-    }
-    constructor = SOURCES[data.source]
-    takes = inspect.signature(constructor).parameters
-    given = {name: value for name, value in given.items() if name in takes}
-    return constructor(split=split, **given, **arguments)
-
-
-def read_options(config: Config) -> pipeline.Options:
-    """Returns how this process reads records."""
-    return pipeline.Options(
-        on_bad_file=config.data.on_bad_file,
-        num_threads=config.data.num_threads,
-        num_workers=config.data.num_workers,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-
-
-def build_model(config: Config, num_classes: int) -> PyramidModel:
-    """Returns the model that the config names.
-
-    Raises:
-      InputError: A name, an argument or a value is not understood.
-    """
-    if config.model.dtype not in DTYPES:
-        raise unknown("model.dtype", config.model.dtype, DTYPES)
-    given = {
-        "dtype": jnp.dtype(config.model.dtype),
-        "axis_name": steps.AXIS,
-        "num_classes": num_classes,
-    }
-    parts = {}
-    for part, room in ROOMS.items():
-        arguments = dict(config[part])
-        name = arguments.pop("name")
-        taken = {key: given[key] for key in given if key in room.accepts(name)}
-        parts[part] = room.build(name, **(arguments | taken))
-    model = PyramidModel(**parts, mean=config.model.mean, std=config.model.std)
-    size = config.data.image_size
-    check_image_size((size, size), model.backbone.levels, model.neck.num_scales)
-    return model
-
-
-def check_numbers(config: Config) -> None:
-    """Refuses numbers that no constructor sees.
-
-    Raises:
-      InputError: Names the number and those that would do.
-    """
-    train = config.train
-    if train.keep_checkpoints < 1:
-        raise InputError(
-            f"train.keep_checkpoints is {train.keep_checkpoints}; it is 1 or more"
-        )
-    if not 0 <= train.seed < 2**31:
-        raise InputError(f"train.seed is {train.seed}; it lies in 0 … 2**31 − 1")
-    per_device = parallel.batch_size_per_device(config.data.global_batch_size)
-    accumulation = config.train.accumulation_steps
-    if accumulation < 1 or per_device % accumulation:
-        raise InputError(
-            f"train.accumulation_steps is {accumulation}, which does not divide the "
-            f"{per_device} images of a device"
-        )
-    mixes = config.mix.mixup_alpha or config.mix.cutmix_alpha
-    if mixes and per_device == accumulation:
-        raise InputError(
-            "mix has no effect on one image at a time: take a larger "
-            "data.global_batch_size, or 0 for mix.mixup_alpha and mix.cutmix_alpha"
-        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Everything that a config and its classes decide, before any of it runs.
+    """Everything that a config and its data determine, before training begins.
 
     Attributes:
       config: The resolved config.
-      classes: Names of the classes.
+      info: Classes, fields and landmarks of the data.
     """
 
     config: Config
-    classes: tuple[str, ...]
+    info: SourceInfo
+
+    @functools.cached_property
+    def task(self) -> Task:
+        """The task."""
+        return build_task(self.config, self.info)
 
     @functools.cached_property
     def model(self) -> PyramidModel:
         """The model."""
-        return build_model(self.config, len(self.classes))
+        return build_model(self.config, self.task)
 
     @functools.cached_property
-    def task(self) -> Classification:
-        """What is learned."""
-        return Classification(num_classes=len(self.classes), **self.config.task)
-
-    @functools.cached_property
-    def eval_transform(self):
-        """Image of any size → the crop that is evaluated."""
+    def eval_transform(self) -> ResizeAndCenterCrop | Letterbox:
+        """A function: record of any image size → record that is evaluated."""
         data = self.config.data
+        if self.task.framing == "letterbox":
+            return Letterbox(data.image_size)
         return augmentation.build_eval(data.image_size, data.crop_fraction)
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the network's input, in pixels."""
+        return (self.config.data.image_size,) * 2
+
     @functools.cached_property
-    def eval_step(self):
+    def eval_step(self) -> Callable:
         """The mapped evaluation step."""
+
+        def keep(predictions: Predictions, batch: dict) -> dict[str, jax.Array]:
+            answer = self.task.decode(predictions, self.image_size)
+            return self.task.keep(answer, batch)
+
         return parallel.map_eval_step(
-            steps.make_eval_step(self.model.apply, self.task.metrics)
+            steps.make_eval_step(self.model.apply, self.task.metrics, keep)
         )
 
     @functools.cached_property
-    def multipliers(self) -> dict[str, float]:
-        """Part of the model → factor of its learning rate."""
-        key = "learning_rate_multipliers"
-        return finetune.parse(f"finetune.{key}", self.config.finetune[key], bare=None)
+    def fine_tuning(self) -> FineTuning:
+        """Freezing and learning rate multipliers per module."""
+        return FineTuning.parse(**self.config.finetune)
 
-    @functools.cached_property
-    def freeze(self) -> dict[str, float]:
-        """Part of the model → step from which it trains."""
-        return finetune.parse(
-            "finetune.freeze", self.config.finetune.freeze, bare=finetune.NEVER
-        )
-
-    def check_parts(self, params: Any) -> None:
-        """Refuses to freeze or to scale what the model does not have.
+    def initial_state(
+        self, transformation: optax.GradientTransformation
+    ) -> state.TrainState:
+        """Returns the state before the first step; works under jit and eval_shape.
 
         Args:
-          params: Its parameters, or their shapes.
-
-        Raises:
-          InputError: Names the part and the choices.
+          transformation: The optimizer.
         """
-        finetune.check_parts("finetune.freeze", self.freeze, params)
-        finetune.check_parts(
-            "finetune.learning_rate_multipliers", self.multipliers, params
-        )
-
-    def check_freezing(self, total_steps: int, like: state.TrainState) -> None:
-        """Refuses freezing that has no effect, or that keeps random numbers.
-
-        Args:
-          total_steps: Length of the run.
-          like: Shapes of the state before the first step.
-
-        Raises:
-          InputError: Names the key.
-        """
-        norm_steps = self.config.finetune.frozen_norm_steps
-        norms = {"finetune.frozen_norm_steps": norm_steps} if norm_steps else {}
-        parts = {f"finetune.freeze of {p!r}": step for p, step in self.freeze.items()}
-        for key, step in (norms | parts).items():
-            if not self.config.pretrained.path:
-                raise InputError(
-                    f"{key} would keep random numbers: there is no pretrained.path; "
-                    "give a file of weights or the workdir of a run"
-                )
-            if total_steps <= step < finetune.NEVER:
-                raise InputError(
-                    f"{key} ends at step {step:.0f}, but the run has {total_steps} "
-                    "steps; name an earlier one, or none to freeze all along"
-                )
-        if norms and not like.batch_stats.get("backbone"):
-            raise InputError(
-                f"finetune.frozen_norm_steps is {norm_steps}, but backbone "
-                f"{self.config.backbone.name!r} has no batch normalization; give 0"
-            )
-
-    def optimizer(self, total_steps: int):
-        """Returns the gradient transformation and the learning-rate schedule."""
-        arguments = dict(self.config.optimizer)
-        return optimizer.build(
-            arguments.pop("name"),
-            total_steps=total_steps,
-            multipliers=self.multipliers,
-            **arguments,
-        )
-
-    def train_step_at(self, transformation) -> Callable[[int], loop.StepFn]:
-        """Returns number of steps taken → the mapped train step that comes next."""
-        phases = finetune.phases(self.freeze, self.config.finetune.frozen_norm_steps)
-        mapped = {phase: self._train_step(transformation, phase) for phase in phases}
-        return lambda step: mapped[finetune.phase_at(phases, step)]
-
-    def _train_step(self, transformation, phase: finetune.Phase) -> loop.StepFn:
-        train, mix = self.config.train, functools.partial(mixing.mix, **self.config.mix)
-        if not 0 <= train.ema_decay < 1:
-            raise InputError(
-                f"train.ema_decay is {train.ema_decay}; it lies in [0, 1), 0 is off"
-            )
-        # Refuses what is out of range now, and not when the first step is compiled.
-        jax.eval_shape(mix, jax.random.key(0), jnp.zeros((2, 8, 8, 3)))
-        mixes = self.config.mix.mixup_alpha or self.config.mix.cutmix_alpha
-        frozen = functools.partial(finetune.frozen_mask, phase)
-        return parallel.map_train_step(
-            steps.make_train_step(
-                self.model.clone(frozen_norm=phase.frozen_norm).apply,
-                self.task.loss,
-                transformation,
-                mix=mix if mixes else None,
-                accumulation_steps=train.accumulation_steps,
-                ema_decay=train.ema_decay,
-                frozen=frozen if self.freeze else None,
-                skip_nonfinite=train.on_nonfinite_step == "skip",
-            )
-        )
-
-    def total_steps(self, records: int) -> int:
-        """Returns the length of the run over a training split of so many records."""
-        train = self.config.train
-        if train.total_steps is not None:
-            return train.total_steps
-        return math.ceil(train.epochs * records / self.config.data.global_batch_size)
-
-    def plan(self, records: int, learning_rate) -> Plan:
-        """Returns when the loop does what.
-
-        Args:
-          records: Number of records in the training split.
-          learning_rate: The optimizer's schedule.
-        """
-        train, batch_size = self.config.train, self.config.data.global_batch_size
-        return Plan(
-            total_steps=self.total_steps(records),
-            evaluate_every_steps=(
-                train.evaluate_every_steps or math.ceil(records / batch_size)
-            ),
-            log_every_steps=train.log_every_steps,
-            early_stopping_evaluations=train.early_stopping_evaluations,
-            monitor=self.task.monitor,
-            images_per_step=batch_size,
-            learning_rate=learning_rate,
-            on_nonfinite_step=train.on_nonfinite_step,
-        )
-
-    def train_batches(self, records: Source, start_step: int) -> pipeline.Batches:
-        """Returns this process's share of the training batches from a step on."""
-        data = self.config.data
-        return pipeline.train_batches(
-            records,
-            augmentation.build_train(data.image_size, **self.config.augment),
-            global_batch_size=data.global_batch_size,
-            seed=self.config.train.seed,
-            start_step=start_step,
-            options=read_options(self.config),
-        )
-
-    def initial_state(self, transformation) -> state.TrainState:
-        """Returns the state before the first step; jit- and eval_shape-friendly."""
-        size = self.config.data.image_size
-        image = jnp.zeros((1, size, size, 3), jnp.uint8)
+        image = jnp.zeros((1, *self.image_size, 3), jnp.uint8)
         return state.create(
             lambda rng: self.model.init(rng, image, train=False),
             transformation,
@@ -364,24 +101,185 @@ class Experiment:
     def evaluate(
         self, variables: Any, records: Source
     ) -> tuple[Evaluation, list[tuple[str, str]]]:
-        """Returns the evaluation of a split, and `(id, reason)` of its bad files.
+        """Evaluates a model on a split.
+
+        Args:
+          variables: The model's variables, `{"params": …, "batch_stats": …}`.
+          records: The split.
+
+        Returns:
+          The evaluation, and `(id, reason)` of every bad file of the split.
 
         Raises:
-          InputError: Not one file decodes whole.
+          InputError: The batch size is no multiple of the number of devices, the split
+            has other classes than the model, or none of its files can be decoded.
         """
+        self._refuse_other_classes(records)
+        data = self.config.data
+        parallel.batch_size_per_device(data.global_batch_size)
         batches = pipeline.eval_batches(
             records,
             self.eval_transform,
-            image_size=self.config.data.image_size,
-            global_batch_size=self.config.data.global_batch_size,
+            image_size=data.image_size,
+            global_batch_size=data.global_batch_size,
+            fields=tuple(sorted(self.task.needs)),
+            max_boxes=self.task.max_boxes,
             options=read_options(self.config),
         )
         try:
-            evaluation = evaluate_batches(self.eval_step, variables, batches)
+            evaluation = evaluate_batches(
+                self.eval_step, variables, batches, self.task.summarize
+            )
         finally:
             batches.close()
         if not len(evaluation.rows["index"]):
-            raise InputError("not one file of the split decodes whole")
-        bad = map(int, evaluation.left_out)
-        met = batches.skipped
-        return evaluation, [met.get(i) or pipeline.why_bad(records, i) for i in bad]
+            raise InputError("none of the files of the split can be decoded")
+        bad = map(int, evaluation.uncounted)
+        known = batches.skipped
+        return evaluation, [known.get(i) or pipeline.why_bad(records, i) for i in bad]
+
+    def prepare(self, records: Source, validate: Source) -> "Prepared":
+        """Builds everything that training needs, and checks that it fits together.
+
+        Args:
+          records: The training split.
+          validate: The validation split.
+
+        Raises:
+          InputError: A value is invalid. The text names the key and the valid values.
+        """
+        self._refuse_other_classes(validate)
+        self._check_batch()
+        train, batch_size = self.config.train, self.config.data.global_batch_size
+        total_steps = train.total_steps
+        if total_steps is None:
+            total_steps = math.ceil(train.epochs * len(records) / batch_size)
+        transformation, schedule = optimizer.build(
+            self.config.optimizer.to_dict(),
+            total_steps=total_steps,
+            multipliers=self.fine_tuning.multipliers,
+        )
+        plan = Plan(
+            total_steps=total_steps,
+            evaluate_every_steps=(
+                train.evaluate_every_steps or math.ceil(len(records) / batch_size)
+            ),
+            log_every_steps=train.log_every_steps,
+            early_stopping_evaluations=train.early_stopping_evaluations,
+            monitor=self.task.monitor,
+            images_per_step=batch_size,
+            learning_rate=schedule,
+            on_nonfinite_step=train.on_nonfinite_step,
+        )
+        initial = functools.partial(self.initial_state, transformation)
+        like = jax.eval_shape(initial)
+        self.fine_tuning.check_parts(like.params)
+        self.fine_tuning.check_freezing(
+            total_steps,
+            pretrained=bool(self.config.pretrained.path),
+            has_norm=bool(like.batch_stats.get("backbone")),
+        )
+        # Build the transform now, so that invalid values are refused before training.
+        _ = self.eval_transform
+        return Prepared(
+            experiment=self,
+            plan=plan,
+            initial=initial,
+            like=like,
+            step_at=self._step_at(transformation),
+            batches_from=self._batches_from(records),
+        )
+
+    def _refuse_other_classes(self, records: Source) -> None:
+        data, model = records.info.classes, self.info.classes
+        if tuple(data) != tuple(model):
+            raise InputError(
+                f"the data has the classes {', '.join(data)}, but the model has "
+                f"{', '.join(model)}"
+            )
+
+    def _check_batch(self) -> None:
+        config = self.config
+        per_device = parallel.batch_size_per_device(config.data.global_batch_size)
+        accumulation = config.train.accumulation_steps
+        if per_device % accumulation:
+            raise InputError(
+                f"train.accumulation_steps is {accumulation}; it must divide the "
+                f"{per_device} images of each device"
+            )
+        if self._mixes and not self.task.mixable:
+            raise InputError(
+                f"Mixup and CutMix are not meaningful for task {config.task.name!r}: "
+                "set mix.mixup_alpha and mix.cutmix_alpha to 0"
+            )
+        if self._mixes and per_device == accumulation:
+            raise InputError(
+                "Mixup and CutMix have no effect on one image at a time: increase "
+                "data.global_batch_size, or set mix.mixup_alpha and mix.cutmix_alpha "
+                "to 0"
+            )
+
+    @property
+    def _mixes(self) -> bool:
+        return bool(self.config.mix.mixup_alpha or self.config.mix.cutmix_alpha)
+
+    def _step_at(
+        self, transformation: optax.GradientTransformation
+    ) -> Callable[[int], loop.StepFn]:
+        """Returns a function: number of steps taken → the next mapped train step."""
+        phases = self.fine_tuning.phases
+        mapped = {phase: self._train_step(transformation, phase) for phase in phases}
+        return lambda step: mapped[finetune.phase_at(phases, step)]
+
+    def _train_step(
+        self, transformation: optax.GradientTransformation, phase: finetune.Phase
+    ) -> loop.StepFn:
+        train, mix = self.config.train, functools.partial(mixing.mix, **self.config.mix)
+        # Trace `mix` now, so that invalid values are refused before training.
+        jax.eval_shape(mix, jax.random.key(0), jnp.zeros((2, 8, 8, 3)))
+        frozen = functools.partial(finetune.frozen_mask, phase)
+        return parallel.map_train_step(
+            steps.make_train_step(
+                self.model.clone(frozen_norm=phase.frozen_norm).apply,
+                self.task.losses,
+                transformation,
+                mix=mix if self._mixes else None,
+                accumulation_steps=train.accumulation_steps,
+                ema_decay=train.ema_decay,
+                frozen=frozen if self.fine_tuning.freeze else None,
+                skip_nonfinite=train.on_nonfinite_step == "skip",
+            )
+        )
+
+    def _batches_from(self, records: Source) -> Callable[[int], pipeline.Batches]:
+        data = self.config.data
+        return pipeline.train_stream(
+            records,
+            augmentation.build_train(data.image_size, **self.config.augment),
+            global_batch_size=data.global_batch_size,
+            seed=self.config.train.seed,
+            fields=tuple(sorted(self.task.needs)),
+            max_boxes=self.task.max_boxes,
+            options=read_options(self.config),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """Everything that training needs, built and checked.
+
+    Attributes:
+      experiment: The experiment to train.
+      plan: When the loop logs, evaluates, saves and ends.
+      initial: Returns the state before the first step.
+      like: Shapes of that state.
+      step_at: Number of steps taken → the next mapped train step.
+      batches_from: Step → this process's training batches from that step on.
+    """
+
+    experiment: Experiment
+    plan: Plan
+    initial: Callable[[], state.TrainState]
+    like: state.TrainState
+    step_at: Callable[[int], loop.StepFn]
+    batches_from: Callable[[int], pipeline.Batches]

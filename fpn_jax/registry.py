@@ -1,72 +1,170 @@
-"""Parts of a model by name: what backbones, necks and heads answer alike."""
+"""Registries: one table of names and constructors for every choice in a config.
 
-import dataclasses
+A config writes a choice as a spec: a dict with `name` and the constructor's arguments,
+or a plain string, which is short for `{"name": string}`. An argument can be a spec
+itself; the constructor that takes it builds it with the registry of that kind. A name
+with a colon, `"mymodule:MyHead"`, is a class from outside the package.
+"""
+
 import functools
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
-
-from flax import linen as nn
+import importlib
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from fpn_jax import errors
 
+Spec = str | Mapping[str, Any]
+"""A name, or a dict with `name` and the arguments of its constructor."""
 
-class Registry(NamedTuple):
-    """The three questions to a literal table of constructors."""
-
-    names: Callable[[], tuple[str, ...]]
-    accepts: Callable[[str], frozenset[str]]
-    build: Callable[..., nn.Module]
+RESERVED = frozenset({"name", "parent"})
+"""Arguments of every Flax module that a spec cannot set."""
 
 
-def registry(kind: str, table: Mapping[str, Callable[..., nn.Module]]) -> Registry:
-    """Returns `names`, `accepts` and `build` of a table.
+class Registry:
+    """The choices of one kind.
 
     Args:
-      kind: What the table holds, for sentences, such as `"backbone"`.
-      table: Name → a module's class, or a `functools.partial` of one; what the partial
-        fixes is no argument of `build`.
+      kind: The kind of choice, such as `"backbone"`, for error messages.
+      table: Name → constructor: a class, a function, or a `functools.partial` of one.
+        A spec cannot set the arguments that a partial fixes.
+      base: Base class of classes from outside the package.
+      members: Attributes that a class from outside the package must have.
     """
 
-    def fields(name: str) -> dict[str, dataclasses.Field]:
-        if name not in table:
-            raise errors.unknown(kind, name, table)
-        constructor, fixed = table[name], {"parent": None, "name": None}
-        if isinstance(constructor, functools.partial):
-            constructor, fixed = constructor.func, fixed | constructor.keywords
-        declared = {field.name: field for field in dataclasses.fields(constructor)}
-        return {key: declared[key] for key in declared if key not in fixed}
+    def __init__(
+        self,
+        kind: str,
+        table: Mapping[str, Callable[..., Any]],
+        *,
+        base: type = object,
+        members: Collection[str] = (),
+    ):
+        self.kind, self.table = kind, table
+        self._base, self._members = base, tuple(members)
 
-    def names() -> tuple[str, ...]:
-        """Returns the names that `build` understands."""
-        return tuple(table)
+    def names(self) -> tuple[str, ...]:
+        """Returns the names in the table."""
+        return tuple(self.table)
 
-    def accepts(name: str) -> frozenset[str]:
-        """Returns the names of the arguments that `build(name, …)` takes.
+    def spec(self, spec: Spec) -> dict[str, Any]:
+        """Returns a spec as a new dict, which has the key `name`.
+
+        Args:
+          spec: A name, or a dict with `name` and arguments.
+
+        Raises:
+          InputError: The spec is neither a string nor a dict with a string `name`.
+        """
+        if isinstance(spec, str):
+            return {"name": spec}
+        if not isinstance(spec, Mapping) or not isinstance(spec.get("name"), str):
+            raise errors.InputError(
+                f"{self.kind} is {spec!r}; give a name, or a dict with 'name' and its "
+                f"arguments; the names are {', '.join(self.table)}"
+            )
+        return dict(spec)
+
+    def accepts(self, name: str) -> frozenset[str]:
+        """Returns the names of the arguments that a spec of this name can set.
+
+        Args:
+          name: A name of the table, or `"mymodule:MyClass"`.
 
         Raises:
           InputError: The name is unknown.
         """
-        return frozenset(fields(name))
+        return frozenset(_parameters(self.constructor(name))) - RESERVED
 
-    def build(name: str, /, **arguments: object) -> nn.Module:
-        """Returns the module of a name.
+    def constructor(self, name: str) -> Callable[..., Any]:
+        """Returns the constructor of a name.
 
         Args:
-          name: One of `names()`.
-          **arguments: Attributes of its class, from `accepts(name)`.
+          name: A name of the table, or `"mymodule:MyClass"`.
 
         Raises:
-          InputError: The name, an argument or an argument's value is not understood,
-            or an argument without a default is missing.
+          InputError: The name is unknown, or its module or class cannot be used.
         """
-        choices = fields(name)
-        for key in arguments:
-            if key not in choices:
-                taken = sorted(choices) or ["(none)"]
-                raise errors.unknown(f"argument of {kind} {name!r}", key, taken)
-        for key, field in choices.items():
-            if key not in arguments and field.default is dataclasses.MISSING:
-                raise errors.InputError(f"{kind} {name!r} needs the argument {key!r}")
-        return table[name](**arguments)
+        if ":" in name:
+            return self._imported(name)
+        if name not in self.table:
+            raise errors.unknown(self.kind, name, self.table)
+        return self.table[name]
 
-    return Registry(names, accepts, build)
+    def build(
+        self,
+        spec: Spec,
+        /,
+        given: Mapping[str, Any] | None = None,
+        withheld: Collection[str] = (),
+        **arguments: Any,
+    ) -> Any:
+        """Returns the object that a spec describes.
+
+        Args:
+          spec: A name, or a dict with `name` and arguments.
+          given: Arguments that the caller sets. The constructor gets those that it
+            takes; a spec must not contain them.
+          withheld: Arguments that keep their defaults; a spec must not contain them.
+          **arguments: More arguments, which override those of the spec.
+
+        Raises:
+          InputError: The name, an argument or the value of an argument is invalid, or
+            an argument without a default is missing.
+        """
+        chosen = self.spec(spec) | arguments
+        name, given = chosen.pop("name"), given or {}
+        constructor = self.constructor(name)
+        parameters = _parameters(constructor)
+        choices = parameters.keys() - RESERVED - given.keys() - set(withheld)
+        for key in chosen:
+            if key not in choices:
+                kind = f"argument of {self.kind} {name!r}"
+                raise errors.unknown(kind, key, sorted(choices) or ["(none)"])
+        passed = chosen | {k: v for k, v in given.items() if k in parameters}
+        for key, parameter in parameters.items():
+            if key not in passed and parameter.default is parameter.empty:
+                raise errors.InputError(
+                    f"{self.kind} {name!r} needs the argument {key!r}"
+                )
+        return constructor(**passed)
+
+    def _imported(self, name: str) -> type:
+        module_name, _, class_name = name.partition(":")
+        try:
+            found = getattr(importlib.import_module(module_name), class_name, None)
+        except ImportError as error:
+            raise errors.InputError(
+                f"{self.kind} {name!r}: module {module_name!r} cannot be imported "
+                f"({error}); its folder must be on PYTHONPATH"
+            ) from error
+        except ValueError:
+            found = None
+        if not isinstance(found, type):
+            raise errors.InputError(
+                f"{self.kind} {name!r}: module {module_name!r} has no class "
+                f"{class_name!r}"
+            )
+        missing = [member for member in self._members if not hasattr(found, member)]
+        # `issubclass` does not work with a protocol that has attributes.
+        if self._base not in found.__mro__ or missing:
+            base = self._base.__name__
+            required = [] if self._base is object else [f"inherit from {base}"]
+            required += [f"have {', '.join(self._members)}"] if self._members else []
+            raise errors.InputError(
+                f"{self.kind} {name!r} cannot be used: the class must "
+                f"{' and '.join(required)}; it lacks {', '.join(missing) or base}"
+            )
+        return found
+
+
+@functools.cache
+def _parameters(constructor: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Returns the arguments that a constructor takes by name, without fixed ones."""
+    fixed = constructor.keywords if isinstance(constructor, functools.partial) else {}
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(constructor).parameters.items()
+        if name not in fixed
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }

@@ -1,4 +1,4 @@
-"""The process around a run: the environment that XLA reads, and other processes."""
+"""The process: its environment variables, exit codes, and the other processes."""
 
 import errno
 import importlib.metadata
@@ -16,27 +16,28 @@ from absl import logging
 
 from fpn_jax.errors import InputError, RunError
 
-# XLA's default sends single convolutions on a CPU to a library whose weight gradient is
-# several times slower than the one it replaces.
+# On a CPU, XLA computes single convolutions with a library by default. The weight
+# gradient of that library is several times slower than XLA's own, which this flag uses.
 XLA_FLAGS = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
 
-# Memory that is mapped is offered large pages (glibc 2.35; older ones overlook it), and
-# threads share two heaps: every save brings new threads, whose own heaps would stay.
+# hugetlb: glibc (2.35 or newer) asks for large pages for mapped memory. arena_max: all
+# threads share two heaps, because every save starts threads, whose heaps would remain.
 GLIBC_TUNABLES = "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=2"
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Numbers of the errors of a disk, or of a share of it, that is full."""
+"""Error numbers of a full disk or an exhausted quota."""
 
 LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-"""Where Linux says who gets large pages: `[madvise]` means those who ask."""
+"""Linux's setting of large pages; `[madvise]` gives them to processes that ask."""
 
 
 def use_large_pages() -> None:
-    """Starts the process anew, once, where a CPU's memory would come in small pages.
+    """Restarts the process once with large memory pages, if Linux offers them.
 
-    On a CPU, XLA maps what a step needs anew each time, which in pages of 4 KiB are up
-    to 125,000 faults: 2 to 25 per cent of the step. The C library asks for large ones
-    only if the environment says so as the process starts. What the user tuned stands.
+    On a CPU, XLA maps the memory of a step anew at every step. With pages of 4 KiB this
+    causes up to 125,000 page faults, which take 2 to 25 per cent of the step. The C
+    library asks for large pages only if `GLIBC_TUNABLES` says so when the process
+    starts. A value that the user has set is kept.
     """
     if "GLIBC_TUNABLES" in os.environ or _has_accelerator_plugin():
         return
@@ -49,30 +50,39 @@ def use_large_pages() -> None:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def start(coordinator: str | None, num_processes: int | None, process_id: int | None):
-    """Sets up the environment, before anything asks JAX for a device.
-
-    Args:
-      coordinator: `HOST:PORT` of process 0; `"auto"` finds the other processes from a
-        TPU pod, SLURM or MPI; None is for a single process.
-      num_processes: How many processes there are, with a `HOST:PORT`.
-      process_id: Which one this is, with a `HOST:PORT`.
-    """
+def set_environment() -> None:
+    """Sets the environment that JAX reads; call it before JAX is imported."""
     if not _has_accelerator_plugin():
-        # The user's flags come last and win.
+        # The last flag wins, so the user's flags come after ours.
         given = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{XLA_FLAGS} {given}".strip()
-    # Empty is JAX's own way to say: none.
+    # An empty value switches JAX's cache off, so a value of the user is kept.
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ and (folder := _cache_folder()):
         os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
-    # With fewer threads, steps of simulated devices wait for each other for ever.
+    # With fewer threads, the steps of simulated devices deadlock.
     simulated = int(os.environ.get("JAX_NUM_CPU_DEVICES", "1"))
     if simulated > 1:
         os.environ.setdefault("NPROC", str(max(16, 2 * simulated)))
     _quiet()
+
+
+def join(
+    coordinator: str | None, num_processes: int | None, process_id: int | None
+) -> None:
+    """Connects to the other processes of a run; call it before a device is used.
+
+    Args:
+      coordinator: `HOST:PORT` of process 0; `"auto"` gets the other processes from a
+        TPU pod, SLURM or MPI; None means a single process.
+      num_processes: Number of processes; only with `HOST:PORT`.
+      process_id: Number of this process; only with `HOST:PORT`.
+
+    Raises:
+      InputError: The other processes cannot be found.
+    """
     if coordinator is None:
         return
-    # Only now: JAX reads the environment when it is imported.
+    # Import JAX late, because it reads the environment when it is imported.
     import jax
 
     try:
@@ -82,41 +92,42 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
             jax.distributed.initialize(coordinator, num_processes, process_id)
     except (ValueError, RuntimeError) as error:
         raise InputError(
-            f"the other processes were not found: {str(error).splitlines()[0]}"
+            "the other processes cannot be found; check --coordinator, or start from "
+            f"a TPU pod, SLURM or MPI: {str(error).splitlines()[0]}"
         ) from error
 
 
 def _quiet() -> None:
-    """Leaves what goes wrong to the sentence that tells of it.
+    """Silences stack traces of errors that the program reports in one sentence.
 
-    Where a checkpoint is not written or read whole, Orbax logs a stack trace besides,
-    and so does every read or write that nobody waits for any more; on a full disk,
-    tensorboardX's thread and its last flush do.
+    Orbax logs a stack trace when a checkpoint cannot be written or read, and for every
+    read or write that was cancelled. On a full disk, tensorboardX does the same in its
+    thread and at its last flush.
     """
     logging.set_verbosity(logging.FATAL)
-    # Its warnings are about the machine, and what it logs was asked for.
+    # Keep JAX's warnings: they concern the machine.
     python_logging.getLogger("jax").setLevel(python_logging.WARNING)
     python_logging.getLogger("asyncio").setLevel(python_logging.CRITICAL)
-    sys.unraisablehook = _unless_told(sys.unraisablehook)
-    threading.excepthook = _unless_told(threading.excepthook)
+    sys.unraisablehook = _unless_reported(sys.unraisablehook)
+    threading.excepthook = _unless_reported(threading.excepthook)
 
 
-def _unless_told(hook: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Returns a hook for errors that nobody catches, without those of `_quiet`."""
+def _unless_reported(hook: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Returns a hook for uncaught errors that ignores those named in `_quiet`."""
 
-    def unless_told(uncaught) -> None:
+    def unless_reported(uncaught) -> None:
         error = uncaught.exc_value
         closed = str(error) in ("Event loop is closed", "handle is closed")
-        # How a coroutine ends that is collected.
+        # A garbage-collected coroutine raises GeneratorExit.
         closed = closed or isinstance(getattr(error, "__cause__", None), GeneratorExit)
         if not closed and getattr(error, "errno", None) not in FULL:
             hook(uncaught)
 
-    return unless_told
+    return unless_reported
 
 
 def _cache_folder() -> str | None:
-    """Returns the user's folder for compiled steps; None where none can be made."""
+    """Returns the cache folder for compiled steps; None if it cannot be written."""
     try:
         root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         folder = os.path.join(root, "fpn_jax", "compiled")
@@ -127,7 +138,7 @@ def _cache_folder() -> str | None:
 
 
 def _has_accelerator_plugin() -> bool:
-    # A TPU's library has its own XLA, which ends the process at a flag it lacks.
+    # The XLA of a TPU's library ends the process at a flag that it does not know.
     return bool(
         importlib.util.find_spec("libtpu")
         or importlib.metadata.entry_points(group="jax_plugins")
@@ -135,12 +146,20 @@ def _has_accelerator_plugin() -> bool:
 
 
 def guard(work: Callable[[], int], *, several_processes: bool) -> int:
-    """Returns the exit code of `work`; a user's mistake becomes a sentence and 2.
+    """Calls a function; prints its errors as sentences and returns the exit code.
 
     Args:
-      work: What to do.
-      several_processes: The usual way out of a failed process would wait for the
-        others, which wait for it; so such a process ends at once.
+      work: A function that returns an exit code.
+      several_processes: Whether other processes take part. If so, a failure ends this
+        process at once: a normal exit would wait for the others, which wait for it.
+
+    Returns:
+      The exit code of `work`; 1 after a failure, 2 after a mistake of the user, 130
+      after Ctrl-C.
+
+    Raises:
+      Exception: `work` failed in a single process for a reason that no sentence
+        explains.
     """
     try:
         code = work()
@@ -160,8 +179,8 @@ def guard(work: Callable[[], int], *, several_processes: bool) -> int:
         code = 1
         if isinstance(error, OSError) and error.errno in FULL:
             print(
-                f"fpn_jax: nothing more can be written ({error}); what was saved "
-                "stays, and the same command goes on from there",
+                f"fpn_jax: the disk is full ({error}); the saved checkpoints are "
+                "kept: free space and run the same command again to resume",
                 file=sys.stderr,
             )
         elif several_processes:

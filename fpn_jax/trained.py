@@ -1,76 +1,100 @@
-"""What a workdir holds, ready to use: to evaluate, to predict, to begin with."""
+"""Opens a checkpoint of a run, to evaluate, predict, export, report or fine-tune."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from fpn_jax import config as configs
 from fpn_jax import pretrained
+from fpn_jax.config import Config, as_json
+from fpn_jax.data.records import SourceInfo
 from fpn_jax.errors import InputError, unknown
 from fpn_jax.experiment import Experiment
-from fpn_jax.predict import Classifier
-from fpn_jax.tasks.classification import Classification
+from fpn_jax.predictor import Predictor
 from fpn_jax.train.checkpoints import Checkpoints, DamagedCheckpoint
 from fpn_jax.train.state import TrainState, Variables, with_variables
+from fpn_jax.views import VIEWS
+from fpn_jax.workdir.folder import Workdir, stored_in
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What a workdir holds, ready to use.
+    """A checkpoint of a run, ready to use.
 
     Attributes:
-      workdir: The folder it came from.
-      experiment: The config it was trained with, and its classes.
+      workdir: Folder of the run.
+      experiment: The run's config, and the classes and fields of its data.
       step: Step of the checkpoint.
-      variables: What is evaluated and shipped.
+      variables: The variables to evaluate and export.
     """
 
-    workdir: Path
+    workdir: Workdir
     experiment: Experiment
     step: int
     variables: Any
 
-    def classifier(self) -> Classifier:
-        """Returns the model as a function of images."""
-        experiment, data = self.experiment, self.experiment.config.data
+    def data_config(self, data_root: str | None) -> Config:
+        """Returns the config that names the data to evaluate.
 
-        def probabilities(images):
-            apply = experiment.model.apply
-            predictions = apply(self.variables, images, train=False)
-            return jax.nn.softmax(predictions["logits"].astype(jnp.float32))
+        Args:
+          data_root: Folder of the data; None for the folder that the run was trained
+            on.
 
-        return Classifier(
-            jax.jit(probabilities),
-            experiment.eval_transform,
-            experiment.classes,
-            data.image_size,
-            tuple(data.background),
+        Raises:
+          InputError: A folder is given, but the run's data source has no folder.
+        """
+        config = self.experiment.config
+        if data_root is None:
+            return config
+        if config.data.source.name == "drawn":
+            raise InputError(
+                "--data_root has no effect: the run was trained on data.source=drawn"
+            )
+        moved = as_json(config)
+        moved["data"]["root"] = data_root
+        return configs.load(moved)
+
+    def predictor(self) -> Predictor:
+        """Returns the model as a function of images of any size."""
+        experiment, task = self.experiment, self.experiment.task
+
+        def answer(images: jax.Array) -> dict[str, jax.Array]:
+            predictions = experiment.model.apply(self.variables, images, train=False)
+            return task.decode(predictions, experiment.image_size)
+
+        return Predictor(
+            answer=answer,
+            transform=experiment.eval_transform,
+            info=experiment.info,
+            view=VIEWS[task.kind],
+            image_size=experiment.image_size,
+            exports=task.exports,
+            background=tuple(experiment.config.data.background),
         )
 
 
 def load(workdir: str, checkpoint: str) -> Trained:
-    """Returns what a workdir holds.
+    """Returns a checkpoint of a workdir.
 
     Args:
       workdir: Folder of a run.
-      checkpoint: `"best"`, `"latest"`, or a step.
+      checkpoint: `"best"`, `"latest"`, or the number of a step.
 
     Raises:
-      InputError: There is no such checkpoint, or it does not read back whole.
+      InputError: The checkpoint does not exist or is damaged, or its config cannot be
+        used.
     """
-    directory = Path(workdir)
-    if not (directory / "checkpoints").is_dir():
+    folder = Workdir(workdir)
+    if not folder.checkpoints.is_dir():
         raise InputError(
-            f"--workdir={workdir} holds no checkpoint; train first: "
+            f"--workdir={workdir} has no checkpoint; train first: "
             f"--config=configs/fpn.py --workdir={workdir}"
         )
-    checkpoints = Checkpoints(
-        directory / "checkpoints", monitor=Classification.monitor, read_only=True
-    )
+    checkpoints = Checkpoints(folder.checkpoints, read_only=True)
     try:
         step = _chosen_step(checkpoints, checkpoint, workdir)
         experiment, like = _described(checkpoints.meta(step), workdir)
@@ -79,33 +103,44 @@ def load(workdir: str, checkpoint: str) -> Trained:
         raise InputError(f"{error}; choose another with --checkpoint") from error
     finally:
         checkpoints.close()
-    return Trained(directory, experiment, step, variables)
+    return Trained(folder, experiment, step, variables)
+
+
+def info_in(meta: Mapping[str, Any]) -> SourceInfo:
+    """Returns the classes and fields of the training data.
+
+    Args:
+      meta: The JSON that was saved with a checkpoint.
+    """
+    # Checkpoints of version 0.1 store only classes; all of them are of classifiers.
+    stored = meta.get("info") or {"classes": meta["classes"], "fields": ["label"]}
+    return SourceInfo(**{name: tuple(values) for name, values in stored.items()})
 
 
 def _described(meta: dict[str, Any], workdir: str) -> tuple[Experiment, TrainState]:
-    """Returns what a checkpoint's config describes, and the shapes of its state."""
+    """Returns the experiment that a checkpoint stores, and the shapes of its state."""
     try:
-        config = configs.load(meta["config"])
-        experiment = Experiment(config, tuple(meta["classes"]))
-        # Nothing of an optimizer's state is restored, so none is needed.
+        experiment = Experiment(stored_in(meta, workdir), info_in(meta))
+        # The optimizer's state is not restored, so any optimizer does.
         like = jax.eval_shape(lambda: experiment.initial_state(optax.identity()))
     except InputError:
         raise
-    # The workdir may be a stranger's, and its config say anything.
+    # The workdir may be untrusted: its config may contain anything.
     except Exception as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"the config in --workdir={workdir} describes no model: {why}"
+            f"no model can be built from the config in --workdir={workdir}: {why}"
         ) from error
     return experiment, like
 
 
 def _chosen_step(checkpoints: Checkpoints, checkpoint: str, workdir: str) -> int:
     steps = checkpoints.steps()
-    if not steps:
-        raise InputError(f"--workdir={workdir} holds no checkpoint; train it first")
+    best = checkpoints.best_step()
+    if best is None:
+        raise InputError(f"--workdir={workdir} has no checkpoint; train first")
     if checkpoint == "best":
-        return checkpoints.best_step()
+        return best
     if checkpoint == "latest":
         return steps[-1]
     if not checkpoint.isdigit() or int(checkpoint) not in steps:
@@ -114,29 +149,29 @@ def _chosen_step(checkpoints: Checkpoints, checkpoint: str, workdir: str) -> int
 
 
 def initial_weights(experiment: Experiment, like: TrainState) -> Variables:
-    """Returns the variables to begin with, `{}` where all of them are random.
+    """Returns the pretrained variables, or `{}` if the config names none.
 
     Args:
-      experiment: Its `pretrained` names the file or the run.
+      experiment: An experiment whose `config.pretrained` names a file or a run.
       like: Shapes of the state before the first step.
 
     Raises:
-      InputError: They cannot be read, or are those of another model.
+      InputError: The weights cannot be read, or belong to another model.
     """
     config = experiment.config
     path, parts = config.pretrained.path, config.pretrained.parts
     if not path:
         return {}
     if not Path(path).is_dir():
-        arguments = dict(config.backbone)
+        arguments = config.backbone.to_dict()
         loaded = pretrained.load(arguments.pop("name"), path, **arguments)
         return {collection: {"backbone": tree} for collection, tree in loaded.items()}
     trained = load(path, "best")
     missing = sorted(set(parts) - set(trained.variables["params"]))
     if missing or not parts:
         raise InputError(
-            f"pretrained.parts are {tuple(parts)}; the run of {path} has "
-            f"{', '.join(sorted(trained.variables['params']))}"
+            f"pretrained.parts is {tuple(parts)}; choose from the parts of the run in "
+            f"{path}: {', '.join(sorted(trained.variables['params']))}"
         )
     chosen = {
         collection: {part: tree[part] for part in parts if part in tree}
@@ -145,5 +180,7 @@ def initial_weights(experiment: Experiment, like: TrainState) -> Variables:
     try:
         jax.eval_shape(with_variables, like, chosen)
     except ValueError as error:
-        raise InputError(f"{path} does not fit this config: {error}") from error
+        raise InputError(
+            f"the weights of {path} do not fit this config: {error}"
+        ) from error
     return chosen

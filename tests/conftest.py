@@ -3,14 +3,13 @@
 import gc
 import os
 import pathlib
-import runpy
 import sys
 import tempfile
 
-# More threads than devices, or steps of simulated devices wait for each other for ever.
+# With fewer threads, steps of simulated devices wait for each other for ever.
 os.environ.setdefault("NPROC", "16")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# What is compiled here is many, and runs for milliseconds: half the suite's time.
+# Tests compile many programs that run for milliseconds: this halves the suite's time.
 if os.environ["JAX_PLATFORMS"] == "cpu":
     QUICKLY = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
     os.environ["XLA_FLAGS"] = f"{QUICKLY} {os.environ.get('XLA_FLAGS', '')}".strip()
@@ -54,40 +53,85 @@ def reads_collected():
 CONFIG = "configs/fpn.py:smoke"
 ROOT = pathlib.Path(__file__).parent.parent
 
-# A program that tests start, not one to import.
-collect_ignore = ["launch_stand_in.py"]
+# A program that tests start, and a module of a user's own parts.
+collect_ignore = ["launch_stand_in.py", "outside_parts.py"]
+
+
+SMALL = {
+    "data__source__train_records": 96,
+    "data__source__validate_records": 37,
+    "data__source__test_records": 24,
+    "data__global_batch_size": 16,
+    "train__total_steps": 6,
+    "train__evaluate_every_steps": 3,
+}
+"""Keys of the smoke config, shrunk to a few steps."""
+
+
+def words(changes):
+    """Returns the words of a command line; `a__b` sets the key `a.b`."""
+    return [f"--config.{k.replace('__', '.')}={v}" for k, v in changes.items()]
+
+
+def given(config=CONFIG, **changes):
+    """Returns what a command line gives; `a__b` sets the key `a.b`."""
+    from fpn_jax import command_line
+
+    return command_line.read(str(ROOT / config), words(changes))
+
+
+def tiny_given(**changes):
+    """Returns the shrunk smoke config as a command line gives it."""
+    small = SMALL
+    if "data__source" in changes:
+        small = {k: v for k, v in SMALL.items() if "source" not in k}
+    return given(**small | changes)
 
 
 def tiny(workdir=None, /, **changes):
-    """Returns the resolved smoke config, shrunk to a few steps; `a__b` sets `a.b`."""
-    from fpn_jax import experiment
+    """Returns the shrunk smoke config, resolved."""
+    from fpn_jax.resolve import resolve
 
-    config = runpy.run_path(str(ROOT / "configs" / "fpn.py"))["get_config"]("smoke")
-    changes = {
-        "data__drawn__train_records": 96,
-        "data__drawn__validate_records": 37,
-        "data__drawn__test_records": 24,
-        "data__global_batch_size": 16,
-        "train__total_steps": 6,
-        "train__evaluate_every_steps": 3,
-    } | changes
-    for key, value in changes.items():
-        *parents, last = key.split("__")
-        place = config
-        for name in parents:
-            place = place[name]
-        place[last] = value
-    overridden = frozenset(key.replace("__", ".") for key in changes)
-    # Only the keys of the chosen source have an effect, and tests choose others.
-    kept = frozenset(key for key in overridden if not key.startswith("data."))
-    return experiment.resolve(config, kept, workdir)
+    return resolve(tiny_given(**changes), workdir)
+
+
+def train(workdir, **changes):
+    """Trains the shrunk smoke config; returns the exit code."""
+    from fpn_jax.modes import Options
+    from fpn_jax.modes import train as mode
+
+    return mode.run(Options(given=tiny_given(**changes), workdir=str(workdir)))
+
+
+class Counted:
+    """A source of which only the number of records and the classes are known."""
+
+    def __init__(self, records, classes=("cat", "dog")):
+        from fpn_jax.data.records import SourceInfo
+
+        self.records = records
+        self.info = SourceInfo(classes=tuple(classes), fields=("label",))
+
+    def __len__(self):
+        return self.records
+
+
+def planned(config, classes=("cat", "dog")):
+    """Returns the experiment of a resolved config over cats and dogs."""
+    from fpn_jax.experiment import Experiment
+
+    return Experiment(config, Counted(1, classes).info)
+
+
+def prepared(config, records=20_000, classes=("cat", "dog")):
+    """Returns the prepared training of a resolved config over so many records."""
+    source = Counted(records, classes)
+    return planned(config, classes).prepare(source, source)
 
 
 @pytest.fixture(scope="session")
 def first_run(tmp_path_factory):
-    """Returns the workdir of a run that went through to its end."""
-    from fpn_jax import run
-
+    """Returns the workdir of a run that reached its end."""
     workdir = tmp_path_factory.mktemp("runs") / "first"
-    assert run.train(tiny(), str(workdir)) == 0
+    assert train(workdir) == 0
     return workdir

@@ -12,47 +12,53 @@ ROOMS = {
     "registry": set(),
     "pyramid": set(),
     "metrics": set(),
-    "ops": {"pyramid"},
-    "imaging": {"ops", "pyramid"},
+    "ops": set(),
+    "imaging": {"pyramid"},
     "data": set(),
-    "layers": {"ops", "pyramid", "registry"},
+    "report": set(),
+    "views": {"data", "report"},
+    "layers": {"ops", "registry"},
     "backbones": {"layers", "ops", "pyramid", "registry"},
     "necks": {"layers", "ops", "pyramid", "registry"},
     "heads": {"layers", "ops", "pyramid", "registry"},
-    "model": {"backbones", "necks", "heads", "imaging", "ops", "pyramid"},
-    "tasks": {"ops", "metrics"},
-    "train": {"metrics"},
-    "workdir": {"config", "train"},
-    "pretrained": {"backbones", "heads"},
+    "tasks": {"metrics", "ops", "registry"},
+    "train": {"metrics", "registry"},
     "config": set(),
-    "predict": {"data", "metrics"},
-    "export": {"predict", "data", "metrics"},
-    "report": {"data", "metrics"},
-    "experiment": {
-        *("backbones", "necks", "heads", "model", "ops", "tasks", "train", "data"),
-        *("config", "weights"),
+    "command_line": {"config"},
+    "workdir": {"config", "train"},
+    "model": {"backbones", "necks", "heads", "imaging", "ops", "pyramid"},
+    "pretrained": {"backbones", "heads"},
+    "predictor": {"data", "views"},
+    "exporters": {"predictor"},
+    "resolve": {
+        *("command_line", "config", "registry", "backbones", "data", "model", "ops"),
+        *("pretrained", "tasks", "train", "workdir"),
     },
-    "weights": {"backbones", "config", "pretrained"},
-    "run_report": {"experiment", "data", "report", "train"},
-    "trained": {"experiment", "tasks", "config", "predict", "pretrained", "train"},
-    "run": {
-        "experiment",
-        "config",
-        "data",
-        "run_report",
-        "train",
-        "trained",
+    "parts": {"config", "data", "model", "resolve", "tasks", "train"},
+    "experiment": {"config", "data", "model", "ops", "parts", "tasks", "train"},
+    "trained": {
+        *("config", "data", "experiment", "predictor", "pretrained", "train", "views"),
         "workdir",
     },
-    "summary": {
-        *("experiment", "backbones", "necks", "heads", "layers", "train", "config"),
+    "modes": {
+        *(
+            "command_line",
+            "config",
+            "data",
+            "experiment",
+            "exporters",
+            "model",
+            "parts",
+        ),
+        *("predictor", "report", "resolve", "train", "trained", "views", "workdir"),
+        # --mode=list names everything that there is.
+        *("backbones", "necks", "heads", "layers", "tasks"),
     },
     "runtime": set(),
-    "main": {
-        *("config", "run", "trained", "predict", "export", "experiment", "runtime"),
-        "summary",
-    },
+    "main": {"command_line", "modes", "runtime"},
 }
+"""Room → the rooms that it imports, besides itself and `errors`; no arrow is unused."""
+
 FOREIGN_TO_DATA = {"jax", "flax", "optax", "orbax"}
 
 
@@ -93,6 +99,18 @@ def test_a_room_imports_only_what_its_arrows_allow(path):
             assert parts[0] not in FOREIGN_TO_DATA, f"{path}: data starts without JAX"
 
 
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_arrow_is_used(room):
+    used = {
+        name.split(".")[1]
+        for path in python_files()
+        if room_of(path) == room
+        for name in imported(path)
+        if name.startswith("fpn_jax.")
+    }
+    assert used - {room, "errors"} == ROOMS[room]
+
+
 def test_backbones_necks_and_heads_do_not_know_each_other():
     for room in ("backbones", "necks", "heads"):
         assert not ROOMS[room] & {"backbones", "necks", "heads"}
@@ -106,12 +124,38 @@ def uses(word, *, outside):
     ]
 
 
-def test_pmap_stands_in_one_file():
+def test_pmap_is_in_one_file():
     assert uses("jax.pmap(", outside="train/parallel.py") == []
 
 
-def test_flags_stand_in_one_file():
-    assert uses("flags.DEFINE_", outside="main.py") == []
+def test_flags_are_in_one_file():
+    assert uses("\nflags.DEFINE_", outside="main.py") == []
+
+
+@pytest.mark.parametrize("word", ["softmax(", "argmax("])
+def test_predictions_become_answers_in_the_tasks_alone(word):
+    """Elsewhere a softmax or a maximum is part of a loss or of an operation."""
+    rooms = {path.split("/")[1] for path in uses(word, outside="")}
+    assert rooms <= {"tasks", "ops", "layers", "data"}
+
+
+FILES_OF_A_WORKDIR = (
+    *("config.json", "metrics.jsonl", "training.lock", "report.html"),
+    *("damaged_checkpoint", "evaluation_", "mistakes_"),
+)
+
+
+@pytest.mark.parametrize("name", FILES_OF_A_WORKDIR)
+def test_files_of_a_workdir_are_named_in_one_room(name):
+    found = set()
+    for path in python_files():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                # Docstrings may speak of them.
+                text = node.value
+                if name in text and "\n" not in text and " " not in text:
+                    found.add(path.relative_to(PACKAGE).as_posix())
+    assert found == {"workdir/folder.py"}
 
 
 def test_no_config_value_has_a_silent_default():

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from fpn_jax import run
 from fpn_jax.errors import InputError
+from fpn_jax.modes import Options, check, evaluate
 from fpn_jax.trained import load
-from tests.conftest import CONFIG, ROOT, tiny
+from tests.conftest import CONFIG, ROOT, tiny_given, train
 
 
 def command(*arguments):
@@ -44,14 +44,17 @@ def command(*arguments):
             ["--config.neck.upsamplng=bilinear"],
             "argument of neck 'fpn' 'upsamplng' is unknown; did you mean 'upsampling'",
         ),
-        (["--config.backbone.output_stride", "12"], "output_stride is 12"),
+        (["--config.backbone.output_stride", "12"], "output_stride 12 is unknown"),
         (["--config.head.name=flatten", "--config.head.pool=gem"], "has no effect"),
         (["--wrkdir=x"], "Did you mean: workdir"),
         (["--mode=evalute"], "train|check|evaluate|predict|export"),
-        (["--input=a.jpg"], "--mode=train takes no --input; it is for predict"),
-        (["photos"], "argument 'photos' is not understood"),
-        (["--process_id=1", "--num_processes=2"], "go together"),
-        (["--distributed", "--coordinator=here:1"], "go together"),
+        (
+            ["--input=a.jpg"],
+            "--mode=train does not take --input; the modes that take it are: predict",
+        ),
+        (["photos"], "unknown argument 'photos'"),
+        (["--process_id=1", "--num_processes=2"], "must be given together"),
+        (["--distributed", "--coordinator=here:1"], "must be given together"),
     ],
 )
 def test_a_typo_is_one_line_with_the_choices(arguments, says, tmp_path):
@@ -66,7 +69,7 @@ def test_a_typo_is_one_line_with_the_choices(arguments, says, tmp_path):
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        ("configs/nope.py", "there is no file configs/nope.py"),
+        ("configs/nope.py", "the file configs/nope.py does not exist"),
         ("configs/fpn.py:smok", "choose one of smoke, folder, cats_vs_dogs"),
     ],
 )
@@ -86,19 +89,19 @@ def test_a_mode_without_what_it_needs():
 
 
 def test_evaluate_without_a_checkpoint(tmp_path):
-    with pytest.raises(InputError, match="holds no checkpoint; train first"):
+    with pytest.raises(InputError, match="has no checkpoint; train first"):
         load(str(tmp_path), "best")
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"data__global_batch_size": 12}, "8 devices do not divide"),
-        ({"data__drawn__train_records": 8}, "8 records, fewer than one batch"),
+        ({"data__global_batch_size": 12}, "must be a multiple of the 8 devices"),
+        ({"data__source__train_records": 8}, "8 records, fewer than one batch"),
         ({"data__image_size": 24}, "24 × 24 is too small for level 5"),
         ({"backbone__name": "resnet19"}, "did you mean 'resnet18'"),
         ({"optimizer__name": "adam"}, "did you mean 'adamw'"),
-        ({"optimizer__warmup_steps": 6}, "a run of 6 steps takes 0 to 5"),
+        ({"optimizer__warmup_steps": 6}, "smaller than the 6 steps of this run"),
         ({"data__source": "folder"}, "data.root is empty"),
         ({"data__source": "folder", "data__root": "/no/such"}, "/no/such"),
         ({"train__ema_decay": 1.0}, "train.ema_decay is 1.0"),
@@ -108,33 +111,36 @@ def test_evaluate_without_a_checkpoint(tmp_path):
         ({"data__crop_fraction": 1.5}, "crop_fraction"),
         ({"train__keep_checkpoints": 0}, "train.keep_checkpoints is 0"),
         ({"train__seed": -1}, "train.seed is -1"),
-        ({"data__source": "tfds", "data__tfds__name": "Cats Vs Dogs"}, "cats_vs_dogs"),
+        (
+            {"data__source": "tfds", "data__source__dataset": "Cats Vs Dogs"},
+            "cats_vs_dogs",
+        ),
         ({"data__num_threads": 0}, "data.num_threads is 0"),
-        ({"data__on_bad_file": "warn"}, "choose one of stop, skip"),
+        ({"data__on_bad_file": "skip"}, "no effect, because drawn data has no files"),
     ],
 )
 def test_a_config_that_cannot_work_touches_nothing(changes, says, tmp_path):
     with pytest.raises(InputError, match=says):
-        run.train(tiny(**changes), str(tmp_path / "run"))
+        train(tmp_path / "run", **changes)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_workdir_of_another_config(first_run):
     before = (first_run / "config.json").read_text()
-    with pytest.raises(InputError, match=r"train.seed is 0 there and 7 now"):
-        run.train(tiny(train__seed=7), str(first_run))
+    with pytest.raises(InputError, match=r"train.seed was 0 and is now 7"):
+        train(first_run, train__seed=7)
     assert (first_run / "config.json").read_text() == before
 
 
 def test_a_workdir_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written: Not a directory"):
-        run.train(tiny(), str(tmp_path / "file" / "run"))
+        train(tmp_path / "file" / "run")
 
 
 def test_a_workdir_that_is_an_address():
-    with pytest.raises(InputError, match="is an address; take a folder"):
-        run.train(tiny(), "gs://bucket/run")
+    with pytest.raises(InputError, match="remote paths are not supported"):
+        train("gs://bucket/run")
 
 
 def test_a_checkpoint_of_another_architecture(first_run, tmp_path):
@@ -145,7 +151,7 @@ def test_a_checkpoint_of_another_architecture(first_run, tmp_path):
     config["neck"]["width"] = 24
     (workdir / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match=r"another architecture: .*neck/lateral2"):
-        run.train(tiny(neck__width=24), str(workdir))
+        train(workdir, neck__width=24)
 
 
 def write_photographs(root, *, classes=("Cat", "Dog"), splits=("Train", "Validate")):
@@ -163,8 +169,17 @@ def rng_image(rng):
     return rng.integers(0, 256, (40, 50, 3), np.uint8)
 
 
-def folder_config(root, **changes):
-    return tiny(data__source="folder", data__root=str(root), **changes)
+def folder(root, **changes):
+    return {"data__source": "folder", "data__root": str(root)} | changes
+
+
+def check_folder(root, **changes):
+    return check.run(Options(given=tiny_given(**folder(root, **changes))))
+
+
+def evaluate_on(workdir, root):
+    options = Options(workdir=str(workdir), data_root=str(root))
+    return evaluate.run(options)
 
 
 def truncate(path):
@@ -176,7 +191,7 @@ def test_check_names_every_bad_file_and_changes_nothing(tmp_path, capsys):
     truncate(root / "Train" / "Cat" / "3.jpg")
     (root / "Validate" / "Dog" / "0.jpg").write_bytes(b"")
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-    assert run.check(folder_config(root)) == 1
+    assert check_folder(root) == 1
     said = capsys.readouterr().out
     assert str(root / "Train" / "Cat" / "3.jpg") in said
     assert str(root / "Validate" / "Dog" / "0.jpg") in said
@@ -186,7 +201,7 @@ def test_check_names_every_bad_file_and_changes_nothing(tmp_path, capsys):
 
 def test_check_of_good_files(tmp_path, capsys):
     root = write_photographs(tmp_path / "photos")
-    assert run.check(folder_config(root)) == 0
+    assert check_folder(root) == 0
     assert "all can be decoded" in capsys.readouterr().out
 
 
@@ -194,56 +209,58 @@ def test_a_bad_file_stops_the_run_and_is_named(tmp_path):
     root = write_photographs(tmp_path / "photos")
     truncate(root / "Train" / "Cat" / "3.jpg")
     with pytest.raises(InputError, match=r"Cat/3\.jpg"):
-        run.train(folder_config(root), str(tmp_path / "run"))
+        train(tmp_path / "run", **folder(root))
 
 
 def test_a_bad_file_is_skipped_counted_and_reported(tmp_path, capsys):
     root = write_photographs(tmp_path / "photos")
     truncate(root / "Train" / "Cat" / "3.jpg")
     truncate(root / "Validate" / "Dog" / "5.jpg")
-    config = folder_config(root, data__on_bad_file="skip", train__total_steps=3)
-    assert run.train(config, str(tmp_path / "run")) == 0
-    assert "skipped 2 files" in capsys.readouterr().out
+    changes = folder(root, data__on_bad_file="skip", train__total_steps=3)
+    assert train(tmp_path / "run", **changes) == 0
+    assert "Skipped files that cannot be decoded: 2" in capsys.readouterr().out
     page = (tmp_path / "run" / "report.html").read_text().replace("<wbr>", "")
     assert "Cat/3.jpg" in page
     assert "Dog/5.jpg" in page
-    trained = load(str(tmp_path / "run"), "latest")
-    assert run.evaluate(trained, "validate", None) == 0
-    figures = json.loads((tmp_path / "run" / "evaluation_validate.json").read_text())
-    assert figures["records"] == 15
-    assert len(figures["skipped"]) == 1
+    options = Options(workdir=str(tmp_path / "run"), checkpoint="latest")
+    assert evaluate.run(options) == 0
+    metrics = json.loads((tmp_path / "run" / "evaluation_validate.json").read_text())
+    assert metrics["records"] == 15
+    assert len(metrics["skipped"]) == 1
 
 
 def test_a_resumed_run_notices_other_data(tmp_path):
     root = write_photographs(tmp_path / "photos")
-    config = folder_config(root, train__total_steps=3, train__evaluate_every_steps=1)
-    assert run.train(config, str(tmp_path / "run")) == 0
+    changes = folder(root, train__total_steps=3, train__evaluate_every_steps=1)
+    assert train(tmp_path / "run", **changes) == 0
     (root / "Train" / "Cat" / "3.jpg").unlink()
     (root / "Train" / "Cat" / "4.jpg").unlink()
     more = rng_image(np.random.default_rng(1))
     for number in range(9, 14):
         assert cv2.imwrite(str(root / "Train" / "Dog" / f"{number}.jpg"), more)
     with pytest.raises(InputError, match=r"has 19 records, but the run .* with 16"):
-        run.train(config, str(tmp_path / "run"))
+        train(tmp_path / "run", **changes)
 
 
 def test_a_split_of_which_nothing_decodes(first_run, tmp_path):
     root = write_photographs(tmp_path / "photos")
     for path in (root / "Validate").rglob("*.jpg"):
         truncate(path)
-    config = folder_config(root, data__on_bad_file="skip")
-    with pytest.raises(InputError, match="not one file of the split decodes whole"):
-        run.train(config, str(tmp_path / "run"))
+    changes = folder(root, data__on_bad_file="skip")
+    with pytest.raises(
+        InputError, match="none of the files of the split can be decoded"
+    ):
+        train(tmp_path / "run", **changes)
 
 
 def test_other_classes_than_the_model_learned(first_run, tmp_path):
     root = write_photographs(tmp_path / "photos", classes=("cat", "fox"))
-    trained = load(str(first_run), "best")
-    with pytest.raises(InputError, match="the run learned drawn data"):
-        run.evaluate(trained, "validate", str(root))
+    with pytest.raises(InputError, match=r"was trained on data\.source=drawn"):
+        evaluate_on(first_run, root)
     workdir = tmp_path / "run"
     good = write_photographs(tmp_path / "good", classes=("cat", "dog"))
-    assert run.train(folder_config(good, train__total_steps=3), str(workdir)) == 0
-    trained = load(str(workdir), "best")
-    with pytest.raises(InputError, match="has classes cat, fox, the model cat, dog"):
-        run.evaluate(trained, "validate", str(root))
+    assert train(workdir, **folder(good, train__total_steps=3)) == 0
+    with pytest.raises(
+        InputError, match="has the classes cat, fox, but the model has cat, dog"
+    ):
+        evaluate_on(workdir, root)

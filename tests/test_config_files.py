@@ -1,21 +1,29 @@
 """Every file of configs/: it builds, and the ways to read a backbone learn."""
 
 import runpy
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from fpn_jax import experiment, heads, necks
-from fpn_jax.layers import pooling
+from fpn_jax.resolve import resolve
 from fpn_jax.train import parallel
+from tests.conftest import ROOT, given, prepared
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = ROOT / "configs"
 READERS = (
     *("aspp", "covariance", "fpn", "fpn_flatten", "fpn_ppm", "identity"),
     *("image_pyramid", "ppm", "spp"),
 )
+NECKS = {"fpn", "identity", "ppm", "aspp", "image_pyramid"}
+HEADS = {"flatten", "pool", "spp"}
+POOLINGS = {
+    *("average", "covariance", "gem", "k_max", "l2", "lip", "lp", "max", "median"),
+    *("min", "mixed", "soft", "stochastic"),
+}
+"""What the files cover at least; a new neck, head or pooling needs no config."""
+VARIANTS = runpy.run_path(str(CONFIGS / "pooling.py"))["POOLINGS"]
+"""Variants of `configs/pooling.py`."""
 BATCH = 8
 
 
@@ -23,16 +31,8 @@ def get_config(name, variant):
     return runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"](variant)
 
 
-def experiment_of(config, **changes):
-    for key, value in changes.items():
-        *parents, last = key.split("__")
-        place = config
-        for part in parents:
-            place = place[part]
-        place[last] = value
-    return experiment.Experiment(
-        experiment.resolve(config, frozenset()), ("cat", "dog")
-    )
+def prepare(name, variant, **changes):
+    return prepared(resolve(given(f"configs/{name}.py:{variant}", **changes)))
 
 
 def test_every_file_is_tested():
@@ -40,51 +40,52 @@ def test_every_file_is_tested():
     assert files == {*READERS, "finetune", "pooling"}
 
 
-def test_the_files_cover_every_neck_and_head():
+def test_the_files_cover_the_necks_heads_and_pooling_layers():
     configs = [get_config(name, "smoke") for name in READERS]
-    assert {config.neck.name for config in configs} == set(necks.names())
-    # The mlp is the head of the papers' own classifiers.
-    assert {config.head.name for config in configs} == set(heads.names()) - {"mlp"}
-    variants = runpy.run_path(str(CONFIGS / "pooling.py"))["POOLINGS"]
-    assert set(variants) == set(pooling.names())
+    assert {config.neck.name for config in configs} >= NECKS
+    assert {config.head.name for config in configs} >= HEADS
+    assert VARIANTS.keys() >= POOLINGS
 
 
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize("variant", ["smoke", "folder", "cats_vs_dogs"])
 def test_every_reader_builds(name, variant):
     size = {"data__image_size": 64} if variant == "smoke" else {}
-    run = experiment_of(get_config(name, variant), **size)
-    transformation, _ = run.optimizer(1_000)
-    state = jax.eval_shape(lambda: run.initial_state(transformation))
-    assert {"backbone", "head"} <= set(state.params)
+    made = prepare(name, variant, **size)
+    assert {"backbone", "head"} <= set(made.like.params)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Returns a file with a name of weights; building reads only its metadata."""
+    path = tmp_path_factory.mktemp("weights") / "mobilenet_v2.npz"
+    np.savez(path, weight=np.zeros(1, np.float32))
+    return path
 
 
 @pytest.mark.parametrize(
     ("name", "variant"),
     [
         *(("finetune", name) for name in READERS),
-        *(("pooling", name) for name in pooling.names()),
+        *(("pooling", name) for name in VARIANTS),
     ],
 )
-def test_every_fine_tuning_builds(name, variant):
-    run = experiment_of(get_config(name, variant))
-    transformation, _ = run.optimizer(1_000)
-    state = jax.eval_shape(lambda: run.initial_state(transformation))
-    run.check_parts(state.params)
-    assert run.config.backbone.name == "mobilenet_v2"
+def test_every_fine_tuning_builds(name, variant, weights):
+    made = prepare(name, variant, pretrained__path=weights)
+    assert made.experiment.config.backbone.name == "mobilenet_v2"
 
 
 @pytest.mark.parametrize("name", ["fpn_ppm", "aspp", "spp", "covariance"])
 def test_a_few_steps_on_one_batch_bring_its_loss_down(name):
-    run = experiment_of(
-        get_config(name, "smoke"),
+    made = prepare(
+        name,
+        "smoke",
         data__image_size=64,
         data__global_batch_size=BATCH,
         optimizer__warmup_steps=0,
+        train__total_steps=100,
     )
-    transformation, _ = run.optimizer(100)
-    state = jax.jit(lambda: run.initial_state(transformation))()
-    state, losses = parallel.replicate(state), []
+    state, losses = parallel.replicate(jax.jit(made.initial)()), []
     rng = np.random.default_rng(0)
     batch = parallel.shard(
         {
@@ -94,7 +95,7 @@ def test_a_few_steps_on_one_batch_bring_its_loss_down(name):
             "index": np.arange(BATCH, dtype=np.int32),
         }
     )
-    step = run.train_step_at(transformation)(0)
+    step = made.step_at(0)
     for _ in range(8):
         state, metrics = step(state, batch)
         losses.append(metrics["loss"].on_host().compute())

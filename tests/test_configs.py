@@ -1,46 +1,35 @@
 """Every shipped config builds, and resolving one keeps only what has an effect."""
 
 import runpy
-from pathlib import Path
 
 import jax
 import pytest
 
 from fpn_jax import config as configs
-from fpn_jax import experiment
+from fpn_jax.command_line import Given
 from fpn_jax.errors import InputError
+from fpn_jax.resolve import resolve as resolve_given
+from fpn_jax.workdir.folder import refuse_other
+from tests.conftest import ROOT, given, planned, prepared
 
-PATH = Path(__file__).parent.parent / "configs" / "fpn.py"
 VARIANTS = ("", "smoke", "folder", "cats_vs_dogs")
 
 
-def get_config(variant="", **changes):
-    config = runpy.run_path(str(PATH))["get_config"](variant)
-    with config.ignore_type():
-        for key, value in changes.items():
-            *parents, last = key.split("__")
-            place = config
-            for name in parents:
-                place = place[name]
-            place[last] = value
-    return config
+def file_config(variant=""):
+    return runpy.run_path(str(ROOT / "configs" / "fpn.py"))["get_config"](variant)
 
 
 def resolve(variant="", **changes):
-    overridden = frozenset(key.replace("__", ".") for key in changes)
-    return experiment.resolve(get_config(variant, **changes), overridden)
+    return resolve_given(given(f"configs/fpn.py:{variant}".rstrip(":"), **changes))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_shipped_config_builds(variant):
     config = resolve(variant)
-    run = experiment.Experiment(config, ("cat", "dog"))
-    transformation, schedule = run.optimizer(run.total_steps(20_000))
-    plan = run.plan(20_000, schedule)
-    state = jax.eval_shape(lambda: run.initial_state(transformation))
-    assert plan.total_steps > plan.evaluate_every_steps > 0
-    assert len(jax.tree.leaves(state.params)) > 20
-    assert run.task.num_classes == 2
+    made = prepared(config, records=30_000)
+    assert made.plan.total_steps > made.plan.evaluate_every_steps > 0
+    assert len(jax.tree.leaves(made.like.params)) > 20
+    assert made.experiment.task.num_classes == 2
 
 
 def test_a_config_survives_json():
@@ -54,29 +43,34 @@ def test_a_config_survives_json():
 @pytest.mark.parametrize("head", ["flatten", "pool"])
 def test_parts_are_chosen_by_name_alone(neck, head, capsys):
     config = resolve("smoke", neck__name=neck, head__name=head)
-    run = experiment.Experiment(config, ("cat", "dog"))
+    run = planned(config)
     assert len(run.model.channels) == (4 if neck == "fpn" else 1)
     said = capsys.readouterr().out
-    assert ("identity' takes no" in said) == (neck == "identity")
-    assert ("takes no pool" in said) == (head == "flatten")
+    assert ("identity' does not take" in said) == (neck == "identity")
+    assert ("does not take pool" in said) == (head == "flatten")
 
 
 def test_backbones_are_chosen_by_name_alone():
     for name in ("resnet50", "vgg16", "vgg11_bn"):
         config = resolve("smoke", backbone__name=name)
-        assert experiment.build_model(config, 2).backbone.channels
+        assert planned(config).model.backbone.channels
 
 
-def test_sources_that_are_not_chosen_are_left_out():
-    assert set(resolve().data) & {"drawn", "folder", "tfds"} == {"drawn"}
-    assert set(resolve("folder").data) & {"drawn", "folder", "tfds"} == {"folder"}
+def test_another_source_drops_the_arguments_of_the_files_own():
+    assert "train_records" in resolve().data.source
+    source = resolve(data__source="folder", data__root="photos").data.source
+    assert source.to_dict() == {"name": "folder"}
+    source = resolve(
+        data__source__validate_fraction=0.2, data__source="folder", data__root="photos"
+    ).data.source
+    assert source.to_dict() == {"name": "folder", "validate_fraction": 0.2}
 
 
 def test_the_command_line_chooses_the_unit_of_the_length():
     config = resolve(train__total_steps=7)
     assert (config.train.total_steps, config.train.epochs) == (7, None)
-    run = experiment.Experiment(resolve(train__epochs=2.0), ("cat", "dog"))
-    assert run.total_steps(65) == 5
+    config = resolve(train__epochs=2.0, optimizer__warmup_steps=0)
+    assert prepared(config, records=65).plan.total_steps == 5
 
 
 @pytest.mark.parametrize(
@@ -85,11 +79,14 @@ def test_the_command_line_chooses_the_unit_of_the_length():
         ({"backbone__name": "resnet19"}, "did you mean 'resnet18'"),
         ({"neck__name": "fpm"}, "neck 'fpm' is unknown"),
         ({"head__name": "pol"}, "head 'pol' is unknown; did you mean 'pool'"),
-        ({"data__source": "disk"}, "data.source 'disk' is unknown"),
+        ({"data__source": "disk"}, "source 'disk' is unknown"),
         (
             {"data__folder__validate_fraction": 0.2},
-            "no effect, because data.source",
+            "data.folder.validate_fraction is now named --config.data.source.validate",
         ),
+        ({"data__tfds__name": "mnist"}, "is now named --config.data.source.dataset"),
+        ({"head__pool_arguments__p": 2}, "is now named --config.head.pool.p"),
+        ({"neck__upsampling_arguments": {}}, "is now named --config.neck.upsampling"),
         ({"data__root": "photos"}, "drawn data has no files"),
         ({"neck__name": "identity", "neck__width": 8}, "neck.width has no effect"),
         ({"train__total_steps": 5, "train__epochs": 1.0}, "give exactly one of them"),
@@ -117,35 +114,38 @@ def test_resolving_refuses(changes, says):
 )
 def test_building_the_model_refuses(changes, says):
     with pytest.raises(InputError, match=says):
-        experiment.build_model(resolve(**changes), 2)
+        _ = planned(resolve(**changes)).model
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"data__global_batch_size": 36}, "8 devices do not divide; the nearest .* 32"),
-        ({"data__global_batch_size": 0}, "8 devices do not divide; the nearest .* 8"),
-        ({"train__accumulation_steps": 3}, "does not divide the 4 images of a device"),
+        ({"data__global_batch_size": 36}, "a multiple of the 8 devices, such as 32"),
+        ({"data__global_batch_size": 0}, "a multiple of the 8 devices, such as 8"),
+        (
+            {"train__accumulation_steps": 3},
+            "it must divide the 4 images of each device",
+        ),
         ({"train__accumulation_steps": 0}, "accumulation_steps is 0"),
         ({"train__keep_checkpoints": 0}, "keep_checkpoints is 0"),
         ({"train__seed": -1}, "seed is -1"),
         (
             {"mix__mixup_alpha": 0.2, "train__accumulation_steps": 4},
-            "mix has no effect on one image at a time",
+            "have no effect on one image at a time",
         ),
     ],
 )
 def test_a_batch_that_cannot_be_divided_is_refused(changes, says):
     with pytest.raises(InputError, match=says):
-        experiment.check_numbers(resolve(**changes))
+        prepared(resolve(**changes))
 
 
 def test_another_config_is_named_key_by_key():
     now = {"train": {"seed": 1}, "data": {"root": "b", "num_threads": 2}}
     stored = {"train": {"seed": 0}, "data": {"root": "a", "num_threads": 4}}
-    with pytest.raises(InputError, match=r"train.seed is 0 there and 1 now\n"):
-        configs.refuse_other(stored, now, "runs/first")
-    configs.refuse_other(stored, now | {"train": {"seed": 0}}, "runs/first")
+    with pytest.raises(InputError, match=r"train\.seed was 0 and is now 1\n"):
+        refuse_other(stored, now, "runs/first")
+    refuse_other(stored, now | {"train": {"seed": 0}}, "runs/first")
 
 
 @pytest.mark.parametrize(
@@ -159,9 +159,8 @@ def test_another_config_is_named_key_by_key():
 )
 def test_a_step_of_a_shipped_config_keeps_every_shape_and_dtype(variant, changes):
     config = resolve(variant, **changes)
-    run = experiment.Experiment(config, ("cat", "dog"))
-    transformation, _ = run.optimizer(run.total_steps(20_000))
-    state = jax.eval_shape(lambda: run.initial_state(transformation))
+    made = prepared(config)
+    state = made.like
     per_device, size = config.data.global_batch_size // 8, config.data.image_size
     batch = {
         "image": jax.ShapeDtypeStruct((8, per_device, size, size, 3), "uint8"),
@@ -169,7 +168,7 @@ def test_a_step_of_a_shipped_config_keeps_every_shape_and_dtype(variant, changes
         "weight": jax.ShapeDtypeStruct((8, per_device), "float32"),
         "index": jax.ShapeDtypeStruct((8, per_device), "int32"),
     }
-    after, metrics = jax.eval_shape(run.train_step_at(transformation)(0), state, batch)
+    after, metrics = jax.eval_shape(made.step_at(0), state, batch)
 
     def kinds(tree):
         return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
@@ -183,30 +182,30 @@ def test_a_step_of_a_shipped_config_keeps_every_shape_and_dtype(variant, changes
     ("place", "says"),
     [
         ("train", "config.train key 'emma_decay' is unknown; did you mean 'ema_decay'"),
-        ("optimizer", "config.optimizer key 'emma_decay' is unknown; did you mean"),
+        ("optimizer", "argument of optimizer 'adamw' 'emma_decay' is unknown; did"),
         ("augment", "config.augment key 'emma_decay' is unknown; choose one of"),
-        ("data.drawn", "config.data.drawn key 'emma_decay' is unknown"),
+        ("backbone", "argument of backbone 'resnet18' 'emma_decay' is unknown"),
     ],
 )
 def test_a_key_of_the_file_that_has_no_meaning_is_refused(place, says):
-    config = get_config()
+    config = file_config()
     here = config
     for name in place.split("."):
         here = here[name]
     with config.unlocked():
         here.emma_decay = 0.5
     with pytest.raises(InputError, match=says):
-        experiment.resolve(config, frozenset())
+        prepared(resolve_given(Given(config, frozenset())))
 
 
 @pytest.mark.parametrize(
     "missing", ["mix", "train.seed", "augment.flip", "model.dtype"]
 )
 def test_a_key_that_the_file_lacks_is_named(missing):
-    config = get_config()
+    config = file_config()
     *parents, last = missing.split(".")
     here = config[parents[0]] if parents else config
     with config.unlocked():
         del here[last]
     with pytest.raises(InputError, match=f"the config lacks {missing}"):
-        experiment.resolve(config, frozenset())
+        prepared(resolve_given(Given(config, frozenset())))

@@ -11,12 +11,12 @@ import jax
 import numpy as np
 import pytest
 
-from fpn_jax import export, predict, run
 from fpn_jax.data.sources.drawn import DrawnSource
 from fpn_jax.errors import InputError
+from fpn_jax.modes import Options, evaluate, export, predict
 from fpn_jax.train import writers
 from fpn_jax.trained import load
-from tests.conftest import tiny
+from tests.conftest import train
 
 
 @pytest.fixture(scope="module")
@@ -55,25 +55,34 @@ def test_the_report_opens_offline_and_shows_every_level(first_run):
 
 
 def test_training_again_says_that_there_is_nothing_left(first_run, capsys):
-    assert run.train(tiny(), str(first_run)) == 0
+    assert train(first_run) == 0
     said = capsys.readouterr().out
     assert "resuming" in said
     assert "step 6 of 6" in said
 
 
-def test_evaluate_writes_an_exact_count(first_run, trained, capsys):
-    assert run.evaluate(trained, "test", None) == 0
-    figures = json.loads((first_run / "evaluation_test.json").read_text())
-    assert figures["records"] == 24
-    assert np.sum(figures["confusion"]) == 24
-    right = np.trace(figures["confusion"])
-    assert figures["accuracy"] == pytest.approx(right / 24)
+def test_evaluate_writes_an_exact_count(first_run, capsys):
+    assert evaluate.run(Options(workdir=str(first_run), split="test")) == 0
+    metrics = json.loads((first_run / "evaluation_test.json").read_text())
+    assert metrics["records"] == 24
+    assert np.sum(metrics["confusion"]) == 24
+    right = np.trace(metrics["confusion"])
+    assert metrics["accuracy"] == pytest.approx(right / 24)
     assert f"accuracy: {right / 24:.4f}" in capsys.readouterr().out
+    table = (first_run / "mistakes_test.csv").read_text()
+    wrong = list(csv.DictReader(table.splitlines()))
+    assert len(wrong) == 24 - right
+    assert all(row["label"] != row["predicted"] for row in wrong)
 
 
-def test_predict_agrees_with_evaluate(trained, photographs, tmp_path):
+def predicted(workdir, patterns, output):
+    patterns = tuple(map(str, patterns))
+    return predict.run(Options(workdir=str(workdir), input=patterns, output=output))
+
+
+def test_predict_agrees_with_evaluate(first_run, trained, photographs, tmp_path):
     output = tmp_path / "out.csv"
-    assert predict.run(trained.classifier(), [str(photographs)], str(output)) == 0
+    assert predicted(first_run, [photographs], str(output)) == 0
     rows = list(csv.DictReader(output.read_text().splitlines()))
     assert list(rows[0]) == [
         *("path", "class", "probability_cat", "probability_dog", "error")
@@ -83,8 +92,8 @@ def test_predict_agrees_with_evaluate(trained, photographs, tmp_path):
     ]
     crop = trained.experiment.eval_transform
     source = DrawnSource("test", 48, test_records=5)
-    images = [crop(source[index])["image"] for index in range(5)]
-    expected = trained.classifier().probabilities(np.stack(images))
+    images = np.stack([crop(source[index])["image"] for index in range(5)])
+    expected = trained.predictor().compiled(images)["probabilities"]
     actual = [[float(r["probability_cat"]), float(r["probability_dog"])] for r in rows]
     np.testing.assert_allclose(actual, expected, atol=1e-5)
     assert [row["class"] for row in rows] == [
@@ -92,11 +101,11 @@ def test_predict_agrees_with_evaluate(trained, photographs, tmp_path):
     ]
 
 
-def test_predict_goes_on_past_a_bad_file(trained, photographs, tmp_path, capsys):
+def test_predict_continues_after_a_bad_file(first_run, photographs, tmp_path, capsys):
     (photographs / "note.jpg").write_text("this is no picture")
     output = tmp_path / "out.json"
     paths = [f"{photographs}/**/*.jpg", "missing.jpg", str(photographs / "0.png")]
-    assert predict.run(trained.classifier(), paths, str(output)) == 1
+    assert predicted(first_run, paths, str(output)) == 1
     note, missing, good = json.loads(output.read_text())
     assert note["error"]
     assert missing["error"] == "the file cannot be read: No such file or directory"
@@ -108,20 +117,20 @@ def test_predict_goes_on_past_a_bad_file(trained, photographs, tmp_path, capsys)
 @pytest.mark.parametrize(
     ("patterns", "output", "says"),
     [
-        (["nothing/*.jpg"], "out.csv", "names no image"),
-        (["a.jpg"], "out.xls", "take .csv or .json"),
+        (["nothing/*.jpg"], "out.csv", "matches no image files"),
+        (["a.jpg"], "out.xls", "give a .csv or .json file"),
         (["a.jpg"], "nowhere/out.csv", "its folder does not exist"),
     ],
 )
-def test_predict_refuses(trained, patterns, output, says, tmp_path, monkeypatch):
+def test_predict_refuses(first_run, patterns, output, says, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=says):
-        predict.run(trained.classifier(), patterns, output)
+        predicted(first_run, patterns, output)
 
 
-def test_the_exported_model_runs_without_the_package(trained, tmp_path):
+def test_the_exported_model_runs_without_the_package(first_run, trained, tmp_path):
     output = tmp_path / "model.stablehlo"
-    assert export.run(trained.classifier(), str(output)) == 0
+    assert export.run(Options(workdir=str(first_run), output=str(output))) == 0
     images = np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3), np.uint8)
     np.save(tmp_path / "images.npy", images)
     code = (
@@ -131,7 +140,7 @@ def test_the_exported_model_runs_without_the_package(trained, tmp_path):
         "sys.exit('fpn_jax' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
-    expected = jax.jit(trained.classifier().probabilities)(images)
+    expected = jax.jit(trained.predictor().exported)(images)
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-5)
     described = json.loads((tmp_path / "model.json").read_text())
     assert described["classes"] == ["cat", "dog"]
@@ -155,9 +164,9 @@ def test_a_damaged_checkpoint_is_left_out_and_said(first_run, tmp_path, capsys):
     damaged = bytearray(data.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     data.write_bytes(damaged)
-    assert run.train(tiny(), str(workdir)) == 0
+    assert train(workdir) == 0
     said = capsys.readouterr()
-    assert "checkpoint left out: step 6" in said.err
+    assert "checkpoint skipped (damaged): step 6" in said.err
     assert "resuming" in said.out
     assert "step 3 of 6" in said.out
     assert (workdir / "damaged_checkpoint_6").is_dir()

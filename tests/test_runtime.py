@@ -48,7 +48,7 @@ def test_a_failed_process_of_several_ends_at_once():
 
 def cache_after_start(monkeypatch):
     monkeypatch.setattr(runtime, "_has_accelerator_plugin", lambda: True)
-    runtime.start(None, None, None)
+    runtime.set_environment()
     return os.environ.get("JAX_COMPILATION_CACHE_DIR")
 
 
@@ -78,7 +78,7 @@ def test_the_users_xla_flags_come_last(monkeypatch, plugin):
     monkeypatch.setenv("XLA_FLAGS", "--xla_mine=1")
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "12")
     monkeypatch.delenv("NPROC", raising=False)
-    runtime.start(None, None, None)
+    runtime.set_environment()
     expected = "--xla_mine=1" if plugin else f"{runtime.XLA_FLAGS} --xla_mine=1"
     assert os.environ["XLA_FLAGS"] == expected
     assert os.environ["NPROC"] == "24"
@@ -143,7 +143,7 @@ def test_a_process_started_anew_runs_the_same_command(tmp_path):
 
 def test_what_jax_is_asked_to_log_is_shown():
     code = (
-        "from fpn_jax import runtime; runtime.start(None, None, None);"
+        "from fpn_jax import runtime; runtime.set_environment();"
         "import jax; jax.jit(lambda x: x + 1)(1.0)"
     )
     ran = subprocess.run(
@@ -157,7 +157,7 @@ def test_what_jax_is_asked_to_log_is_shown():
 
 def test_reads_that_nobody_waits_for_end_unheard_and_mistakes_do_not():
     told = []
-    hook = runtime._unless_told(lambda uncaught: told.append(uncaught.exc_value))
+    hook = runtime._unless_reported(lambda uncaught: told.append(uncaught.exc_value))
     collected = Exception("Encountered error while reading array index: ()")
     collected.__cause__ = GeneratorExit()
     mistake = KeyError("x")

@@ -1,16 +1,18 @@
 """Training that begins with what another training left."""
 
+import json
 import shutil
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from fpn_jax import config as configs
-from fpn_jax import experiment, run
 from fpn_jax.errors import InputError
+from fpn_jax.resolve import resolve as resolve_given
 from fpn_jax.trained import initial_weights, load
-from tests.conftest import tiny
+from tests.conftest import given, planned, tiny, train
 from tests.test_bad_input import write_photographs
 
 
@@ -29,17 +31,16 @@ def same(one, other):
 
 def begin(config, classes=("cat", "dog")):
     """Returns what a run of the config begins with."""
-    planned = experiment.Experiment(config, classes)
-    transformation, _ = planned.optimizer(10)
-    like = jax.eval_shape(lambda: planned.initial_state(transformation))
-    return initial_weights(planned, like)
+    run = planned(config, classes)
+    like = jax.eval_shape(lambda: run.initial_state(optax.identity()))
+    return initial_weights(run, like)
 
 
 def test_the_backbone_of_a_run_goes_on_with_other_classes(
     first_run, tmp_path, monkeypatch, capsys
 ):
     root = write_photographs(tmp_path / "photos", classes=("cat", "dog", "fox"))
-    config = tiny(
+    changes = dict(
         data__source="folder",
         data__root=str(root),
         data__global_batch_size=8,
@@ -52,9 +53,9 @@ def test_the_backbone_of_a_run_goes_on_with_other_classes(
         finetune__frozen_norm_steps=-1,
     )
     workdir = tmp_path / "run"
-    assert run.train(config, str(workdir)) == 0
+    assert train(workdir, **changes) == 0
     before, after = load(str(first_run), "best"), load(str(workdir), "latest")
-    assert after.experiment.classes == ("cat", "dog", "fox")
+    assert after.experiment.info.classes == ("cat", "dog", "fox")
     for collection in ("params", "batch_stats"):
         old, new = before.variables[collection], after.variables[collection]
         assert all(same(old["backbone"], new["backbone"]))
@@ -66,13 +67,13 @@ def test_the_backbone_of_a_run_goes_on_with_other_classes(
 
 
 def test_without_frozen_statistics_they_move(first_run, tmp_path):
-    config = tiny(
+    changes = dict(
         pretrained__path=str(first_run),
         finetune__freeze=("backbone",),
         finetune__frozen_norm_steps=2,
         train__total_steps=3,
     )
-    assert run.train(config, str(tmp_path / "run")) == 0
+    assert train(tmp_path / "run", **changes) == 0
     before, after = load(str(first_run), "best"), load(str(tmp_path / "run"), "latest")
     pair = [model.variables["params"]["backbone"] for model in (before, after)]
     assert all(same(*pair))
@@ -82,7 +83,7 @@ def test_without_frozen_statistics_they_move(first_run, tmp_path):
 
 def test_a_resumed_run_thaws_as_an_uninterrupted_one(first_run, tmp_path):
     """Stopped at step 3; the backbone thaws at 4, its statistics at 5."""
-    config = tiny(
+    changes = dict(
         pretrained__path=str(first_run),
         finetune__freeze=("backbone=4",),
         finetune__learning_rate_multipliers=("backbone=0.5",),
@@ -90,11 +91,11 @@ def test_a_resumed_run_thaws_as_an_uninterrupted_one(first_run, tmp_path):
         train__accumulation_steps=2,
     )
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    assert run.train(config, str(whole)) == 0
+    assert train(whole, **changes) == 0
     shutil.copytree(whole, resumed)
     shutil.rmtree(resumed / "checkpoints" / "6")
     assert load(str(resumed), "latest").step == 3
-    assert run.train(config, str(resumed)) == 0
+    assert train(resumed, **changes) == 0
     ends = [load(str(path), "6").variables for path in (whole, resumed)]
     assert all(same(*ends))
     frozen = [load(str(path), "3").variables["params"] for path in (whole, resumed)]
@@ -113,34 +114,34 @@ def a_workdir(path, **backbone):
     stored = configs.as_json(tiny())
     stored["model"]["mean"] = [0.1, 0.2, 0.3]
     stored["backbone"] = backbone
-    configs.save(stored, path / "config.json")
+    (path / "config.json").write_text(json.dumps(stored))
     return path
 
 
-def resolve(path, *overridden):
-    config = _unresolved(path)
-    return experiment.resolve(config, frozenset({"pretrained.path", *overridden}))
+def resolve(path, **changes):
+    changes = {"pretrained__path": path} | changes
+    return resolve_given(given("configs/fpn.py", **changes))
 
 
 def test_a_run_gives_its_backbones_arguments_and_pixels(tmp_path, capsys):
     path = a_workdir(tmp_path / "run", name="resnet18", width=8)
-    assert _unresolved(path).backbone.width == 24
     config = resolve(path)
     assert config.backbone.width == 8
     assert config.model.mean == (0.1, 0.2, 0.3)
     said = capsys.readouterr().out
-    assert "backbone.width is 8: it comes with the weights" in said
-    config = resolve(path, "model.mean", "backbone.width")
+    assert "backbone.width is 8: set from the pretrained weights" in said
+    mean = (0.485, 0.456, 0.406)
+    config = resolve(path, model__mean=mean, backbone__width=24)
     assert config.backbone.width == 24
-    assert config.model.mean == (0.485, 0.456, 0.406)
+    assert config.model.mean == mean
 
 
 def test_a_run_gives_its_backbone(tmp_path):
     path = a_workdir(tmp_path / "run", name="mobilenet_v2", padding="same")
     config = resolve(path)
     assert config.backbone.to_dict() == {"name": "mobilenet_v2", "padding": "same"}
-    with pytest.raises(InputError, match=r"is 'resnet18', but the run of .* has 'mob"):
-        resolve(path, "backbone.name")
+    with pytest.raises(InputError, match=r"is 'resnet18', but the run in .* has 'mob"):
+        resolve(path, backbone__name="resnet18")
 
 
 @pytest.mark.parametrize("stored", ["[]", '{"architecture": "resnet50"}'])
@@ -159,9 +160,9 @@ def test_going_on_does_not_need_the_weights_any_more(first_run, tmp_path, capsys
         "train__total_steps": 3,
     }
     workdir = str(tmp_path / "run")
-    assert run.train(tiny(**changes), workdir) == 0
+    assert train(workdir, **changes) == 0
     shutil.rmtree(source)
-    assert run.train(tiny(workdir, **changes), workdir) == 0
+    assert train(workdir, **changes) == 0
     assert load(workdir, "latest").step == 3
     with pytest.raises(InputError, match="source' does not exist"):
         tiny(**changes)
@@ -171,26 +172,16 @@ def test_an_unfinished_checkpoint_is_no_beginning(first_run, tmp_path):
     """The run was killed while it saved for the first time."""
     left = tmp_path / "run" / "checkpoints" / "3.orbax-checkpoint-tmp-7"
     left.mkdir(parents=True)
-    config = tiny(
+    changes = dict(
         pretrained__path=str(first_run),
         finetune__freeze=("backbone",),
         finetune__frozen_norm_steps=-1,
         train__total_steps=3,
     )
-    assert run.train(config, str(tmp_path / "run")) == 0
+    assert train(tmp_path / "run", **changes) == 0
     before, after = load(str(first_run), "best"), load(str(tmp_path / "run"), "latest")
     pair = [model.variables["params"]["backbone"] for model in (before, after)]
     assert all(same(*pair))
-
-
-def _unresolved(path):
-    import pathlib
-    import runpy
-
-    root = pathlib.Path(__file__).parent.parent
-    config = runpy.run_path(str(root / "configs" / "fpn.py"))["get_config"]()
-    config.pretrained.path = str(path)
-    return config
 
 
 def test_nothing_given_begins_with_random_numbers():
@@ -200,12 +191,12 @@ def test_nothing_given_begins_with_random_numbers():
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"backbone__width": 12}, "backbone are of another model"),
+        ({"backbone__width": 12}, "backbone have other names or shapes"),
         ({"pretrained__parts": ("spine",)}, "has backbone, head, neck"),
         ({"pretrained__parts": ()}, "has backbone, head, neck"),
         (
             {"pretrained__parts": ("backbone", "neck"), "neck__name": "identity"},
-            "neck are of another model",
+            "neck have other names or shapes",
         ),
         ({"pretrained__recipe": "torchvision"}, "recipe has no effect"),
     ],
@@ -216,7 +207,7 @@ def test_a_run_that_does_not_fit(first_run, changes, says):
 
 
 def test_a_folder_that_holds_no_run(tmp_path):
-    with pytest.raises(InputError, match=r"is no workdir of a run: config\.json"):
+    with pytest.raises(InputError, match=r"is not a run directory: config\.json"):
         tiny(pretrained__path=str(tmp_path))
 
 
@@ -228,8 +219,8 @@ def test_parts_without_weights_have_no_effect():
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"finetune__freeze": ("backbone=3",)}, "would keep random numbers"),
-        ({"finetune__frozen_norm_steps": -1}, "would keep random numbers"),
+        ({"finetune__freeze": ("backbone=3",)}, "freezes randomly initialised weights"),
+        ({"finetune__frozen_norm_steps": -1}, "freezes randomly initialised weights"),
         ({"finetune__freeze": ("backbone=6",), "weights": 1}, "ends at step 6, but"),
         ({"finetune__freeze": ("backbone=2.5",), "weights": 1}, "a whole number"),
         ({"finetune__frozen_norm_steps": 9, "weights": 1}, "ends at step 9, but"),
@@ -239,11 +230,11 @@ def test_freezing_that_would_do_nothing(changes, says, first_run, tmp_path):
     if changes.pop("weights", None):
         changes["pretrained__path"] = str(first_run)
     with pytest.raises(InputError, match=says):
-        run.train(tiny(**changes), str(tmp_path / "run"))
+        train(tmp_path / "run", **changes)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_part_that_the_model_does_not_have(tmp_path):
     with pytest.raises(InputError, match="'backbone/stage9' is unknown"):
-        run.train(tiny(finetune__freeze=("backbone/stage9",)), str(tmp_path / "run"))
+        train(tmp_path / "run", finetune__freeze=("backbone/stage9",))
     assert not (tmp_path / "run").exists()

@@ -2,6 +2,8 @@
 
 from functools import partial
 
+from flax import linen as nn
+
 from fpn_jax.backbones import efficientnet
 from fpn_jax.backbones.alexnet import AlexNet
 from fpn_jax.backbones.efficientnet import EfficientNet
@@ -12,7 +14,7 @@ from fpn_jax.backbones.mobilenet_v1 import MobileNetV1
 from fpn_jax.backbones.mobilenet_v2 import MobileNetV2
 from fpn_jax.backbones.resnet import BasicBlock, Bottleneck, ResNet
 from fpn_jax.backbones.vgg import VGG
-from fpn_jax.registry import registry
+from fpn_jax.registry import Registry
 
 BACKBONES = {
     "alexnet": partial(AlexNet, local_response_norm=False),
@@ -44,6 +46,12 @@ BACKBONES = {
     "vgg16_bn": partial(VGG, stage_sizes=(2, 2, 3, 3, 3), batch_norm=True),
     "vgg19_bn": partial(VGG, stage_sizes=(2, 2, 4, 4, 4), batch_norm=True),
 }
-"""Name → constructor; what a name fixes is no argument of `build`."""
+"""Name → constructor; arguments that a name fixes cannot be given to `build`."""
 
-names, accepts, build = registry("backbone", BACKBONES)
+REGISTRY = Registry(
+    "backbone",
+    BACKBONES,
+    base=nn.Module,
+    members=("channels", "native_size", "paddings", "paper_head", "cell_offset"),
+)
+names, accepts, build = REGISTRY.names, REGISTRY.accepts, REGISTRY.build

@@ -4,27 +4,36 @@ In one tower: One Weird Trick for Parallelizing Convolutional Neural Networks, a
 1404.5997.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.backbones.checks import check_levels, check_padding, check_unpadded
+from fpn_jax import errors
+from fpn_jax.backbones.checks import check_levels, check_unpadded
+from fpn_jax.backbones.windowed import WindowedBackbone
 from fpn_jax.layers.conv import conv
 from fpn_jax.ops.normalization import local_response_norm
 from fpn_jax.ops.pooling import max_pool
+from fpn_jax.ops.receptive_field import SlidingWindow
 from fpn_jax.pyramid import Pyramid
 
 LEVELS = (2, 3, 4, 5)
-PADDINGS = ("symmetric", "paper")
+WINDOWS = {
+    "symmetric": (SlidingWindow(11, 4), SlidingWindow(3, 2)),
+    "paper": (SlidingWindow(11, 4, 2), SlidingWindow(3, 2, "valid")),
+}
+"""`padding` → windows of the stem and of every pool."""
+PADDINGS = tuple(WINDOWS)
 LEAST = {2: 7, 3: 15, 4: 31, 5: 63}
 """Level → height and width of the smallest image with padding "paper", in pixels."""
 STEM = 64
 STAGES = (((192, 5),), ((384, 3), (256, 3), (256, 3)))
 """Channels and kernel size of every convolution of the two stages."""
 ALPHA = 5e-4
-"""The paper's 1e-4, which weighs a sum over 5 channels, for their mean."""
+"""The paper's 1e-4 weighs a sum over 5 channels; this weighs their mean."""
 
 
 class Stage(nn.Module):
@@ -40,7 +49,7 @@ class Stage(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Returns `[B, H, W, C]`, as large as `x`."""
+        """Returns `[B, H, W, C]`, with as many cells as `x`."""
         for index, (features, kernel_size) in enumerate(self.convs, start=1):
             layer = conv(
                 features,
@@ -53,14 +62,14 @@ class Stage(nn.Module):
         return x
 
 
-class AlexNet(nn.Module):
+class AlexNet(WindowedBackbone):
     """AlexNet without its classifier (Krizhevsky et al., in one tower).
 
-    The first convolution has stride 4, so there is no level 1. Level 2 is the map after
-    it, level 3 after the second and level 4 after the fifth convolution, each before
-    the pool that follows; level 5 is the map after the last pool. Stages that no level
-    asks for are not built. With "paper" the stem is padded by 2 cells and pools not at
-    all: 224 px give 55, 27, 13 and 6 cells.
+    The first convolution has stride 4, so there is no level 1. Levels 2, 3 and 4 are
+    the maps after the first, the second and the fifth convolution, each before the pool
+    that follows; level 5 is the map after the last pool. Stages that no level needs are
+    not built. With "paper" the stem is padded by 2 cells and pools are not padded:
+    224 px give 55, 27, 13 and 6 cells.
 
     Differs from the papers: widths are 64, 192, 384, 256 and 256 as in torchvision, no
     convolution is split into groups, and biases start at 0.
@@ -83,9 +92,9 @@ class AlexNet(nn.Module):
         "activation": "relu",
         "dropout": 0.5,
     }
-    """The head that the paper's classifier is."""
+    """Spec of the paper's classifier."""
     paddings: ClassVar[tuple[str, ...]] = PADDINGS
-    """What `padding` can be."""
+    """Choices for `padding`."""
 
     local_response_norm: bool
     levels: tuple[int, ...] = LEVELS
@@ -94,7 +103,7 @@ class AlexNet(nn.Module):
 
     def __post_init__(self):
         check_levels("AlexNet", self.levels, LEVELS)
-        check_padding(self.padding, PADDINGS)
+        errors.one_of("padding", self.padding, PADDINGS)
         super().__post_init__()
 
     @property
@@ -102,6 +111,12 @@ class AlexNet(nn.Module):
         """Level → number of channels, for the levels that are returned."""
         widths = (STEM, *(convs[-1][0] for convs in STAGES), STAGES[-1][-1][0])
         return {level: widths[level - 2] for level in sorted(self.levels)}
+
+    @property
+    def windows(self) -> dict[int, Sequence[SlidingWindow]]:
+        """Level → windows that move centres, from the level before."""
+        stem, pool = WINDOWS[self.padding]
+        return dict.fromkeys(LEVELS, (pool,)) | {2: (stem,)}
 
     def _normalized(self, x):
         return local_response_norm(x, alpha=ALPHA) if self.local_response_norm else x
@@ -117,23 +132,23 @@ class AlexNet(nn.Module):
         Raises:
           InputError: With padding "paper" the images are too small.
         """
-        paper = self.padding == "paper"
+        window, pool = WINDOWS[self.padding]
         coarsest = max(self.levels)
-        if paper:
+        if self.padding == "paper":
             check_unpadded("AlexNet", x, coarsest, LEAST[coarsest])
         stem = conv(
             STEM,
-            11,
-            stride=4,
+            window.size,
+            window.stride,
             dtype=self.dtype,
             name="stem",
-            padding=2 if paper else "symmetric",
+            padding=window.padding,
             use_bias=True,
         )
         x = nn.relu(stem(x))
         pyramid = {2: self._normalized(x)}
         for level in range(3, coarsest + 1):
-            x = max_pool(pyramid[level - 1], 3, stride=2, padding=0 if paper else 1)
+            x = max_pool(pyramid[level - 1], pool.size, pool.stride, pool.padding)
             if level < 5:
                 x = Stage(STAGES[level - 3], self.dtype, name=f"stage{level - 2}")(x)
             pyramid[level] = self._normalized(x) if level == 3 else x

@@ -3,6 +3,8 @@
 arXiv 1905.11946.
 """
 
+import math
+from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar, NamedTuple
 
@@ -10,11 +12,20 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.backbones.checks import check_levels, check_padding
+from fpn_jax import errors
+from fpn_jax.backbones.checks import check_levels
 from fpn_jax.backbones.mobilenet_v1 import LEVELS, PADDINGS, round_channels
-from fpn_jax.backbones.mobilenet_v2 import InvertedResidual, Stage, StageSize, scale
-from fpn_jax.errors import InputError
+from fpn_jax.backbones.mobilenet_v2 import (
+    InvertedResidual,
+    Stage,
+    StageSize,
+    scale,
+    stage_windows,
+)
+from fpn_jax.backbones.windowed import WindowedBackbone
 from fpn_jax.layers.conv import ConvNorm
+from fpn_jax.layers.numerics import Numerics
+from fpn_jax.ops.receptive_field import SlidingWindow
 from fpn_jax.pyramid import Pyramid
 
 STEM = 32
@@ -29,19 +40,19 @@ STAGES = (
     StageSize(6, 192, 4, 2, 5),
     StageSize(6, 320, 1, 1, 3),
 )
-"""Stages 2 to 8 of table 1, which are B0's."""
+"""Stages 2 to 8 of EfficientNet-B0, table 1."""
 
 
 class Scaling(NamedTuple):
-    """What a member of the family has of its own, equation 3.
+    """The numbers of one member of the family, equation 3.
 
     Attributes:
-      width: Factor of every layer's channels.
-      depth: Factor of every stage's number of blocks.
+      width: Factor of the channels of every layer.
+      depth: Factor of the number of blocks of every stage.
       native_size: Height and width of the images, in pixels.
       dropout: Share of the classifier's inputs that training drops.
-      epsilon: Added to the variance in batch normalization, as the weights of
-        torchvision want it.
+      epsilon: Added to the variance in batch normalization; the value of torchvision's
+        weights.
     """
 
     width: float
@@ -61,30 +72,31 @@ B6 = Scaling(1.8, 2.6, 528, 0.5, 1e-3)
 B7 = Scaling(2.0, 3.1, 600, 0.5, 1e-3)
 
 
-class EfficientNet(nn.Module):
+class EfficientNet(WindowedBackbone):
     """An EfficientNet without its classifier (Tan & Le, arXiv 1905.11946).
 
-    Level `l` is the last map of stride `2**l`: behind stages 1, 2, 3, 5 and 7, and for
-    level 5 behind the last 1 × 1 convolution, the module `top`. Stages that no level
-    asks for are not built. Differs from the paper: running averages have momentum 0.9,
-    not 0.99.
+    Level `l` is the last map of stride `2**l`: the map after stage 1, 2, 3, 5 or 7, and
+    for level 5 after the last 1 × 1 convolution, the module `top`. Stages that no level
+    needs are not built. Differs from the paper: running averages have momentum 0.9, not
+    0.99.
 
     Attributes:
       scaling: The member of the family, `B0` to `B7`.
       levels: Levels to return, out of 1 to 5.
-      head_conv: Whether level 5 is the map behind the last 1 × 1 convolution or the
-        one that it reads, a quarter of its channels.
+      head_conv: Whether level 5 is the map after the last 1 × 1 convolution, or the map
+        before it, which has a quarter of the channels.
       stochastic_depth: Share of the examples that skip a block in training, in [0, 1);
-        it grows linearly from 0 at the first block. Needs the rng "dropout".
-      padding: "symmetric", or "same" as weights that TensorFlow trained want it.
-      epsilon: Added to the variance in batch normalization; None is torchvision's of
-        the same member, TensorFlow's networks have 0.001.
+        the share grows linearly with the block, from 0 at the first. Needs the rng
+        "dropout".
+      padding: "symmetric", or "same" for weights that TensorFlow trained.
+      epsilon: Added to the variance in batch normalization; None takes the value of
+        torchvision's weights, 0.001 is that of weights that TensorFlow trained.
       dtype: Type to compute in; parameters are float32.
       axis_name: Mapped axis over which batch statistics are averaged in training.
     """
 
     paddings: ClassVar[tuple[str, ...]] = PADDINGS
-    """What `padding` can be."""
+    """Choices for `padding`."""
 
     scaling: Scaling
     levels: tuple[int, ...] = (2, 3, 4, 5)
@@ -97,16 +109,11 @@ class EfficientNet(nn.Module):
 
     def __post_init__(self):
         check_levels("EfficientNet", self.levels, LEVELS)
-        check_padding(self.padding, PADDINGS)
-        if min(self.scaling.width, self.scaling.depth) <= 0:
-            raise InputError(
-                f"scaling has width {self.scaling.width} and depth "
-                f"{self.scaling.depth}; both must be above 0"
-            )
-        if not 0 <= self.stochastic_depth < 1:
-            raise InputError(
-                f"stochastic_depth is {self.stochastic_depth}; it must be in [0, 1)"
-            )
+        errors.one_of("padding", self.padding, PADDINGS)
+        for name in ("width", "depth"):
+            factor = getattr(self.scaling, name)
+            errors.within(f"scaling.{name}", factor, 0, math.inf, open_low=True)
+        errors.within("stochastic_depth", self.stochastic_depth, 0, 1, open_high=True)
         super().__post_init__()
 
     @property
@@ -116,7 +123,7 @@ class EfficientNet(nn.Module):
 
     @property
     def paper_head(self) -> dict[str, object]:
-        """The head that the paper's classifier is."""
+        """Spec of the paper's classifier."""
         return {"name": "pool", "pool": "average", "dropout": self.scaling.dropout}
 
     @property
@@ -128,8 +135,13 @@ class EfficientNet(nn.Module):
             channels[5] = round_channels(TOP * self.scaling.width)
         return {level: channels[level] for level in sorted(self.levels)}
 
+    @property
+    def windows(self) -> dict[int, Sequence[SlidingWindow]]:
+        """Level → windows that move centres, from the level before."""
+        return stage_windows(STAGES, self.padding)
+
     def _drop_rates(self, num_blocks):
-        """Returns for every stage the rates of its blocks, which grow linearly."""
+        """Returns the rates of the blocks of every stage, which grow linearly."""
         total, first, rates = sum(num_blocks), 0, []
         for number in num_blocks:
             blocks = range(first, first + number)
@@ -146,26 +158,20 @@ class EfficientNet(nn.Module):
           train: Whether blocks are skipped, batch statistics used and the running
             averages updated.
         """
-        norm = {
-            "epsilon": self.scaling.epsilon if self.epsilon is None else self.epsilon,
-            "dtype": self.dtype,
-            "axis_name": self.axis_name,
-        }
-        stem = ConvNorm(
-            round_channels(STEM * self.scaling.width),
-            kernel_size=3,
-            stride=2,
+        numerics = Numerics(
+            self.dtype,
+            self.axis_name,
+            epsilon=self.scaling.epsilon if self.epsilon is None else self.epsilon,
             padding=self.padding,
-            **norm,
-            name="stem",
         )
+        width = round_channels(STEM * self.scaling.width)
+        stem = ConvNorm(width, kernel_size=3, stride=2, numerics=numerics, name="stem")
         x = nn.silu(stem(x, train=train))
         block = partial(
             InvertedResidual,
             squeeze_ratio=SQUEEZE_RATIO,
             activation=nn.silu,
-            padding=self.padding,
-            **norm,
+            numerics=numerics,
         )
         stages = scale(STAGES, self.scaling.width, self.scaling.depth)
         drop_rates = self._drop_rates([size.num_blocks for _, size in stages])
@@ -176,6 +182,7 @@ class EfficientNet(nn.Module):
             stage = Stage(block, size, drop_rates[number - 1], name=f"stage{number}")
             x = pyramid[level] = stage(x, train=train)
         if self.head_conv and 5 in self.levels:
-            top = ConvNorm(self.channels[5], kernel_size=1, **norm, name="top")
+            width = self.channels[5]
+            top = ConvNorm(width, kernel_size=1, numerics=numerics, name="top")
             pyramid[5] = nn.silu(top(x, train=train))
         return {level: pyramid[level] for level in sorted(self.levels)}

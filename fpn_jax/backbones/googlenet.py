@@ -1,15 +1,20 @@
 """GoogLeNet, the first Inception: Going Deeper with Convolutions, arXiv 1409.4842."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.backbones.checks import check_levels, check_padding, check_unpadded
+from fpn_jax import errors
+from fpn_jax.backbones.checks import check_levels, check_unpadded
 from fpn_jax.backbones.inception import EPSILON, Branch, Chain, Layer, Stage
+from fpn_jax.backbones.windowed import WindowedBackbone
 from fpn_jax.layers.conv import ConvNorm
+from fpn_jax.layers.numerics import Numerics
 from fpn_jax.ops.pooling import max_pool
+from fpn_jax.ops.receptive_field import SlidingWindow
 from fpn_jax.pyramid import Pyramid
 
 LEVELS = (1, 2, 3, 4, 5)
@@ -30,7 +35,7 @@ def block(
       full2: Channels of the second branch.
       reduced3: Channels of the third branch between its convolutions.
       full3: Channels of the third branch.
-      behind_pool: Channels of the branch behind the pool.
+      behind_pool: Channels of the branch with the pool.
     """
     return (
         Branch((Layer(one, 1),)),
@@ -40,6 +45,7 @@ def block(
     )
 
 
+STEM = SlidingWindow(7, 2)
 STAGE1 = (Layer(64, 1), Layer(192, 3))
 STAGES = {
     2: (block(64, 96, 128, 16, 32, 32), block(128, 128, 192, 32, 96, 64)),
@@ -55,19 +61,19 @@ STAGES = {
 """Stage → its blocks, the rows of table 1."""
 
 
-class GoogLeNet(nn.Module):
+class GoogLeNet(WindowedBackbone):
     """GoogLeNet without its classifiers (Szegedy et al., arXiv 1409.4842).
 
-    Level 1 is the map after the stem's convolution, level `l` from 2 on the map after
-    stage `l - 1`, before the pool that follows. Stages that no level asks for are not
-    built. With "paper" a pool's first window begins at the map's corner and its last
-    one may end beyond the map: 224 px give 112, 56, 28, 14 and 7 cells as with
+    Level 1 is the map after the convolution of the stem; level `l` from 2 on is the map
+    after stage `l - 1`, before the pool that follows. Stages that no level needs are
+    not built. With "paper" the first window of a pool begins at the corner of the map,
+    and the last one may end beyond it: 224 px give 112, 56, 28, 14 and 7 cells as with
     "symmetric", but 225 px give 113, 56, 28, 14 and 7.
 
-    Differs from the paper: every convolution is batch-normalized, without local
-    response normalization; the third branch has 3 × 3 kernels instead of 5 × 5 and the
-    last pool a 2 × 2 window instead of 3 × 3, all of it as in torchvision, whose
-    weights fit; the auxiliary classifiers are left out.
+    Differs from the paper, as torchvision does, whose weights fit: every convolution is
+    batch-normalized, without local response normalization; the third branch has 3 × 3
+    kernels instead of 5 × 5; the last pool has a 2 × 2 window instead of 3 × 3. There
+    are no auxiliary classifiers.
 
     Attributes:
       levels: Levels to return, out of 1 to 5.
@@ -79,9 +85,9 @@ class GoogLeNet(nn.Module):
     native_size: ClassVar[int] = 224
     """Height and width of the paper's images, in pixels."""
     paper_head: ClassVar[dict] = {"name": "pool", "pool": "average", "dropout": 0.4}
-    """The head that the paper's classifier is."""
+    """Spec of the paper's classifier."""
     paddings: ClassVar[tuple[str, ...]] = PADDINGS
-    """What `padding` can be."""
+    """Choices for `padding`."""
 
     levels: tuple[int, ...] = (2, 3, 4, 5)
     padding: str = "symmetric"
@@ -90,7 +96,7 @@ class GoogLeNet(nn.Module):
 
     def __post_init__(self):
         check_levels("GoogLeNet", self.levels, LEVELS)
-        check_padding(self.padding, PADDINGS)
+        errors.one_of("padding", self.padding, PADDINGS)
         super().__post_init__()
 
     @property
@@ -98,11 +104,21 @@ class GoogLeNet(nn.Module):
         """Level → number of channels, for the levels that are returned."""
         return {level: CHANNELS[level] for level in sorted(self.levels)}
 
+    @property
+    def windows(self) -> dict[int, Sequence[SlidingWindow]]:
+        """Level → windows that move centres, from the level before."""
+        # With "paper" a pool pads only after the map, which moves no centre.
+        paper = self.padding == "paper"
+        pool = SlidingWindow(3, 2, "valid" if paper else "symmetric")
+        last = SlidingWindow(2, 2, "valid" if paper else "same")
+        return {1: (STEM,), 2: (pool,), 3: (pool,), 4: (pool,), 5: (last,)}
+
     def _pool(self, x, window):
         if self.padding == "paper":
             beyond = [(0, (window - size) % 2) for size in x.shape[1:3]]
             return max_pool(x, window, stride=2, padding=beyond)
-        return max_pool(x, window, stride=2, padding=1 if window == 3 else "SAME")
+        padding = "symmetric" if window == 3 else "same"
+        return max_pool(x, window, stride=2, padding=padding)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> Pyramid:
@@ -119,15 +135,15 @@ class GoogLeNet(nn.Module):
         coarsest = max(self.levels)
         if paper:
             check_unpadded("GoogLeNet", x, coarsest, LEAST[coarsest])
-        kind = {"dtype": self.dtype, "axis_name": self.axis_name}
-        stem = ConvNorm(64, 7, stride=2, epsilon=EPSILON, **kind, name="stem")
+        numerics = Numerics(self.dtype, self.axis_name, epsilon=EPSILON)
+        stem = ConvNorm(64, STEM.size, STEM.stride, numerics=numerics, name="stem")
         pyramid = {1: nn.relu(stem(x, train=train))}
-        kind["paper"] = paper
         for level in range(2, coarsest + 1):
             x = self._pool(pyramid[level - 1], window=2 if level == 5 else 3)
             if level == 2:
-                stage = Chain(STAGE1, **kind, name="stage1")
+                stage = Chain(STAGE1, paper, numerics, name="stage1")
             else:
-                stage = Stage(STAGES[level - 1], **kind, name=f"stage{level - 1}")
+                blocks, name = STAGES[level - 1], f"stage{level - 1}"
+                stage = Stage(blocks, paper, numerics, name=name)
             pyramid[level] = stage(x, train=train)
         return {level: pyramid[level] for level in sorted(self.levels)}

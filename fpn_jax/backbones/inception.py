@@ -1,5 +1,6 @@
-"""What the Inception networks are made of: branches side by side, joined."""
+"""Blocks of the Inception networks: parallel branches, concatenated."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -7,7 +8,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fpn_jax.layers.conv import ConvNorm
+from fpn_jax.layers.numerics import Numerics
 from fpn_jax.ops.pooling import average_pool, max_pool
+from fpn_jax.ops.receptive_field import SlidingWindow
 
 EPSILON = 1e-3
 """Added to the variance in batch normalization."""
@@ -20,7 +23,7 @@ class Layer(NamedTuple):
       features: Output channels.
       kernel_size: Height and width of the kernel, in cells; one number for both.
       stride: Step, in cells.
-      trimmed: Whether the paper lays it over the unpadded map.
+      trimmed: Whether the map is not padded in the paper.
     """
 
     features: int
@@ -28,14 +31,22 @@ class Layer(NamedTuple):
     stride: int = 1
     trimmed: bool = False
 
+    def padding(self, paper: bool) -> str:
+        """Returns the padding of the convolution, `paper` as in the other classes."""
+        return "valid" if paper and self.trimmed else "symmetric"
+
+    def window(self, paper: bool) -> SlidingWindow:
+        """Returns the window of the convolution, whose kernel is square."""
+        return SlidingWindow(self.kernel_size, self.stride, self.padding(paper))
+
 
 class Branch(NamedTuple):
-    """One way through an inception block.
+    """One branch of an inception block.
 
     Attributes:
-      layers: Convolutions behind each other.
-      pool: What comes before them, a key of `POOLS`, or None.
-      forks: Convolutions side by side behind them, whose maps are joined.
+      layers: Convolutions in sequence.
+      pool: Pool before them, a key of `POOLS`, or None.
+      forks: Parallel convolutions after them, whose maps are concatenated.
     """
 
     layers: tuple[Layer, ...] = ()
@@ -44,7 +55,7 @@ class Branch(NamedTuple):
 
 
 def _average(x: jax.Array, paper: bool) -> jax.Array:
-    # The cells beyond the edge count as zeros, which published weights rely on.
+    # Cells beyond the edge count as zeros: published weights were trained this way.
     around = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     return average_pool(around, window=3, stride=1)
 
@@ -58,36 +69,32 @@ def _halve(x: jax.Array, paper: bool) -> jax.Array:
 
 
 POOLS = {"average": _average, "max": _max, "halve": _halve}
-"""The 3 × 3 pools of a branch: two that keep the map's size, and one that halves it."""
+"""Name → 3 × 3 pool of a branch; "halve" has stride 2."""
 
 
 class Chain(nn.Module):
-    """Convolutions behind each other, each batch-normalized and with its ReLU.
+    """Convolutions in sequence, each with batch normalization and a ReLU.
 
     Attributes:
       layers: The convolutions.
       paper: Whether maps are padded as in the paper.
-      dtype: Type to compute in; parameters are float32.
-      axis_name: Mapped axis over which batch statistics are averaged in training.
+      numerics: See `fpn_jax.layers.numerics.Numerics`.
     """
 
     layers: tuple[Layer, ...]
     paper: bool
-    dtype: jnp.dtype
-    axis_name: str | None
+    numerics: Numerics
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Returns the map after the last convolution."""
         for index, layer in enumerate(self.layers, start=1):
+            padding = layer.padding(self.paper)
             x = ConvNorm(
                 layer.features,
                 layer.kernel_size,
                 stride=layer.stride,
-                padding="valid" if self.paper and layer.trimmed else "symmetric",
-                epsilon=EPSILON,
-                dtype=self.dtype,
-                axis_name=self.axis_name,
+                numerics=dataclasses.replace(self.numerics, padding=padding),
                 name=f"conv{index}",
             )(x, train=train)
             x = nn.relu(x)
@@ -95,26 +102,24 @@ class Chain(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Branches side by side, joined along their channels.
+    """Parallel branches, concatenated along their channels.
 
     Attributes:
       branches: The branches.
       paper: Whether maps are padded as in the paper.
-      dtype: Type to compute in; parameters are float32.
-      axis_name: Mapped axis over which batch statistics are averaged in training.
+      numerics: See `fpn_jax.layers.numerics.Numerics`.
     """
 
     branches: tuple[Branch, ...]
     paper: bool
-    dtype: jnp.dtype
-    axis_name: str | None
+    numerics: Numerics
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Returns `[B, H, W, C]`, `C` the sum of the branches' channels."""
+        """Returns `[B, H, W, C]`, where `C` is the sum of the branches' channels."""
 
         def chain(x, layers, name):
-            made = Chain(layers, self.paper, self.dtype, self.axis_name, name=name)
+            made = Chain(layers, self.paper, self.numerics, name=name)
             return made(x, train=train)
 
         maps = []
@@ -130,25 +135,22 @@ class Mixed(nn.Module):
 
 
 class Stage(nn.Module):
-    """Inception blocks behind each other.
+    """Inception blocks in sequence.
 
     Attributes:
       blocks: Branches of every block.
       paper: Whether maps are padded as in the paper.
-      dtype: Type to compute in; parameters are float32.
-      axis_name: Mapped axis over which batch statistics are averaged in training.
+      numerics: See `fpn_jax.layers.numerics.Numerics`.
     """
 
     blocks: tuple[tuple[Branch, ...], ...]
     paper: bool
-    dtype: jnp.dtype
-    axis_name: str | None
+    numerics: Numerics
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Returns the map after the last block."""
         for index, branches in enumerate(self.blocks):
-            x = Mixed(
-                branches, self.paper, self.dtype, self.axis_name, name=f"block{index}"
-            )(x, train=train)
+            block = Mixed(branches, self.paper, self.numerics, name=f"block{index}")
+            x = block(x, train=train)
         return x

@@ -1,7 +1,7 @@
 """MobileNetV2: Inverted Residuals and Linear Bottlenecks, arXiv 1801.04381."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar, NamedTuple
 
@@ -10,11 +10,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fpn_jax.backbones.mobilenet_v1 import PADDINGS, check_arguments, round_channels
+from fpn_jax.backbones.windowed import WindowedBackbone
 from fpn_jax.layers.conv import ConvNorm
 from fpn_jax.layers.depthwise import DepthwiseConvNorm
-from fpn_jax.layers.norm import EPSILON
+from fpn_jax.layers.numerics import EPSILON, Numerics
 from fpn_jax.layers.squeeze_excite import SqueezeExcite
 from fpn_jax.layers.stochastic_depth import StochasticDepth
+from fpn_jax.ops.receptive_field import SlidingWindow
 from fpn_jax.pyramid import Pyramid
 
 STEM = 32
@@ -25,7 +27,7 @@ class StageSize(NamedTuple):
     """A row of the table of stages.
 
     Attributes:
-      expansion: Channels inside a block per input channel.
+      expansion: Channels inside a block, per input channel.
       features: Output channels.
       num_blocks: Number of blocks.
       stride: Step of the first block, in cells.
@@ -57,7 +59,7 @@ def scale(
     """Returns the level and the size of every stage of a wider or deeper network.
 
     Args:
-      stages: The stages behind a stem of stride 2.
+      stages: The stages after a stem of stride 2.
       width: Factor of the channels, which are rounded to multiples of 8.
       depth: Factor of the numbers of blocks, which are rounded up.
     """
@@ -72,25 +74,39 @@ def scale(
     return scaled
 
 
+def stage_windows(
+    stages: tuple[StageSize, ...], padding: str
+) -> dict[int, list[SlidingWindow]]:
+    """Returns level → windows that move centres, for `cell_offset`.
+
+    Args:
+      stages: The stages after a stem with a 3 × 3 kernel and stride 2.
+      padding: Padding of every convolution.
+    """
+    windows = {1: [SlidingWindow(3, 2, padding)]}
+    for level, size in scale(stages, width=1.0):
+        window = SlidingWindow(size.kernel_size, size.stride, padding)
+        windows.setdefault(level, []).append(window)
+    return windows
+
+
 class InvertedResidual(nn.Module):
     """A 1 × 1 expansion, a depthwise convolution, a linear 1 × 1 projection.
 
-    The shortcut joins the narrow ends, where stride and channels allow it; figure 3b.
+    A block of stride 1 that keeps the number of channels has a shortcut between its
+    narrow ends; figure 3b.
 
     Attributes:
       features: Output channels.
-      expansion: Channels inside the block per input channel; with 1 there is no
+      expansion: Channels inside the block, per input channel; with 1 there is no
         expansion layer.
       stride: Step of the depthwise convolution, in cells.
       kernel_size: Height and width of the depthwise kernel, in cells.
-      squeeze_ratio: Input channels per channel inside squeeze and excitation, behind
-        the depthwise convolution; None for a block without.
+      squeeze_ratio: Input channels per channel inside squeeze and excitation, which
+        follows the depthwise convolution; None leaves squeeze and excitation out.
       drop_rate: Share of the examples that keep only the shortcut in training.
-      activation: Behind expansion, depthwise convolution and squeeze.
-      padding: "symmetric" or "same".
-      epsilon: Added to the variance in batch normalization.
-      dtype: Type to compute in; parameters are float32.
-      axis_name: Mapped axis over which batch statistics are averaged in training.
+      activation: Activation after expansion, depthwise convolution and squeeze.
+      numerics: See `fpn_jax.layers.numerics.Numerics`.
     """
 
     features: int
@@ -100,10 +116,7 @@ class InvertedResidual(nn.Module):
     squeeze_ratio: int | None = None
     drop_rate: float = 0.0
     activation: Callable[[jax.Array], jax.Array] = nn.relu6
-    padding: str = "symmetric"
-    epsilon: float = EPSILON
-    dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
+    numerics: Numerics = Numerics()
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -113,20 +126,14 @@ class InvertedResidual(nn.Module):
             y = self._pointwise(channels * self.expansion, "expand")(y, train=train)
             y = self.activation(y)
         y = DepthwiseConvNorm(
-            self.kernel_size,
-            self.stride,
-            padding=self.padding,
-            epsilon=self.epsilon,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            name="depthwise",
+            self.kernel_size, self.stride, self.numerics, name="depthwise"
         )(y, train=train)
         y = self.activation(y)
         if self.squeeze_ratio is not None:
             y = SqueezeExcite(
                 max(1, channels // self.squeeze_ratio),
                 self.activation,
-                self.dtype,
+                self.numerics.dtype,
                 name="squeeze_excite",
             )(y)
         y = self._pointwise(self.features, "project")(y, train=train)
@@ -135,23 +142,16 @@ class InvertedResidual(nn.Module):
         return x + StochasticDepth(self.drop_rate)(y, train=train)
 
     def _pointwise(self, features, name):
-        return ConvNorm(
-            features,
-            kernel_size=1,
-            epsilon=self.epsilon,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            name=name,
-        )
+        return ConvNorm(features, kernel_size=1, numerics=self.numerics, name=name)
 
 
 class Stage(nn.Module):
     """Inverted residuals of one width; the first one has the stride.
 
     Attributes:
-      block: Makes a block from its output channels, expansion and stride.
-      size: What the blocks have in common, their number, and the first one's stride.
-      drop_rates: Stochastic depth of every block, None for none.
+      block: Function of output channels, expansion, stride and kernel size to a block.
+      size: Arguments that the blocks share, their number, and the stride of the first.
+      drop_rates: Stochastic depth of every block; None turns it off.
     """
 
     block: Callable[..., InvertedResidual]
@@ -174,22 +174,22 @@ class Stage(nn.Module):
         return x
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(WindowedBackbone):
     """MobileNetV2 without its classifier (Sandler et al., arXiv 1801.04381).
 
-    Level `l` is the last map of stride `2**l`: behind stages 1, 2, 3, 5 and 7, and for
-    level 5 behind the last 1 × 1 convolution, the module `top`. Stages that no level
-    asks for are not built.
+    Level `l` is the last map of stride `2**l`: the map after stage 1, 2, 3, 5 or 7, and
+    for level 5 after the last 1 × 1 convolution, the module `top`. Stages that no level
+    needs are not built.
 
     Attributes:
-      width_multiplier: Factor of every layer's channels, which are rounded to
-        multiples of 8; of the last convolution's only above 1.
+      width_multiplier: Factor of the channels of every layer, which are rounded to
+        multiples of 8; for the last convolution, only a factor above 1 is used.
       levels: Levels to return, out of 1 to 5.
-      head_conv: Whether level 5 is the map behind the last 1 × 1 convolution, 1280
-        channels, or the 320 channels that it reads.
-      padding: "symmetric", or "same" as weights that TensorFlow trained want it.
-      epsilon: Added to the variance in batch normalization; TensorFlow's networks have
-        0.001.
+      head_conv: Whether level 5 is the map after the last 1 × 1 convolution, with 1280
+        channels, or the map with 320 channels before it.
+      padding: "symmetric", or "same" for weights that TensorFlow trained.
+      epsilon: Added to the variance in batch normalization; 0.001 for weights that
+        TensorFlow trained.
       dtype: Type to compute in; parameters are float32.
       axis_name: Mapped axis over which batch statistics are averaged in training.
     """
@@ -197,9 +197,9 @@ class MobileNetV2(nn.Module):
     native_size: ClassVar[int] = 224
     """Height and width of the paper's images, in pixels."""
     paper_head: ClassVar[dict] = {"name": "pool", "pool": "average", "dropout": 0.2}
-    """The head that the paper's classifier is."""
+    """Spec of the paper's classifier."""
     paddings: ClassVar[tuple[str, ...]] = PADDINGS
-    """What `padding` can be."""
+    """Choices for `padding`."""
 
     width_multiplier: float = 1.0
     levels: tuple[int, ...] = (2, 3, 4, 5)
@@ -222,6 +222,11 @@ class MobileNetV2(nn.Module):
             channels[5] = round_channels(TOP * max(1.0, self.width_multiplier))
         return {level: channels[level] for level in sorted(self.levels)}
 
+    @property
+    def windows(self) -> dict[int, Sequence[SlidingWindow]]:
+        """Level → windows that move centres, from the level before."""
+        return stage_windows(STAGES, self.padding)
+
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> Pyramid:
         """Returns the maps of `levels`.
@@ -230,22 +235,14 @@ class MobileNetV2(nn.Module):
           x: Normalized images, `[B, H, W, 3]`.
           train: Whether batch statistics are used and the running averages updated.
         """
-        norm = {
-            "epsilon": self.epsilon,
-            "dtype": self.dtype,
-            "axis_name": self.axis_name,
-        }
-        x = ConvNorm(
-            round_channels(STEM * self.width_multiplier),
-            kernel_size=3,
-            stride=2,
-            padding=self.padding,
-            **norm,
-            name="stem",
-        )(x, train=train)
-        x = nn.relu6(x)
+        numerics = Numerics(
+            self.dtype, self.axis_name, epsilon=self.epsilon, padding=self.padding
+        )
+        width = round_channels(STEM * self.width_multiplier)
+        stem = ConvNorm(width, kernel_size=3, stride=2, numerics=numerics, name="stem")
+        x = nn.relu6(stem(x, train=train))
         pyramid = {}
-        block = partial(InvertedResidual, padding=self.padding, **norm)
+        block = partial(InvertedResidual, numerics=numerics)
         stages = scale(STAGES, self.width_multiplier)
         for number, (level, size) in enumerate(stages, 1):
             if level > max(self.levels):
@@ -253,6 +250,7 @@ class MobileNetV2(nn.Module):
             stage = Stage(block, size, name=f"stage{number}")
             x = pyramid[level] = stage(x, train=train)
         if self.head_conv and 5 in self.levels:
-            top = ConvNorm(self.channels[5], kernel_size=1, **norm, name="top")
+            width = self.channels[5]
+            top = ConvNorm(width, kernel_size=1, numerics=numerics, name="top")
             pyramid[5] = nn.relu6(top(x, train=train))
         return {level: pyramid[level] for level in sorted(self.levels)}

@@ -12,6 +12,7 @@ import math
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import cv2
 import grain
@@ -288,25 +289,25 @@ def _batches(dataset: grain.MapDataset, share: _Share) -> Batches:
     return Batches(iterated, share.layout, in_workers=bool(options.num_workers))
 
 
-def train_batches(
+def train_stream(
     source: Source,
     augmentation: Augmentation,
     *,
     global_batch_size: int,
     seed: int,
-    start_step: int = 0,
     fields: Collection[str] = ("label",),
     max_boxes: int = MAX_BOXES,
     options: Options = Options(),
-) -> Batches:
-    """Returns this process's share of an endless stream of training batches.
+) -> Callable[[int], Batches]:
+    """Returns an endless stream of training batches: start step → this process's share.
+
+    A resumed run starts at a later step, and reads none of the batches before it.
 
     Args:
       source: The records of the training split.
       augmentation: Record and generator → record with `image` `[S, S, 3]`.
       global_batch_size: Examples in a batch of all processes together.
       seed: Fixes the order and the augmentation.
-      start_step: Number of batches to pass over, as a resumed run does.
       fields: Names of `records.FIELDS` that a batch holds beside the image.
       max_boxes: Boxes of an image in a batch; of more boxes the largest are kept.
       options: How to read.
@@ -324,7 +325,23 @@ def train_batches(
     share = _ForTraining(
         global_batch_size, options, source, layout, augmentation, seed=seed
     )
-    return _batches(grain.MapDataset.range(start_step, LAST_STEP), share)
+    return lambda start_step: _batches(
+        grain.MapDataset.range(start_step, LAST_STEP), share
+    )
+
+
+def train_batches(
+    source: Source, augmentation: Augmentation, *, start_step: int = 0, **options: Any
+) -> Batches:
+    """Returns this process's training batches from a step on.
+
+    Args:
+      source: The records of the training split.
+      augmentation: Record and generator → record with `image` `[S, S, 3]`.
+      start_step: Number of batches to pass over, as a resumed run does.
+      **options: As of `train_stream`.
+    """
+    return train_stream(source, augmentation, **options)(start_step)
 
 
 def eval_batches(

@@ -1,10 +1,12 @@
 """Heads: pyramid → predictions."""
 
+from flax import linen as nn
+
 from fpn_jax.heads.flatten import FlattenClassifier
 from fpn_jax.heads.mlp import MlpClassifier
 from fpn_jax.heads.pool import PoolClassifier
 from fpn_jax.heads.spatial_pyramid import SpatialPyramidClassifier
-from fpn_jax.registry import registry
+from fpn_jax.registry import Registry
 
 HEADS = {
     "flatten": FlattenClassifier,
@@ -14,4 +16,5 @@ HEADS = {
 }
 """Name → constructor."""
 
-names, accepts, build = registry("head", HEADS)
+REGISTRY = Registry("head", HEADS, base=nn.Module, members=("outputs",))
+names, accepts, build = REGISTRY.names, REGISTRY.accepts, REGISTRY.build

@@ -1,4 +1,6 @@
-"""The classifier of LeNet, AlexNet and VGG: fully connected layers on one map."""
+"""Fully connected layers on one map: the classifier of LeNet, AlexNet and VGG."""
+
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,18 +17,21 @@ ACTIVATIONS = {"relu": nn.relu, "tanh": jnp.tanh}
 class MlpClassifier(nn.Module):
     """One map averaged to a grid, flattened, and read by fully connected layers.
 
-    The grid makes the image size free: at a paper's own size it is the map itself. The
-    order of the flattened values is ours, `(H, W, C)`.
+    The grid allows any image size; at the size of a paper's images, the grid is the map
+    itself. Values are flattened in the order `(H, W, C)`.
 
     Attributes:
       num_classes: Number of classes, 2 or more.
       grid: Cells a side that the map is averaged to.
       widths: Features of every hidden layer.
-      activation: What follows each of them: "relu" or "tanh".
-      dropout: Share of every hidden layer's activations that training drops, in [0, 1).
+      activation: Activation after each of them: "relu" or "tanh".
+      dropout: Share of the activations of every hidden layer that training drops, in
+        [0, 1).
       level: Level to read; None reads the coarsest that is given.
       dtype: Type to compute in; parameters and logits are float32.
     """
+
+    outputs: ClassVar[frozenset[str]] = frozenset({"logits"})
 
     num_classes: int
     grid: int = 1
@@ -38,14 +43,12 @@ class MlpClassifier(nn.Module):
 
     def __post_init__(self):
         check_classifier(self.num_classes, self.dropout)
-        if self.grid < 1:
-            raise errors.InputError(f"grid is {self.grid}; it must be at least 1")
-        if min(self.widths, default=0) < 1:
-            raise errors.InputError(
-                f"widths are {tuple(self.widths)}; they are one or more, each ≥ 1"
-            )
-        if self.activation not in ACTIVATIONS:
-            raise errors.unknown("activation", self.activation, ACTIVATIONS)
+        errors.at_least("grid", self.grid, 1, whole=True)
+        if not self.widths:
+            raise errors.InputError("widths are (); give one or more")
+        for width in self.widths:
+            errors.at_least("one of the widths", width, 1, whole=True)
+        errors.one_of("activation", self.activation, ACTIVATIONS)
         super().__post_init__()
 
     @nn.compact

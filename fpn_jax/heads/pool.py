@@ -1,46 +1,46 @@
-"""The classifier of networks that end in a global pool."""
+"""Global pooling and a fully connected layer, the classifier of most networks."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.core import FrozenDict
 
-from fpn_jax import errors
 from fpn_jax.heads.logits import check_classifier, check_levels, logits_layer
 from fpn_jax.layers import pooling
 from fpn_jax.pyramid import Pyramid, select_levels
-
-PLACEMENT = {"window", "stride", "padding"}
-"""Arguments of a pooling that mean nothing for a whole map."""
+from fpn_jax.registry import Spec
 
 
 class PoolClassifier(nn.Module):
-    """Every level pooled to one vector, joined, and read by a fully connected layer.
+    """Levels pooled to vectors, concatenated, and read by a fully connected layer.
 
-    Computes in float32: the pooled vectors are small. The image size is free.
+    The head computes in float32, because the pooled vectors are small. Any image size
+    works.
 
     Attributes:
       num_classes: Number of classes, 2 or more.
-      pool: One of `fpn_jax.layers.pooling.names()`, over the whole map: "average",
-        "max", "covariance" and so on. Each level has parameters of its own, if any.
-      pool_arguments: The pooling's own arguments, by name.
+      pool: Pooling layer over the whole map: one of `fpn_jax.layers.pooling.names()`,
+        such as "average", or a dict with `name` and its own arguments. Each level has
+        its own pooling parameters, if any.
       levels: Levels to read; None reads all that are given.
-      dropout: Share of the layer's inputs that training drops, in [0, 1).
+      dropout: Share of the inputs of the last layer that training drops, in [0, 1).
     """
 
+    outputs: ClassVar[frozenset[str]] = frozenset({"logits"})
+
     num_classes: int
-    pool: str = "average"
-    pool_arguments: Mapping[str, Any] = FrozenDict()
+    pool: Spec = "average"
     levels: tuple[int, ...] | None = None
     dropout: float = 0.0
 
     def __post_init__(self):
         check_classifier(self.num_classes, self.dropout)
         check_levels(self.levels)
-        self.pool_arguments = _own_arguments(self.pool, self.pool_arguments)
+        self.pool = FrozenDict(pooling.REGISTRY.spec(self.pool))
+        # Building it refuses unknown arguments and values.
+        self._pool(parent=None)
         super().__post_init__()
 
     @nn.compact
@@ -49,7 +49,7 @@ class PoolClassifier(nn.Module):
 
         Args:
           pyramid: Maps of any size.
-          train: Whether dropout, and randomness of the pooling, are active.
+          train: Whether dropout and random pooling are active.
 
         Raises:
           ValueError: A level of `levels` is missing.
@@ -57,22 +57,12 @@ class PoolClassifier(nn.Module):
         maps = select_levels(pyramid, self.levels or tuple(pyramid), "the classifier")
         vectors = []
         for level, x in maps.items():
-            pool = pooling.POOLINGS[self.pool](
-                **self.pool_arguments, name=f"pool{level}"
-            )
+            pool = self._pool(name=f"pool{level}")
             vectors.append(pool(x.astype(jnp.float32), train=train))
         x = jnp.concatenate(vectors, axis=-1)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return {"logits": logits_layer(self.num_classes, jnp.float32)(x)}
 
-
-def _own_arguments(pool: str, given: Mapping[str, Any]) -> FrozenDict:
-    """Returns a pooling's own arguments, unchangeable, after it accepted them."""
-    choices = sorted(pooling.accepts(pool) - PLACEMENT)
-    for key in given:
-        if key not in choices:
-            raise errors.unknown(
-                f"argument of pool {pool!r}", key, choices or ["(none)"]
-            )
-    pooling.POOLINGS[pool](**given, parent=None)
-    return FrozenDict(given)
+    def _pool(self, **given) -> nn.Module:
+        # A whole map has no windows to place.
+        return pooling.build(self.pool, given, withheld=pooling.PLACEMENT)

@@ -1,48 +1,48 @@
-"""The classifier of SPP-net: maps divided into bins of a fixed number."""
+"""Spatial pyramid pooling and a fully connected layer: the classifier of SPP-net."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.core import FrozenDict
 
 from fpn_jax.heads.logits import check_classifier, check_levels, logits_layer
 from fpn_jax.layers.pooling import SpatialPyramid
 from fpn_jax.pyramid import Pyramid, select_levels
+from fpn_jax.registry import Spec
 
 
 class SpatialPyramidClassifier(nn.Module):
     """Maps divided into bins, each pooled, and read by a fully connected layer.
 
-    Spatial pyramid pooling (He et al., arXiv 1406.4729): `Σ bins² · C` values a map,
-    whatever the image size, which unlike one vector a map keep where things are.
-    Computes in float32.
+    Spatial pyramid pooling (He et al., arXiv 1406.4729): a map of any size gives
+    `Σ bins² · C` values, which, unlike one vector a map, keep coarse positions. The
+    head computes in float32.
 
     Attributes:
       num_classes: Number of classes, 2 or more.
       bins: Bins a side of every division.
-      pool: One of `fpn_jax.layers.pooling.names()` that pools windows. Each level has
-        parameters of its own, if any, which its divisions share.
-      pool_arguments: The pooling's own arguments, by name.
+      pool: Pooling layer for windows: one of `fpn_jax.layers.pooling.names()`, or a
+        dict with `name` and its own arguments. Each level has its own pooling
+        parameters, if any; the divisions of a level share them.
       levels: Levels to read; None reads the coarsest that is given.
-      dropout: Share of the layer's inputs that training drops, in [0, 1).
+      dropout: Share of the inputs of the last layer that training drops, in [0, 1).
     """
+
+    outputs: ClassVar[frozenset[str]] = frozenset({"logits"})
 
     num_classes: int
     bins: tuple[int, ...] = (4, 2, 1)
-    pool: str = "max"
-    pool_arguments: Mapping[str, Any] = FrozenDict()
+    pool: Spec = "max"
     levels: tuple[int, ...] | None = None
     dropout: float = 0.0
 
     def __post_init__(self):
         check_classifier(self.num_classes, self.dropout)
         check_levels(self.levels)
-        self.pool_arguments = FrozenDict(self.pool_arguments)
-        # Raises where the layer refuses an attribute.
-        self._layer(parent=None)
+        # Building the layer refuses unknown attributes and values; a spec must be
+        # hashable to be an attribute of a module.
+        self.pool = self._layer(parent=None).pool
         super().__post_init__()
 
     @nn.compact
@@ -51,7 +51,7 @@ class SpatialPyramidClassifier(nn.Module):
 
         Args:
           pyramid: Maps of any size.
-          train: Whether dropout, and randomness of the pooling, are active.
+          train: Whether dropout and random pooling are active.
 
         Raises:
           ValueError: A level of `levels` is missing.
@@ -67,4 +67,4 @@ class SpatialPyramidClassifier(nn.Module):
         return {"logits": logits_layer(self.num_classes, jnp.float32)(x)}
 
     def _layer(self, **fields) -> SpatialPyramid:
-        return SpatialPyramid(self.bins, self.pool, self.pool_arguments, **fields)
+        return SpatialPyramid(self.bins, self.pool, **fields)

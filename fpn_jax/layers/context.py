@@ -1,4 +1,4 @@
-"""Context blocks: what lies around a cell, near and far, beside the cell itself."""
+"""Context blocks: they add information from around a cell, near and far."""
 
 from collections.abc import Sequence
 
@@ -6,28 +6,30 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.errors import InputError
+from fpn_jax import errors
 from fpn_jax.layers.conv import ConvNorm
 from fpn_jax.layers.norm import check_norm
+from fpn_jax.layers.numerics import Numerics
 from fpn_jax.ops.pooling import global_average_pool
 from fpn_jax.ops.spatial_pyramid import adaptive_average_pool
 from fpn_jax.ops.upsampling import resize_bilinear
+from fpn_jax.registry import Registry
 
 
 class PPM(nn.Module):
     """The pyramid pooling module of PSPNet (Zhao et al., arXiv 1612.01105).
 
-    The map is pooled to grids of `bins` cells a side; each goes through a 1 × 1
-    convolution, normalization and a ReLU, is resized to the map and joined with it.
-    Coarse grids see the whole image, so a cell knows what scene it is in. As in the
-    reference network, bilinear resizing aligns the corners' centres. The grid of one
-    cell has a bias instead of batch normalization, which over a 1 × 1 map of a batch of
-    one would leave nothing of it. The order is that of `bins`, then the map. The same
-    as segmentation_models.pytorch's `PSPModule`.
+    The map is pooled to grids of `bins` cells a side. Each grid goes through a 1 × 1
+    convolution, normalization and a ReLU, is resized to the map, and is concatenated
+    with it, in the order of `bins`, then the map. Coarse grids cover large parts of the
+    image, so a cell gets information about the scene. As in the reference network, the
+    bilinear resize aligns the centres of corner cells. The grid of one cell has a bias
+    instead of batch normalization, which would set a 1 × 1 map of a batch of one to 0.
+    The block equals segmentation_models.pytorch's `PSPModule`.
 
     Attributes:
       bins: Cells a side of every grid; a grid finer than the map repeats its cells.
-      width: Channels from every grid; None shares the map's out: `C // len(bins)`.
+      width: Channels from every grid; None gives each grid `C // len(bins)`.
       norm: Normalization, one of `fpn_jax.layers.norm.NORMS`.
       dtype: Type to compute in; parameters are float32.
       axis_name: Mapped axis over which batch statistics are averaged in training.
@@ -42,16 +44,22 @@ class PPM(nn.Module):
     def __post_init__(self):
         _check_sizes("bins", self.bins)
         if len(set(self.bins)) < len(self.bins):
-            raise InputError(f"bins are {tuple(self.bins)}; each is named once")
+            raise errors.InputError(
+                f"bins are {tuple(self.bins)}; give each number once"
+            )
         if self.width is not None:
             _check_width(self.width, self.norm)
         super().__post_init__()
 
     def output_channels(self, channels: int) -> int:
-        """Returns the channels of the result for a map of so many.
+        """Returns the channels of the result.
+
+        Args:
+          channels: Channels of the map.
 
         Raises:
-          InputError: They leave no channel for every grid, or none that `norm` can do.
+          InputError: The map has fewer channels than there are grids, or `norm` cannot
+            normalize the channels of a grid.
         """
         return channels + len(self.bins) * self._width(channels)
 
@@ -64,19 +72,19 @@ class PPM(nn.Module):
           train: Whether batch statistics are used and the running averages updated.
 
         Raises:
-          InputError: `C` leaves no channel for every grid, or none that `norm` can do.
+          InputError: See `output_channels`.
         """
         width, maps = self._width(x.shape[-1]), []
         for bins in self.bins:
             without = bins == 1 and self.norm == "batch"
-            y = ConvNorm(
-                width,
-                kernel_size=1,
-                norm="none" if without else self.norm,
+            numerics = Numerics(
                 dtype=self.dtype,
                 axis_name=self.axis_name,
-                name=f"bin{bins}",
-            )(adaptive_average_pool(x, bins), train=train)
+                norm="none" if without else self.norm,
+            )
+            y = ConvNorm(width, kernel_size=1, numerics=numerics, name=f"bin{bins}")(
+                adaptive_average_pool(x, bins), train=train
+            )
             maps.append(resize_bilinear(nn.relu(y), x.shape[1:3], align_corners=True))
         return jnp.concatenate([*maps, x.astype(self.dtype)], axis=-1)
 
@@ -85,9 +93,9 @@ class PPM(nn.Module):
             return self.width
         width = channels // len(self.bins)
         if not width:
-            raise InputError(
-                f"{channels} channels are fewer than the {len(self.bins)} bins that "
-                "share them; give a width"
+            raise errors.InputError(
+                f"the map has {channels} channels, too few for {len(self.bins)} bins "
+                "of at least one channel each; give a width"
             )
         check_norm(self.norm, width)
         return width
@@ -96,15 +104,15 @@ class PPM(nn.Module):
 class ASPP(nn.Module):
     """Atrous spatial pyramid pooling of DeepLab v3 (Chen et al., arXiv 1706.05587).
 
-    A 1 × 1 convolution, 3 × 3 convolutions of several dilations and the mean of the
-    whole map, side by side; their maps are joined and projected by a 1 × 1 convolution.
-    Each convolution has its normalization and ReLU. The same as torchvision's
-    `deeplabv3.ASPP`.
+    Parallel branches: a 1 × 1 convolution, 3 × 3 convolutions of several dilations, and
+    the mean of the map. Their maps are concatenated and projected by a 1 × 1
+    convolution. Each convolution has its own normalization and ReLU. The block equals
+    torchvision's `deeplabv3.ASPP`.
 
-    A dilation as large as the map leaves its outer taps in the padding: the convolution
-    is then its centre tap alone, a 1 × 1. The mean of the map is batch-normalized over
-    the batch alone, so in training on one image (of all devices of `axis_name`) that
-    branch is its bias, whatever the image.
+    With a dilation as large as the map, the outer taps are over padding, and the
+    convolution is a 1 × 1 convolution by its centre tap. The mean of the map has one
+    cell, so in training on a single image, counted over all devices of `axis_name`,
+    batch normalization reduces that branch to its bias.
 
     Attributes:
       width: Channels of every branch and of the result.
@@ -126,9 +134,12 @@ class ASPP(nn.Module):
     def __post_init__(self):
         _check_width(self.width, self.norm)
         _check_sizes("rates", self.rates)
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout is {self.dropout}; it must be in [0, 1)")
+        errors.within("dropout", self.dropout, 0, 1, open_high=True)
         super().__post_init__()
+
+    def output_channels(self, channels: int) -> int:
+        """Returns the channels of the result, which do not depend on the map's."""
+        return self.width
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -149,25 +160,41 @@ class ASPP(nn.Module):
         return nn.Dropout(self.dropout, deterministic=not train)(y)
 
     def _branch(self, x, name, train, kernel_size=1, dilation=1):
-        return nn.relu(
-            ConvNorm(
-                self.width,
-                kernel_size,
-                dilation=dilation,
-                norm=self.norm,
-                dtype=self.dtype,
-                axis_name=self.axis_name,
-                name=name,
-            )(x, train=train)
+        numerics = Numerics(self.dtype, self.axis_name, self.norm)
+        branch = ConvNorm(
+            self.width, kernel_size, dilation=dilation, numerics=numerics, name=name
         )
+        return nn.relu(branch(x, train=train))
+
+
+class NoContext(nn.Module):
+    """Returns the map unchanged."""
+
+    def output_channels(self, channels: int) -> int:
+        """Returns the channels of the result, which are those of the map."""
+        return channels
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Returns `x`; `train` makes no difference."""
+        return x
+
+
+CONTEXTS = {"none": NoContext, "ppm": PPM, "aspp": ASPP}
+"""Name → constructor."""
+
+REGISTRY = Registry(
+    "context", CONTEXTS, base=nn.Module, members=("__call__", "output_channels")
+)
+names, accepts, build = REGISTRY.names, REGISTRY.accepts, REGISTRY.build
 
 
 def _check_sizes(name: str, sizes: Sequence[int]) -> None:
-    if not sizes or min(sizes) < 1:
-        raise InputError(f"{name} are {tuple(sizes)}; they are one or more, each ≥ 1")
+    if not sizes:
+        raise errors.InputError(f"{name} are (); give one or more")
+    for size in sizes:
+        errors.at_least(f"one of the {name}", size, 1, whole=True)
 
 
 def _check_width(width: int, norm: str) -> None:
-    if width < 1:
-        raise InputError(f"width is {width}; it must be at least 1")
+    errors.at_least("width", width, 1, whole=True)
     check_norm(norm, width)

@@ -1,58 +1,19 @@
-"""Convolutions: the one place where their padding and initial values are decided."""
+"""Convolutions with their initial values and normalization."""
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax import errors
-from fpn_jax.layers.norm import EPSILON, norm
+from fpn_jax.layers.norm import norm
+from fpn_jax.layers.numerics import Numerics
 from fpn_jax.ops.kernels.convolution import convolve
+from fpn_jax.ops.kernels.padding import Padding
 
 HE_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-"""He et al., arXiv 1502.01852: keeps the gradient's variance through a ReLU."""
+"""He et al., arXiv 1502.01852: keeps the variance of gradients through a ReLU."""
 
 LECUN_UNIFORM = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
-"""Keeps the map's variance where no ReLU follows, as between levels of a pyramid."""
-
-
-Padding = str | int
-"""How a map is padded before windows are laid over it.
-
-- `"symmetric"`: half a window, `dilation * (window // 2)` cells, on every side at any
-  stride: what PyTorch's networks do. The result is `ceil(size / stride)` large.
-- `"same"`: TensorFlow's and XLA's "SAME", of which strided windows over even maps pad
-  the lower right only. As large, but shifted by a cell against `"symmetric"`, so it
-  matters to weights that were trained with it.
-- `"valid"`: none.
-- A number: so many cells on every side.
-"""
-
-
-def pad_widths(
-    padding: Padding, kernel_size: tuple[int, int], dilation: int = 1
-) -> str | tuple[tuple[int, int], ...]:
-    """Returns a `Padding` as `jax.lax` understands it, for height and width.
-
-    Args:
-      padding: See `Padding`.
-      kernel_size: Height and width of the window, in cells; odd for "symmetric".
-      dilation: Distance of neighbouring taps, in cells.
-
-    Raises:
-      InputError: The padding is unknown.
-      ValueError: A kernel's size is even, which has no symmetric half.
-    """
-    if isinstance(padding, int):
-        return ((padding, padding),) * 2
-    if padding in ("same", "valid"):
-        return padding.upper()
-    if padding != "symmetric":
-        raise errors.unknown("padding", padding, ("symmetric", "same", "valid"))
-    if any(size % 2 == 0 for size in kernel_size):
-        raise ValueError(
-            f"kernel_size is {kernel_size}; symmetric padding needs odd ones"
-        )
-    return tuple((dilation * (size // 2),) * 2 for size in kernel_size)
+"""Keeps the variance of maps where no ReLU follows, as in a feature pyramid."""
 
 
 def conv(
@@ -76,17 +37,14 @@ def conv(
       dtype: Type the convolution computes in; parameters are float32.
       name: The layer's name among its parent's parameters.
       dilation: Distance of neighbouring taps of the kernel, in cells.
-      padding: See `Padding`.
+      padding: See `fpn_jax.ops.kernels.padding.Padding`.
       use_bias: Whether a bias is added.
       kernel_init: Initial value of the kernel; biases start at 0.
 
     Returns:
       A layer of `[B, H, W, C]` to `[B, H', W', features]`, where `H'` is by default
-      `ceil(H / stride)`, likewise `W'`; other paddings see `Padding`.
-
-    Raises:
-      InputError: The padding is unknown.
-      ValueError: The kernel's size is even and the padding symmetric.
+      `ceil(H / stride)`, likewise `W'`. It raises `InputError` where the padding is
+      unknown, or symmetric around an even kernel.
     """
     if isinstance(kernel_size, int):
         kernel_size = (kernel_size, kernel_size)
@@ -95,7 +53,7 @@ def conv(
         kernel_size,
         strides=stride,
         kernel_dilation=dilation,
-        padding=pad_widths(padding, kernel_size, dilation),
+        padding=padding,
         use_bias=use_bias,
         dtype=dtype,
         kernel_init=kernel_init,
@@ -105,9 +63,10 @@ def conv(
 
 
 def _convolution():
-    """Returns what `nn.Conv` calls in place of XLA's convolution."""
+    """Returns the function that `nn.Conv` calls instead of XLA's convolution."""
 
-    # `conv` leaves the other arguments of XLA's at their defaults.
+    # `nn.Conv` passes paddings by name unchanged. `conv` leaves the arguments that are
+    # not named here at their defaults.
     def call(x, kernel, stride, padding, *, rhs_dilation, **_):
         return convolve(x, kernel, stride, padding, rhs_dilation)
 
@@ -117,31 +76,23 @@ def _convolution():
 class ConvNorm(nn.Module):
     """A convolution and its normalization.
 
-    The bias is the normalization's; with norm "none" the convolution has one.
+    The normalization has the bias; with norm "none" the convolution has it.
 
     Attributes:
       features: Output channels.
       kernel_size: Height and width of the kernel, in cells; one number for both.
       stride: Step, in cells.
       dilation: Distance of neighbouring taps of the kernel, in cells.
-      padding: See `Padding`.
-      norm: Kind of normalization, one of `fpn_jax.layers.norm.NORMS`.
-      epsilon: Added to the variance before its root.
       kernel_init: Initial value of the kernel.
-      dtype: Type to compute in; parameters are float32.
-      axis_name: Mapped axis over which batch statistics are averaged in training.
+      numerics: See `fpn_jax.layers.numerics.Numerics`.
     """
 
     features: int
     kernel_size: int | tuple[int, int]
     stride: int = 1
     dilation: int = 1
-    padding: Padding = "symmetric"
-    norm: str = "batch"
-    epsilon: float = EPSILON
     kernel_init: nn.initializers.Initializer = HE_FAN_OUT
-    dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
+    numerics: Numerics = Numerics()
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -155,18 +106,11 @@ class ConvNorm(nn.Module):
             self.features,
             self.kernel_size,
             self.stride,
-            dtype=self.dtype,
+            dtype=self.numerics.dtype,
             name="conv",
             dilation=self.dilation,
-            padding=self.padding,
-            use_bias=self.norm == "none",
+            padding=self.numerics.padding,
+            use_bias=self.numerics.norm == "none",
             kernel_init=self.kernel_init,
         )(x)
-        return norm(
-            self.norm,
-            train=train,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            name="norm",
-            epsilon=self.epsilon,
-        )(x)
+        return norm(self.numerics, train=train, name="norm")(x)

@@ -4,24 +4,25 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.layers.conv import Padding, pad_widths
-from fpn_jax.layers.norm import EPSILON, norm
+from fpn_jax.layers.norm import norm
+from fpn_jax.layers.numerics import Numerics
 from fpn_jax.ops.kernels.depthwise import depthwise_conv
+from fpn_jax.ops.kernels.padding import Padding
 
 HE_DEPTHWISE = nn.initializers.variance_scaling(
     2.0, "fan_out", "normal", in_axis=-2, out_axis=-2, batch_axis=-1
 )
-"""He et al., arXiv 1502.01852, where an input feeds one channel: variance `2 / k²`."""
+"""He et al., arXiv 1502.01852, for one output channel per input: variance `2 / k²`."""
 
 
 class DepthwiseConv(nn.Module):
-    """A convolution of every channel by itself, without a bias.
+    """A convolution of every channel with its own kernel, without a bias.
 
     Attributes:
       kernel_size: Height and width of the kernel, in cells.
       stride: Step, in cells.
       dilation: Distance of neighbouring taps of the kernel, in cells.
-      padding: See `fpn_jax.layers.conv.Padding`.
+      padding: See `fpn_jax.ops.kernels.padding.Padding`.
       kernel_init: Initial value of the kernel, `[k, k, 1, C]`.
       dtype: Type to compute in; parameters are float32.
     """
@@ -41,8 +42,7 @@ class DepthwiseConv(nn.Module):
           x: Map, `[B, H, W, C]`.
 
         Raises:
-          InputError: The padding is unknown.
-          ValueError: The kernel's size is even and the padding symmetric.
+          InputError: The padding is unknown, or symmetric around an even kernel.
         """
         size = (self.kernel_size, self.kernel_size)
         kernel = self.param("kernel", self.kernel_init, (*size, 1, x.shape[-1]))
@@ -50,31 +50,23 @@ class DepthwiseConv(nn.Module):
             x.astype(self.dtype),
             kernel.astype(self.dtype),
             self.stride,
-            pad_widths(self.padding, size, self.dilation),
+            self.padding,
             self.dilation,
         )
 
 
 class DepthwiseConvNorm(nn.Module):
-    """A depthwise convolution and its batch normalization.
+    """A depthwise convolution and its normalization; with norm "none" without a bias.
 
     Attributes:
       kernel_size: Height and width of the kernel, in cells.
       stride: Step, in cells.
-      dilation: Distance of neighbouring taps of the kernel, in cells.
-      padding: See `fpn_jax.layers.conv.Padding`.
-      epsilon: Added to the variance before its root.
-      dtype: Type to compute in; parameters are float32.
-      axis_name: Mapped axis over which batch statistics are averaged in training.
+      numerics: See `fpn_jax.layers.numerics.Numerics`.
     """
 
     kernel_size: int
     stride: int = 1
-    dilation: int = 1
-    padding: Padding = "symmetric"
-    epsilon: float = EPSILON
-    dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
+    numerics: Numerics = Numerics()
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -87,16 +79,8 @@ class DepthwiseConvNorm(nn.Module):
         x = DepthwiseConv(
             self.kernel_size,
             self.stride,
-            self.dilation,
-            self.padding,
-            dtype=self.dtype,
+            padding=self.numerics.padding,
+            dtype=self.numerics.dtype,
             name="conv",
         )(x)
-        return norm(
-            "batch",
-            train=train,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            name="norm",
-            epsilon=self.epsilon,
-        )(x)
+        return norm(self.numerics, train=train, name="norm")(x)

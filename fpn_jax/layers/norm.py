@@ -1,4 +1,4 @@
-"""Normalization layers: the one place where their constants are decided."""
+"""Normalization layers and their constants."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,49 +8,47 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fpn_jax import errors
+from fpn_jax.layers.numerics import EPSILON, Numerics
 
 NORMS = ("batch", "group", "none")
 """The kinds of normalization that `norm` makes."""
 
 GROUPS = 32
-"""Groups of group normalization; the number of channels is a multiple of it."""
+"""Groups of group normalization; the number of channels must be a multiple of it."""
 
 MOMENTUM = 0.9
 """Weight of the old running average of batch normalization's moments."""
 
-EPSILON = 1e-5
-"""Added to the variance before its root, where a paper says nothing else."""
-
 
 def check_norm(kind: str, channels: int) -> None:
-    """Refuses a kind of normalization that does not exist or does not fit.
+    """Refuses a kind of normalization that is unknown or does not fit the channels.
 
     Args:
       kind: One of `NORMS`.
       channels: Number of channels to normalize.
 
     Raises:
-      InputError: The kind is unknown, or `channels` do not divide into groups.
+      InputError: The kind is unknown, or `channels` cannot be divided into groups.
     """
-    if kind not in NORMS:
-        raise errors.unknown("norm", kind, NORMS)
+    errors.one_of("norm", kind, NORMS)
     if kind == "group" and channels % GROUPS:
         raise errors.InputError(
-            f"norm 'group' makes {GROUPS} groups, but {channels} channels are no "
-            f"multiple of {GROUPS}"
+            f"norm 'group' needs a multiple of {GROUPS} channels, but there are "
+            f"{channels}"
         )
 
 
 class BatchNorm(nn.Module):
     """Batch normalization, Ioffe & Szegedy, arXiv 1502.03167.
 
-    `y = scale · (x − mean) / sqrt(var + epsilon) + bias` for every channel, written as
-    `x · k + shift`: two passes over the map, and two for the gradient. In training the
-    moments are the batch's, in one pass, `var = E[x²] − mean²`, which suits maps whose
-    mean is not far larger than their deviation. Moments are float32 at least.
+    `y = scale · (x − mean) / sqrt(var + epsilon) + bias` for every channel, computed as
+    `x · k + shift`, which reads the map twice, and twice more for the gradient. In
+    training, the moments are those of the batch, computed in one pass with
+    `var = E[x²] − mean²`, which is accurate unless the mean is far larger than the
+    deviation. Moments are float32 at least.
 
     Attributes:
-      train: Whether the batch's moments are used and the running averages updated.
+      train: Whether the moments of the batch are used and the running averages updated.
       momentum: Weight of the old running average.
       epsilon: Added to the variance before its root.
       dtype: Type of the result.
@@ -84,7 +82,7 @@ class BatchNorm(nn.Module):
         return _normalized(x, moments, scale, bias, self.epsilon, self.dtype)
 
 
-# Networks repeat their shapes: traced once for each, not once for each layer.
+# Jitted, so that a shape that a network repeats is traced once, not once a layer.
 @partial(jax.jit, static_argnums=1)
 def _moments(x: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.Array]:
     """Returns mean and variance of every channel, over all replicas of an axis."""
@@ -93,7 +91,7 @@ def _moments(x: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.Array]
     sums = jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)
     if axis_name is not None:
         sums = jax.lax.pmean(sums, axis_name)
-    # Rounding must not make it negative.
+    # Rounding can make the variance negative.
     return sums[0], jnp.maximum(0.0, sums[1] - jnp.square(sums[0]))
 
 
@@ -110,28 +108,18 @@ def _normalized(x, moments, scale, bias, epsilon, dtype):
 
 
 def norm(
-    kind: str,
-    *,
-    train: bool,
-    dtype: jnp.dtype,
-    axis_name: str | None,
-    name: str,
-    zero_init: bool = False,
-    epsilon: float = EPSILON,
+    numerics: Numerics, *, train: bool, name: str, zero_init: bool = False
 ) -> Callable[[jax.Array], jax.Array]:
     """Makes a normalization layer over the last axis.
 
-    "batch" is `BatchNorm`, "group" is group normalization (Wu & He, arXiv 1803.08494).
-    Statistics are float32 whatever `dtype` is.
+    "batch" is `BatchNorm`, "group" is group normalization (Wu & He, arXiv 1803.08494),
+    "none" is the identity. Statistics are float32 whatever the dtype is.
 
     Args:
-      kind: One of `NORMS`; "none" makes the identity.
+      numerics: Kind, dtype, axis name and epsilon of the normalization.
       train: Whether batch statistics are used and the running averages updated.
-      dtype: Type of the result.
-      axis_name: Mapped axis over which batch statistics are averaged in training.
       name: The layer's name among its parent's parameters.
       zero_init: Whether the scale starts at 0 instead of 1.
-      epsilon: Added to the variance before its root.
 
     Returns:
       A function of a `[..., C]` array to an array of the same shape.
@@ -140,23 +128,16 @@ def norm(
       InputError: The kind is unknown.
     """
     scale_init = nn.initializers.zeros if zero_init else nn.initializers.ones
-    if kind == "batch":
-        return BatchNorm(
-            train=train,
-            epsilon=epsilon,
-            dtype=dtype,
-            scale_init=scale_init,
-            axis_name=axis_name,
-            name=name,
-        )
-    if kind == "group":
-        return nn.GroupNorm(
-            num_groups=GROUPS,
-            epsilon=epsilon,
-            dtype=dtype,
-            scale_init=scale_init,
-            name=name,
-        )
-    if kind == "none":
+    errors.one_of("norm", numerics.norm, NORMS)
+    if numerics.norm == "none":
         return lambda x: x
-    raise errors.unknown("norm", kind, NORMS)
+    if numerics.norm == "batch":
+        make = partial(BatchNorm, train=train, axis_name=numerics.axis_name)
+    else:
+        make = partial(nn.GroupNorm, num_groups=GROUPS)
+    return make(
+        epsilon=numerics.epsilon,
+        dtype=numerics.dtype,
+        scale_init=scale_init,
+        name=name,
+    )

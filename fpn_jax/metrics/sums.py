@@ -1,8 +1,12 @@
-"""Exact metrics: pytrees of sums and counts that merge and divide at the end.
+"""Exact metrics: pytrees of sums and counts, which are divided at the end.
 
-A metric of a batch is made on the device by its `of`, summed over devices as a pytree,
-merged over steps on the host in float64 by `merge`, and read by `compute`. So the value
-of a split does not depend on how it was cut into batches, devices or processes.
+`of` computes a metric of a batch on the device; the pytrees are summed over devices.
+`merge` adds the metrics of several batches on the host, in float64, and `compute`
+returns the value. The value of a split therefore does not depend on how the split is
+divided into batches, devices or processes.
+
+Values and labels may have any shape `[B, …]`, such as one per image or one per pixel.
+Weights have the shape `[B]`, or the shape of the values.
 """
 
 import flax.struct
@@ -11,30 +15,50 @@ import jax.numpy as jnp
 import numpy as np
 
 
+def _spread(weight: jax.Array, values: jax.Array) -> jax.Array:
+    """Broadcasts weights `[B]` to the shape of `values`, `[B, …]`."""
+    trailing = range(weight.ndim, values.ndim)
+    return jnp.broadcast_to(jnp.expand_dims(weight, trailing), values.shape)
+
+
 class Metric(flax.struct.PyTreeNode):
-    """Sums that add: every leaf of one metric is a sum over examples."""
+    """A metric whose leaves are sums over examples."""
 
     def merge(self, other: "Metric") -> "Metric":
-        """Returns the metric of both sets of examples together."""
+        """Returns the metric over the examples of both metrics.
+
+        Args:
+          other: A metric of the same class over other examples.
+        """
         return jax.tree.map(lambda a, b: a + b, self, other)
 
     def on_host(self) -> "Metric":
-        """Returns the same metric with float64 NumPy leaves, where counts are exact."""
+        """Returns the metric with float64 NumPy leaves, in which counts are exact."""
         return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), self)
 
 
 class Mean(Metric):
-    """The weighted mean `Σ w·x / Σ w`; NaN over no examples."""
+    """The weighted mean `Σ w·x / Σ w`; NaN if there are no examples.
+
+    Attributes:
+      total: `Σ w·x`, `[]`.
+      weight: `Σ w`, `[]`.
+    """
 
     total: jax.Array
     weight: jax.Array
 
     @classmethod
     def of(cls, values: jax.Array, weight: jax.Array) -> "Mean":
-        """Returns the mean of `values` `[B]` under `weight` `[B]`.
+        """Returns the weighted mean of values.
 
-        An example of weight 0 counts for nothing, even where its value is not finite.
+        A value of weight 0 is ignored, even if it is not finite.
+
+        Args:
+          values: `[B, …]`.
+          weight: 0 or more, `[B]` or the shape of `values`.
         """
+        weight = _spread(weight, values)
         counted = jnp.where(weight > 0, values, 0)
         return cls(total=jnp.sum(counted * weight), weight=jnp.sum(weight))
 
@@ -45,27 +69,54 @@ class Mean(Metric):
 
 
 class Accuracy(Mean):
-    """The share of examples whose largest logit is at their label."""
+    """The fraction of correct predictions."""
 
     @classmethod
-    def of(cls, logits: jax.Array, label: jax.Array, weight: jax.Array) -> "Accuracy":
-        """Returns the accuracy of `logits` `[B, C]` against `label` int `[B]`."""
-        right = jnp.argmax(logits, axis=-1) == label
-        return super().of(right.astype(jnp.float32), weight)
+    def of(
+        cls, predicted: jax.Array, label: jax.Array, weight: jax.Array
+    ) -> "Accuracy":
+        """Returns the accuracy of predicted classes.
+
+        Args:
+          predicted: Class, int `[B, …]`.
+          label: Class, int, the shape of `predicted`.
+          weight: 0 or more, `[B]` or the shape of `predicted`.
+        """
+        return super().of((predicted == label).astype(jnp.float32), weight)
 
 
 class Confusion(Metric):
-    """Counts `[C, C]`: row = label, column = prediction."""
+    """The confusion matrix `[C, C]`: rows are labels, columns are predictions.
+
+    Attributes:
+      counts: Sum of the weights in each cell, float32 `[C, C]`.
+    """
 
     counts: jax.Array
 
     @classmethod
-    def of(cls, logits: jax.Array, label: jax.Array, weight: jax.Array) -> "Confusion":
-        """Returns the confusion of `logits` `[B, C]` against `label` int `[B]`."""
-        classes = logits.shape[-1]
-        cell = label * classes + jnp.argmax(logits, axis=-1)
-        counts = jnp.zeros(classes * classes, jnp.float32).at[cell].add(weight)
-        return cls(counts=counts.reshape(classes, classes))
+    def of(
+        cls,
+        predicted: jax.Array,
+        label: jax.Array,
+        weight: jax.Array,
+        num_classes: int,
+    ) -> "Confusion":
+        """Returns the confusion matrix of predicted classes.
+
+        Args:
+          predicted: Class, int `[B, …]`, 0 to `num_classes - 1`.
+          label: Class, int, the shape of `predicted`. A label outside the classes, such
+            as that of an ignored pixel, must have weight 0.
+          weight: 0 or more, `[B]` or the shape of `predicted`.
+          num_classes: `C`.
+        """
+        weight = _spread(weight, predicted)
+        # A label outside the classes would be counted in the cell of another label.
+        label = jnp.where(weight > 0, label, 0).astype(jnp.int32)
+        cell = label * num_classes + predicted
+        counts = jnp.zeros(num_classes**2, jnp.float32).at[cell].add(weight)
+        return cls(counts=counts.reshape(num_classes, num_classes))
 
     def compute(self) -> list[list[int]]:
         """Returns the counts as rows of integers."""
@@ -73,10 +124,15 @@ class Confusion(Metric):
 
 
 class Calibration(Metric):
-    """Expected calibration error over equal-width bins of the top confidence.
+    """Expected calibration error (ECE) over equal-width bins of the confidence.
 
     `ECE = Σ_b n_b/N · |accuracy_b − confidence_b|`, "On Calibration of Modern Neural
     Networks", arXiv 1706.04599, equation 3.
+
+    Attributes:
+      weight: Sum of the weights in each bin, `[bins]`.
+      right: Sum of the weights of correct predictions in each bin, `[bins]`.
+      confidence: Weighted sum of the confidences in each bin, `[bins]`.
     """
 
     weight: jax.Array
@@ -85,13 +141,23 @@ class Calibration(Metric):
 
     @classmethod
     def of(
-        cls, logits: jax.Array, label: jax.Array, weight: jax.Array, bins: int = 15
+        cls,
+        confidence: jax.Array,
+        correct: jax.Array,
+        weight: jax.Array,
+        bins: int = 15,
     ) -> "Calibration":
-        """Returns the calibration of `logits` `[B, C]` against `label` int `[B]`."""
-        probabilities = jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
-        confidence = jnp.max(probabilities, axis=-1)
-        right = (jnp.argmax(logits, axis=-1) == label).astype(jnp.float32)
-        # Bins are (lower, upper]: a confidence of exactly 1 belongs to the last one.
+        """Returns the calibration of predictions.
+
+        Args:
+          confidence: Probability of the predicted class, `[B, …]`, 0 to 1.
+          correct: Whether that class is the label, bool, the shape of `confidence`.
+          weight: 0 or more, `[B]` or the shape of `confidence`.
+          bins: Number of bins of equal width.
+        """
+        weight = _spread(weight, confidence)
+        right = correct.astype(jnp.float32)
+        # Bins are (lower, upper], so a confidence of exactly 1 is in the last bin.
         index = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)
 
         def per_bin(values):
@@ -105,7 +171,7 @@ class Calibration(Metric):
         )
 
     def compute(self) -> float:
-        """Returns the expected calibration error, 0 to 1; NaN over no examples."""
+        """Returns the expected calibration error, 0 to 1; NaN without examples."""
         total = float(np.sum(self.weight))
         gaps = np.abs(np.asarray(self.right) - np.asarray(self.confidence))
         return float(np.sum(gaps)) / total if total else float("nan")

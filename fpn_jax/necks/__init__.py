@@ -1,10 +1,12 @@
 """Necks: pyramid → pyramid."""
 
+from flax import linen as nn
+
 from fpn_jax.necks.context import ASPPNeck, PPMNeck
 from fpn_jax.necks.fpn import FPN
 from fpn_jax.necks.identity import Identity
 from fpn_jax.necks.image_pyramid import ImagePyramid
-from fpn_jax.registry import registry
+from fpn_jax.registry import Registry
 
 NECKS = {
     "fpn": FPN,
@@ -15,4 +17,7 @@ NECKS = {
 }
 """Name → constructor."""
 
-names, accepts, build = registry("neck", NECKS)
+REGISTRY = Registry(
+    "neck", NECKS, base=nn.Module, members=("output_channels", "num_scales")
+)
+names, accepts, build = REGISTRY.names, REGISTRY.accepts, REGISTRY.build

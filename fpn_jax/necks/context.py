@@ -4,18 +4,40 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fpn_jax.layers.context import ASPP, PPM
+from fpn_jax.necks.single_scale import SingleScaleNeck
 from fpn_jax.pyramid import Pyramid
 
 
-class _ContextNeck(nn.Module):
-    """What the two necks share; `_block(**fields)` makes the block of each."""
+class _ContextNeck(SingleScaleNeck, kw_only=True):
+    """The coarsest map alone, through a block that `_make(**fields)` returns.
 
-    num_scales = 1
+    Attributes:
+      norm: Normalization, one of `fpn_jax.layers.norm.NORMS`.
+      dtype: Type to compute in; parameters are float32.
+      axis_name: Mapped axis over which batch statistics are averaged in training.
+    """
+
+    norm: str = "batch"
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
 
     def __post_init__(self):
-        # Raises where the block refuses an attribute.
+        # Building the block refuses attributes that it cannot have.
         self._block(parent=None)
         super().__post_init__()
+
+    def output_channels(self, channels: dict[int, int]) -> dict[int, int]:
+        """Returns level → channels of the result, which has the coarsest level alone.
+
+        Args:
+          channels: Level → channels of the pyramid that is given.
+
+        Raises:
+          InputError: The coarsest map has too few channels for the block.
+        """
+        coarsest = max(channels)
+        block = self._block(parent=None)
+        return {coarsest: block.output_channels(channels[coarsest])}
 
     @nn.compact
     def __call__(self, pyramid: Pyramid, *, train: bool) -> Pyramid:
@@ -28,6 +50,10 @@ class _ContextNeck(nn.Module):
         coarsest = max(pyramid)
         return {coarsest: self._block()(pyramid[coarsest], train=train)}
 
+    def _block(self, **fields) -> PPM | ASPP:
+        shared = {"norm": self.norm, "dtype": self.dtype, "axis_name": self.axis_name}
+        return self._make(**shared, **fields)
+
 
 class PPMNeck(_ContextNeck):
     """The coarsest map alone, with the pyramid pooling module of PSPNet.
@@ -36,7 +62,7 @@ class PPMNeck(_ContextNeck):
 
     Attributes:
       bins: Cells a side of every grid that the map is pooled to.
-      width: Channels from every grid; None shares the map's out: `C // len(bins)`.
+      width: Channels from every grid; None gives each grid `C // len(bins)`.
       norm: Normalization, one of `fpn_jax.layers.norm.NORMS`.
       dtype: Type to compute in; parameters are float32.
       axis_name: Mapped axis over which batch statistics are averaged in training.
@@ -44,33 +70,9 @@ class PPMNeck(_ContextNeck):
 
     bins: tuple[int, ...] = (1, 2, 3, 6)
     width: int | None = None
-    norm: str = "batch"
-    dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
 
-    def output_channels(self, channels: dict[int, int]) -> dict[int, int]:
-        """Returns level → channels of the result: the map's own and the grids'.
-
-        Args:
-          channels: Level → channels of the pyramid that is given.
-
-        Raises:
-          InputError: They leave no channel for every grid, or none that `norm` can do.
-        """
-        coarsest = max(channels)
-        block = self._block(parent=None)
-        return {coarsest: block.output_channels(channels[coarsest])}
-
-    def _block(self, **fields) -> PPM:
-        return PPM(
-            bins=self.bins,
-            width=self.width,
-            norm=self.norm,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            name="ppm",
-            **fields,
-        )
+    def _make(self, **fields) -> PPM:
+        return PPM(self.bins, self.width, name="ppm", **fields)
 
 
 class ASPPNeck(_ContextNeck):
@@ -90,26 +92,6 @@ class ASPPNeck(_ContextNeck):
     width: int = 256
     rates: tuple[int, ...] = (6, 12, 18)
     dropout: float = 0.5
-    norm: str = "batch"
-    dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
 
-    def output_channels(self, channels: dict[int, int]) -> dict[int, int]:
-        """Returns level → channels of the result.
-
-        Args:
-          channels: Level → channels of the pyramid that is given.
-        """
-        return {max(channels): self.width}
-
-    def _block(self, **fields) -> ASPP:
-        return ASPP(
-            width=self.width,
-            rates=self.rates,
-            dropout=self.dropout,
-            norm=self.norm,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            name="aspp",
-            **fields,
-        )
+    def _make(self, **fields) -> ASPP:
+        return ASPP(self.width, self.rates, self.dropout, name="aspp", **fields)

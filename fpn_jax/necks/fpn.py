@@ -1,59 +1,51 @@
 """Feature Pyramid Networks for Object Detection, arXiv 1612.03144."""
 
-from collections.abc import Mapping, Set
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.core import FrozenDict
 
 from fpn_jax import errors
-from fpn_jax.layers.context import ASPP, PPM
+from fpn_jax.layers import context, upsampling
 from fpn_jax.layers.conv import LECUN_UNIFORM, ConvNorm
 from fpn_jax.layers.norm import check_norm
-from fpn_jax.layers.upsampling import UPSAMPLINGS, accepts
+from fpn_jax.layers.numerics import Numerics
+from fpn_jax.necks.single_scale import SingleScaleNeck
 from fpn_jax.ops.pooling import max_pool
 from fpn_jax.pyramid import Pyramid, select_levels
-from fpn_jax.registry import registry
+from fpn_jax.registry import Spec
 
 EXTRAS = ("max_pool", "conv")
 MAX_EXTRA_LEVELS = 8
-CONTEXTS = {"ppm": PPM, "aspp": ASPP}
-DECIDED = {"features", "norm", "dtype", "axis_name"}
-"""Arguments of an upsampling or a context that the FPN decides."""
-
-_context_accepts = registry("context", CONTEXTS).accepts
 
 
-class FPN(nn.Module):
-    """Gives every level of a pyramid the meaning of the coarser ones.
+class FPN(SingleScaleNeck):
+    """Feature pyramid network: adds upsampled coarser maps to lateral maps.
 
     `M_l = lateral_l(C_l) + upsample(M_{l+1})` and `P_l = smooth_l(M_l)`, with 1 × 1
     laterals and 3 × 3 smoothing (Lin et al., arXiv 1612.03144). The coarser map is
-    upsampled to the lateral's own size, so any image size works.
+    upsampled to the size of the lateral map, so any image size works.
 
     Attributes:
       width: Channels of every level of the result.
       levels: Levels to use; None uses all that are given.
-      extra_levels: Number of levels to add above the coarsest one.
-      extra: How they are made, each from the one before: "max_pool" takes every other
-        cell (the paper's P6), "conv" is a 3 × 3 convolution of stride 2, with a ReLU
-        between two of them (P6 and P7 of RetinaNet, Lin et al., arXiv 1708.02002;
-        differs from the paper: from P5 instead of C5).
-      upsampling: How a coarser map is resized, one of
-        `fpn_jax.layers.upsampling.names()`; "nearest" is the paper's. "bed_of_nails",
-        "transposed" and "sub_pixel" double the map, so they are for levels without a
-        gap.
-      upsampling_arguments: The upsampling's own arguments, by name, such as
-        `align_corners` or `kernel_size`.
-      context: What the coarsest map goes through before its lateral: "none", "ppm", the
-        pyramid pooling module, as in UPerNet (Xiao et al., arXiv 1807.10221), or
-        "aspp", of `width` channels; see `fpn_jax.layers.context`.
-      context_arguments: The context's own arguments, by name: `bins` and `width` of
-        "ppm", `rates` and `dropout` of "aspp".
-      norm: Normalization after every convolution, the context's included: "batch",
-        "group" or "none". Convolutions have a bias only where it is "none".
+      extra_levels: Number of levels to add beyond the coarsest one.
+      extra: How an extra level is made from the level before: "max_pool" takes every
+        other cell (the paper's P6); "conv" is a 3 × 3 convolution of stride 2, with a
+        ReLU before every further one (P6 and P7 of RetinaNet, Lin et al., arXiv
+        1708.02002; differs from the paper: from P5 instead of C5).
+      upsampling: How a coarser map is resized: one of
+        `fpn_jax.layers.upsampling.names()`, or a dict with `name` and its own
+        arguments, such as `align_corners` or `kernel_size`. The paper uses "nearest".
+        "bed_of_nails", "transposed" and "sub_pixel" double the map, so no level may be
+        missing in between.
+      context: Block between the coarsest map and its lateral: "none"; "ppm", the
+        pyramid pooling module, as in UPerNet (Xiao et al., arXiv 1807.10221); or
+        "aspp", with `width` channels. Or a dict with `name` and its own arguments:
+        `bins` and `width` of "ppm", `rates` and `dropout` of "aspp". See
+        `fpn_jax.layers.context`.
+      norm: Normalization after every convolution, including those of the context:
+        "batch", "group" or "none". Convolutions have a bias only with "none".
       dtype: Type to compute in; parameters are float32.
       axis_name: Mapped axis over which batch statistics are averaged in training.
     """
@@ -62,59 +54,29 @@ class FPN(nn.Module):
     levels: tuple[int, ...] | None = None
     extra_levels: int = 0
     extra: str = "max_pool"
-    upsampling: str = "nearest"
-    upsampling_arguments: Mapping[str, Any] = FrozenDict()
-    context: str = "none"
-    context_arguments: Mapping[str, Any] = FrozenDict()
+    upsampling: Spec = "nearest"
+    context: Spec = "none"
     norm: str = "none"
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
-    num_scales = 1
 
     def __post_init__(self):
-        if self.width < 1:
-            raise errors.InputError(
-                f"width is {self.width}; FPN needs at least 1 channel"
-            )
+        errors.at_least("width", self.width, 1, whole=True)
         if self.levels is not None and not self.levels:
             raise errors.InputError("levels are (); FPN needs at least one, or None")
-        if not 0 <= self.extra_levels <= MAX_EXTRA_LEVELS:
-            raise errors.InputError(
-                f"extra_levels is {self.extra_levels}; FPN adds 0 to {MAX_EXTRA_LEVELS}"
-            )
-        if self.extra not in EXTRAS:
-            raise errors.unknown("extra", self.extra, EXTRAS)
+        errors.within("extra_levels", self.extra_levels, 0, MAX_EXTRA_LEVELS)
+        errors.one_of("extra", self.extra, EXTRAS)
         if self.extra == "conv" and self.extra_levels == 0:
             raise errors.InputError(
                 "extra is 'conv', but extra_levels is 0; give extra_levels 1 or more"
             )
-        if self.context not in ("none", *CONTEXTS):
-            raise errors.unknown("context", self.context, ("none", *CONTEXTS))
         check_norm(self.norm, self.width)
-        self._check_arguments()
-        super().__post_init__()
-
-    def _check_arguments(self):
-        self.upsampling_arguments = FrozenDict(self.upsampling_arguments)
-        self.context_arguments = FrozenDict(self.context_arguments)
-        _check_known(
-            f"upsampling {self.upsampling!r}",
-            self.upsampling_arguments,
-            accepts(self.upsampling) - DECIDED,
-        )
-        # Raises where the part refuses a value, as below.
+        self.upsampling = FrozenDict(upsampling.REGISTRY.spec(self.upsampling))
+        self.context = FrozenDict(context.REGISTRY.spec(self.context))
+        # Building both refuses unknown names, arguments and values.
         self._upsampling(parent=None)
-        if self.context != "none":
-            # ASPP's width is the pyramid's, PPM's that of every grid.
-            decided = DECIDED | ({"width"} if self.context == "aspp" else set())
-            choices = _context_accepts(self.context) - decided
-            _check_known(f"context {self.context!r}", self.context_arguments, choices)
-            self._context(parent=None)
-        elif self.context_arguments:
-            raise errors.InputError(
-                f"context_arguments are {dict(self.context_arguments)}, but context is "
-                f"'none'; choose one of {', '.join(CONTEXTS)}"
-            )
+        self._context(parent=None)
+        super().__post_init__()
 
     def output_channels(self, channels: dict[int, int]) -> dict[int, int]:
         """Returns level → channels of the result.
@@ -123,25 +85,25 @@ class FPN(nn.Module):
           channels: Level → channels of the pyramid that is given.
 
         Raises:
-          InputError: A level of `levels` is not given, or the coarsest leaves no
-            channels for its context.
+          InputError: A level of `levels` is not given, or the coarsest level has too
+            few channels for its context.
         """
         levels = self.levels or tuple(channels)
         missing = sorted(set(levels) - set(channels))
         if missing:
             raise errors.InputError(
-                f"FPN wants levels {tuple(levels)}, but the backbone gives only "
+                f"FPN needs levels {tuple(levels)}, but the backbone has only "
                 f"{tuple(sorted(channels))}"
             )
         top = max(levels)
-        if self.context == "ppm":
-            self._context(parent=None).output_channels(channels[top])
+        # The context refuses a coarsest map with too few channels.
+        self._context(parent=None).output_channels(channels[top])
         extra = range(top + 1, top + 1 + self.extra_levels)
         return {level: self.width for level in (*sorted(levels), *extra)}
 
     @nn.compact
     def __call__(self, pyramid: Pyramid, *, train: bool) -> Pyramid:
-        """Returns maps of `width` channels: the levels that are used, then the extra.
+        """Returns maps of `width` channels: the used levels, then the extra levels.
 
         Args:
           pyramid: Maps of any widths.
@@ -151,9 +113,10 @@ class FPN(nn.Module):
           ValueError: A level of `levels` is missing.
         """
         pyramid = select_levels(pyramid, self.levels or tuple(pyramid), "FPN")
-        if self.context != "none":
-            coarsest = max(pyramid)
-            pyramid[coarsest] = self._context()(pyramid[coarsest], train=train)
+        coarsest = max(pyramid)
+        # A class from outside the package is named without its module.
+        block = self._context(name=self.context["name"].rpartition(":")[2])
+        pyramid[coarsest] = block(pyramid[coarsest], train=train)
         merged = None
         result = {}
         for level, x in reversed(pyramid.items()):
@@ -178,36 +141,24 @@ class FPN(nn.Module):
             pyramid[level] = x
         return pyramid
 
-    def _context(self, **fields) -> PPM | ASPP:
-        fields |= {"width": self.width} if self.context == "aspp" else {}
-        return CONTEXTS[self.context](
-            **self.context_arguments,
-            norm=self.norm,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            name=self.context,
-            **fields,
-        )
+    def _context(self, **given) -> nn.Module:
+        given |= {"norm": self.norm, "dtype": self.dtype, "axis_name": self.axis_name}
+        if self.context["name"] == "aspp":
+            # For "aspp", `width` means the width of the result; for "ppm", of a grid.
+            given["width"] = self.width
+        return context.build(self.context, given)
 
-    def _upsampling(self, **fields) -> nn.Module:
-        fields |= {"dtype": self.dtype} if "dtype" in accepts(self.upsampling) else {}
-        return UPSAMPLINGS[self.upsampling](**self.upsampling_arguments, **fields)
+    def _upsampling(self, **given) -> nn.Module:
+        return upsampling.build(
+            self.upsampling, given | {"dtype": self.dtype}, withheld=("features",)
+        )
 
     def _conv(self, name: str, kernel_size: int, stride: int = 1) -> ConvNorm:
         return ConvNorm(
             self.width,
             kernel_size,
             stride,
-            norm=self.norm,
             kernel_init=LECUN_UNIFORM,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
+            numerics=Numerics(self.dtype, self.axis_name, self.norm),
             name=name,
         )
-
-
-def _check_known(part: str, given: Mapping[str, Any], choices: Set[str]) -> None:
-    for key in given:
-        if key not in choices:
-            taken = sorted(choices) or ["(none)"]
-            raise errors.unknown(f"argument of {part}", key, taken)

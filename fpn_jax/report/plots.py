@@ -1,6 +1,7 @@
-"""The pictures of the report: inline SVG for figures, JPEG data URIs for photographs.
+"""Plots as inline SVG and pictures as JPEG data URIs, for the pages of a report.
 
-matplotlib is imported where it draws, without pyplot, so that nothing global changes.
+Functions import matplotlib when they draw, without pyplot, so that importing this
+module is quick and no global state changes.
 """
 
 import base64
@@ -13,9 +14,10 @@ from typing import Any
 
 import cv2
 import numpy as np
+from markupsafe import Markup
 
-# Colours that stand for a role; the page's style sheet says what each one is in the
-# light and in the dark scheme.
+# Each placeholder colour is replaced by a role. The style sheet of the page defines
+# the roles for the light and for the dark scheme.
 INK, MUTED, LINE = "#010101", "#020202", "#030303"
 ACCENT, SECOND, ON_ACCENT = "#040404", "#050505", "#060606"
 ROLES = {
@@ -27,7 +29,7 @@ ROLES = {
     ON_ACCENT: "var(--on-accent)",
 }
 STYLE = {
-    # The page's own font draws the text, and a `$` in a name is a `$`.
+    # Text stays text: the browser draws it, and a `$` in a name is not mathematics.
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.size": 9,
@@ -49,7 +51,7 @@ STYLE = {
     "legend.columnspacing": 1.2,
 }
 POINTS_AT_MOST = 2000
-PHOTOGRAPH_SIDE = 384
+PICTURE_SIDE = 384
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ class Curve:
       steps: int `[N]`.
       values: float `[N]`; NaN leaves a gap.
       color: One of the roles, such as `ACCENT`.
-      style: `"raw"` is a pale line, `"line"` a full one, `"points"` has a marker per
-        value as well.
+      style: `"raw"` is a pale line, `"line"` is a strong line, `"points"` is a strong
+        line with a marker at each value.
     """
 
     label: str
@@ -73,15 +75,20 @@ class Curve:
 
 
 def curves(
-    name: str, series: Sequence[Curve], label: str, percent: bool = False
-) -> str:
+    name: str,
+    series: Sequence[Curve],
+    label: str,
+    percent: bool = False,
+    wide: bool = False,
+) -> Markup:
     """Returns curves over the steps of training, as SVG.
 
     Args:
-      name: Name of the figure, apart from every other on the page.
-      series: The curves; of more than 2,000 values evenly spaced ones are drawn.
-      label: What the vertical axis shows, with its unit.
-      percent: Whether the values are shares, to be shown in per cent.
+      name: Name of the plot, unique on the page.
+      series: The curves. Of more than 2,000 values, evenly spaced ones are drawn.
+      label: Label of the vertical axis, with its unit.
+      percent: Whether the values are shares that are shown in per cent.
+      wide: Whether the plot is 4.6 × 2.5 inches instead of 3.5 × 2.5.
     """
     looks = {
         "raw": {"linewidth": 0.9, "alpha": 0.45},
@@ -117,14 +124,14 @@ def curves(
         if len(series) > 1:
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderpad=0)
 
-    return _svg(name, (3.5, 2.5), draw)
+    return _svg(name, (4.6 if wide else 3.5, 2.5), draw)
 
 
-def confusion(matrix: np.ndarray, classes: Sequence[str]) -> str:
+def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Markup:
     """Returns a confusion matrix, shaded by the share of each row, as SVG.
 
     Args:
-      matrix: int `[classes, classes]`, rows are labels and columns predictions.
+      matrix: int `[classes, classes]`; rows are labels, columns are predictions.
       classes: Name of each class.
     """
     from matplotlib.patches import Rectangle
@@ -150,7 +157,8 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> str:
                 ha="center",
                 va="center",
                 fontsize=size,
-                color=ON_ACCENT if share > 0.55 else INK,
+                # The colour with the better contrast, in both colour schemes.
+                color=ON_ACCENT if share > 0.75 else INK,
             )
         slanted = count > 6 or max(map(len, names)) > 10
         axes.set_xticks(range(count), names, rotation=90 if slanted else 0)
@@ -167,14 +175,14 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> str:
 
 def reliability(
     edges: np.ndarray, count: np.ndarray, confidence: np.ndarray, accuracy: np.ndarray
-) -> str:
+) -> Markup:
     """Returns a reliability diagram above the histogram of confidence, as SVG.
 
     "On Calibration of Modern Neural Networks" (arXiv 1706.04599), figure 1.
 
     Args:
-      edges: float `[bins + 1]`, limits of the bins of confidence, 0 to 1.
-      count: int `[bins]`, images in each bin.
+      edges: float `[bins + 1]`, edges of the bins of confidence, 0 to 1.
+      count: int `[bins]`, number of images in each bin.
       confidence: float `[bins]`, mean confidence; NaN where the bin is empty.
       accuracy: float `[bins]`; NaN where the bin is empty.
     """
@@ -186,7 +194,9 @@ def reliability(
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         bar = {"width": width, "align": "edge", "color": ACCENT, "linewidth": 0}
         upper.bar(left + 0.04 * width, accuracy[full], alpha=0.45, **_inset(bar))
-        upper.plot((0, 1), (0, 1), "--", color=MUTED, linewidth=1, label="calibrated")
+        upper.plot(
+            (0, 1), (0, 1), "--", color=MUTED, linewidth=1, label="perfect calibration"
+        )
         upper.plot(
             confidence[full],
             accuracy[full],
@@ -216,37 +226,38 @@ def reliability(
     return _svg(name="reliability", size=(3.9, 3.8), draw=draw)
 
 
-def photograph(image: np.ndarray) -> str:
+def data_uri(image: np.ndarray) -> str:
     """Returns a picture as a JPEG data URI, at most 384 pixels on its longer side.
 
     Args:
       image: uint8 `[H, W, 3]`, RGB.
 
     Raises:
-      ValueError: The picture is of another type or shape.
+      ValueError: The picture has another dtype or shape.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(
             f"a picture of the report is {image.dtype} {list(image.shape)}; "
             "it has to be uint8 [H, W, 3]"
         )
-    scale = PHOTOGRAPH_SIDE / max(image.shape[:2])
+    height, width = image.shape[:2]
+    scale = PICTURE_SIDE / max(height, width)
     if scale < 1:
-        image = cv2.resize(
-            image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA
-        )
+        # A very long picture keeps at least one pixel of its short side.
+        size = max(round(scale * width), 1), max(round(scale * height), 1)
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 85])
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
 def overlay(image: np.ndarray, heat: np.ndarray, level: int) -> np.ndarray:
-    """Returns a photograph, grey and dim, with a heat map glowing over it.
+    """Returns a picture in dim grey with a heat map in colour over it.
 
     Args:
       image: uint8 `[H, W, 3]`, RGB.
-      heat: float `[ceil(H / 2**level), ceil(W / 2**level)]`, 0 to 1; what is not finite
-        counts as 0.
+      heat: float `[ceil(H / 2**level), ceil(W / 2**level)]`, 0 to 1; a value that is
+        not finite counts as 0.
       level: Level of the pyramid; a cell covers `2**level` pixels each way.
 
     Returns:
@@ -266,13 +277,13 @@ def overlay(image: np.ndarray, heat: np.ndarray, level: int) -> np.ndarray:
             f"{height} × {width} pixels has {list(expected)} cells there"
         )
     heat = np.clip(np.nan_to_num(heat.astype(np.float32)), 0, 1)
-    # The last cells may reach past an odd-sized picture: enlarge first, then crop.
-    whole = (expected[1] * stride, expected[0] * stride)
-    heat = cv2.resize(heat, whole, interpolation=cv2.INTER_LINEAR)[:height, :width]
-    glow = matplotlib.colormaps["inferno"](0.25 + 0.75 * heat)[..., :3]
+    # The last cells may exceed an odd-sized picture: enlarge first, then crop.
+    enlarged = (expected[1] * stride, expected[0] * stride)
+    heat = cv2.resize(heat, enlarged, interpolation=cv2.INTER_LINEAR)[:height, :width]
+    colour = matplotlib.colormaps["inferno"](0.25 + 0.75 * heat)[..., :3]
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None] / 255.0
     opacity = 0.85 * np.sqrt(heat)[..., None]
-    blend = (1 - opacity) * 0.75 * grey + opacity * (0.35 * grey + 0.65 * glow)
+    blend = (1 - opacity) * 0.75 * grey + opacity * (0.35 * grey + 0.65 * colour)
     return np.round(255 * np.clip(blend, 0, 1)).astype(np.uint8)
 
 
@@ -280,8 +291,8 @@ def _inset(bar: dict[str, Any]) -> dict[str, Any]:
     return bar | {"width": 0.92 * bar["width"]}
 
 
-def _svg(name: str, size: tuple[float, float], draw: Callable[[Any], None]) -> str:
-    """Returns what `draw` paints on a figure of `size` inches, ready to be inlined."""
+def _svg(name: str, size: tuple[float, float], draw: Callable[[Any], None]) -> Markup:
+    """Returns what `draw` paints on a figure of `size` inches, as inline SVG."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -290,7 +301,7 @@ def _svg(name: str, size: tuple[float, float], draw: Callable[[Any], None]) -> s
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
         figure = Figure(figsize=size, layout="constrained")
         with warnings.catch_warnings():
-            # The browser draws the text, and has glyphs that matplotlib's font lacks.
+            # The browser draws the text with a font that has the missing glyphs.
             warnings.filterwarnings("ignore", "Glyph .* missing from font")
             draw(figure)
             figure.savefig(
@@ -303,8 +314,9 @@ def _svg(name: str, size: tuple[float, float], draw: Callable[[Any], None]) -> s
             )
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
-    # An id has to be the only one of its name on the page; those of groups are unused.
+    # Ids have to be unique on the page; nothing refers to the ids of groups.
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r"font-family: [^;]*; ", "", svg)
     svg = re.sub("|".join(ROLES), lambda match: ROLES[match[0]], svg)
-    return svg.replace("<svg ", '<svg aria-hidden="true" ', 1)
+    # matplotlib escapes all text, so the SVG is safe to include.
+    return Markup(svg.replace("<svg ", '<svg aria-hidden="true" ', 1))

@@ -1,4 +1,4 @@
-"""The figures of steps: read one step late, written as exact means."""
+"""Metrics of the training: read one step late, and written as exact means."""
 
 import collections
 import dataclasses
@@ -12,20 +12,25 @@ from fpn_jax.train.plan import Plan
 from fpn_jax.train.progress import ProgressBar
 
 RATE_STEPS = 50
-"""The speed that is shown is that of so many steps."""
+"""Number of steps over which the displayed speed is averaged."""
 
 MAX_SKIPPED_IN_A_ROW = 10
-"""So many steps that are not finite, one after the other, will not mend themselves."""
+"""Number of non-finite steps in a row after which a run ends."""
 
 
 class Writer(Protocol):
-    """Where records go."""
+    """Writes entries of metrics."""
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
-        """Writes one record."""
+        """Writes one entry.
+
+        Args:
+          step: Optimizer steps taken.
+          scalars: Name, such as `"train/loss"`, → number.
+        """
 
     def flush(self) -> None:
-        """Brings all records to the disk."""
+        """Writes all entries to the disk."""
 
 
 class NonFiniteLoss(RunError):
@@ -34,14 +39,15 @@ class NonFiniteLoss(RunError):
 
 @dataclasses.dataclass
 class Sums:
-    """What a record that is not complete yet has gathered.
+    """The sums of an unfinished entry.
 
     Attributes:
-      loss: Sum of the losses of all examples.
-      weight: Sum of their weights.
-      gradient_norm: Sum over the steps.
-      steps: How many counted.
-      skipped: How many were left out.
+      loss: Weighted sum of the loss over all examples.
+      weight: Sum of the weights of the examples.
+      gradient_norm: Sum of the gradient norms of the steps.
+      steps: Number of finite steps.
+      skipped: Number of non-finite steps, which are in no other sum.
+      losses: Weighted sum of each loss, if the task has several.
     """
 
     loss: float = 0.0
@@ -49,16 +55,17 @@ class Sums:
     gradient_norm: float = 0.0
     steps: int = 0
     skipped: int = 0
+    losses: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
-class Records:
-    """Reads each step's figures one step late; writes their exact means.
+class Entries:
+    """Reads the metrics of each step one step late, and writes their exact means.
 
     Args:
-      plan: When a record is written.
-      writer: Where it goes.
-      progress: What the user sees.
-      sums: Of a record that a checkpoint found begun.
+      plan: When entries are written.
+      writer: Writes the entries.
+      progress: Shows the entries to the user.
+      sums: Sums of the unfinished entry, from the checkpoint.
     """
 
     def __init__(
@@ -72,15 +79,23 @@ class Records:
         self._pending: tuple[int, dict[str, Any]] | None = None
         self._sums = sums
         self._skipped_in_a_row = 0
-        # Ends of the latest steps: one alone says little, since steps are sent off
-        # before they end.
+        # End times of the latest steps. A single difference is no good estimate of the
+        # speed, because steps are dispatched before they end.
         self._ends = collections.deque([time.monotonic()], maxlen=RATE_STEPS + 1)
 
     def add(self, step: int, metrics: dict[str, Any]) -> None:
-        """Takes the figures of the step just sent off, and reads the one before."""
+        """Adds the metrics of the dispatched step, and reads those of the step before.
+
+        Args:
+          step: Number of the dispatched step.
+          metrics: Its metrics, as arrays that may not be computed yet.
+
+        Raises:
+          NonFiniteLoss: The loss or gradient of the step before is not finite.
+        """
         self.catch_up()
         if self._is_written(step):
-            # Sent off now: asked for later, it would wait for the step after this one.
+            # Dispatch now; reading it later would block on the next step.
             rate = self._plan.learning_rate(step - 1)
             metrics = metrics | {"learning_rate": rate}
         self._pending = step, metrics
@@ -90,10 +105,11 @@ class Records:
         return step % every == 0 or step == total
 
     def catch_up(self) -> None:
-        """Reads what is not read yet.
+        """Reads the metrics of the last step.
 
         Raises:
-          NonFiniteLoss: Names the step.
+          NonFiniteLoss: The loss or gradient is not finite, and either the plan says to
+            stop, or too many steps in a row were skipped. The text names the step.
         """
         if self._pending is None:
             return
@@ -106,8 +122,11 @@ class Records:
             self._sums.weight += float(mean.weight)
             self._sums.gradient_norm += norm
             self._sums.steps += 1
+            for name, each in metrics["losses"].items():
+                before = self._sums.losses.get(name, 0.0)
+                self._sums.losses[name] = before + float(each.total)
         else:
-            self._skip(f"step {step}: the loss is {loss}, the gradient's norm {norm}")
+            self._skip(f"step {step}: the loss is {loss}, the gradient norm is {norm}")
         self._ends.append(time.monotonic())
         if self._is_written(step):
             self._write(step, float(metrics["learning_rate"]))
@@ -118,8 +137,10 @@ class Records:
         self._sums.skipped += 1
         self._skipped_in_a_row += 1
         if self._skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
-            raise NonFiniteLoss(f"{what}, as in the {MAX_SKIPPED_IN_A_ROW - 1} before")
-        self._progress.say(f"{what}: left out")
+            raise NonFiniteLoss(
+                f"{what}, after {MAX_SKIPPED_IN_A_ROW - 1} skipped steps in a row"
+            )
+        self._progress.say(f"{what}: skipped")
 
     def _write(self, step: int, learning_rate: float) -> None:
         sums, ends = self._sums, self._ends
@@ -127,10 +148,12 @@ class Records:
         norm = sums.gradient_norm / sums.steps if sums.steps else math.nan
         seconds_per_step = max(ends[-1] - ends[0], 1e-9) / (len(ends) - 1)
         rate = self._plan.images_per_step / seconds_per_step
+        each = {f"train/{k}": total / sums.weight for k, total in sums.losses.items()}
         self._writer.write(
             step,
             {
                 "train/loss": loss,
+                **each,
                 "train/gradient_norm": norm,
                 "train/learning_rate": learning_rate,
                 "train/images_per_second": rate,
@@ -146,11 +169,15 @@ class Records:
         self._sums = Sums()
 
     def as_json(self) -> dict[str, float]:
-        """Returns the sums of the record that is not written yet."""
+        """Returns the sums of the unfinished entry, for a checkpoint."""
         return dataclasses.asdict(self._sums)
 
-    def leave_out(self, seconds: float) -> None:
-        """Does not count an evaluation as training time."""
+    def exclude(self, seconds: float) -> None:
+        """Excludes the time of an evaluation from the displayed speed.
+
+        Args:
+          seconds: Duration of the evaluation.
+        """
         self._ends = collections.deque(
             (end + seconds for end in self._ends), maxlen=self._ends.maxlen
         )

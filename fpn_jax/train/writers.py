@@ -1,4 +1,4 @@
-"""Metrics on disk: one JSON object a record, and TensorBoard events."""
+"""Metrics on disk: a JSON object per entry, and TensorBoard events."""
 
 import functools
 import json
@@ -11,37 +11,36 @@ if TYPE_CHECKING:
 
 
 class MetricsWriter:
-    """Writes `metrics.jsonl` and TensorBoard events into one folder.
+    """Writes a file of JSON lines, and TensorBoard events in the same folder.
 
-    A number that is not finite is written as a string (`"nan"`), since JSON has none.
+    JSON has no non-finite numbers, so they are written as strings, such as `"nan"`.
 
     Args:
-      directory: An existing folder.
-      resume_step: Records of later steps are dropped, because a resumed run writes
-        them again; 0 begins anew.
+      path: The file, in an existing folder.
+      resume_step: Step at which the run resumes. Entries of later steps are dropped,
+        because the run writes them again; 0 drops all entries.
     """
 
-    def __init__(self, directory: Path, *, resume_step: int = 0):
-        path = Path(directory) / "metrics.jsonl"
+    def __init__(self, path: Path, *, resume_step: int = 0):
         kept = [row for row in read(path) if row["step"] <= resume_step]
         begun = path.with_suffix(".tmp")
         begun.write_text("".join(json.dumps(row) + "\n" for row in kept))
         begun.replace(path)
-        # A line at a time, for whoever follows the file.
+        # Flush the file after every line, so that `tail -f` shows new entries.
         self._file = path.open("a", buffering=1)
-        self._directory = str(directory)
+        self._directory = str(path.parent)
         self._purge_step = resume_step + 1 if resume_step else None
 
     @functools.cached_property
     def _events(self) -> "SummaryWriter":
-        # Not before a record is to be written: it imports PyTorch where that is
-        # installed, which would hold up the first step.
+        # tensorboardX imports PyTorch if it is installed, which takes a second. Import
+        # it late, so that the first step does not wait.
         from tensorboardX import SummaryWriter
 
         return SummaryWriter(self._directory, purge_step=self._purge_step)
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
-        """Writes one record.
+        """Writes one entry.
 
         Args:
           step: Optimizer steps taken.
@@ -56,7 +55,7 @@ class MetricsWriter:
             self._events.add_scalar(name, value, step)
 
     def flush(self) -> None:
-        """Brings all records to the disk."""
+        """Writes all entries to the disk."""
         self._file.flush()
         self._events.flush()
 
@@ -68,22 +67,25 @@ class MetricsWriter:
 
 
 class NoWriter:
-    """Takes records and writes none: every process but the first has it."""
+    """A writer that writes nothing, for every process but the first."""
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
-        """Leaves the record to the first process."""
+        """Ignores an entry, which the first process writes."""
 
     def flush(self) -> None:
-        """Has nothing to bring to the disk."""
+        """Does nothing."""
 
     def close(self) -> None:
-        """Has nothing to close."""
+        """Does nothing."""
 
 
 def read(path: Path) -> list[dict[str, float | str]]:
-    """Returns the records of a `metrics.jsonl`; none where there is no file.
+    """Returns the entries of a `metrics.jsonl`; none if the file does not exist.
 
-    A line that a killed process cut short is left out.
+    A line that is incomplete, because the process was killed, is skipped.
+
+    Args:
+      path: The file.
     """
     if not path.exists():
         return []

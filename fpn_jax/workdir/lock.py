@@ -1,4 +1,4 @@
-"""One training a workdir: a lock that the operating system lets go of."""
+"""A lock of the operating system, which allows one training per workdir."""
 
 import contextlib
 import errno
@@ -12,36 +12,34 @@ from pathlib import Path
 
 from fpn_jax.errors import InputError
 
-NAME = "training.lock"
-"""Name of the file; it stays behind, with what held it last, and locks nothing then."""
-
 
 @contextlib.contextmanager
-def hold(directory: Path) -> Iterator[None]:
-    """Holds a workdir for this process.
+def hold(path: Path) -> Iterator[None]:
+    """Locks a workdir for this process.
 
-    The system lets go of the lock when the process ends, however it ends, so none is
-    ever stale.
+    The operating system releases the lock whenever the process ends, even if it is
+    killed, so a lock is never stale. The file remains, with the name of the host and
+    the number of the process that had the lock last.
 
     Args:
-      directory: A folder that exists.
+      path: The file of the lock, in an existing workdir.
 
     Raises:
-      InputError: Another process holds it; names its host and number.
+      InputError: Another process has the lock. The text names its host and number.
     """
-    with (directory / NAME).open("a+") as file:
+    with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                # Some mounted buckets and network disks know no locks.
+                # Some mounted buckets and network disks do not support locks.
                 print(
-                    f"{directory} cannot be locked ({error.strerror}): see to it that "
-                    "no other training writes there",
+                    f"{path.parent} cannot be locked ({error.strerror}): make sure "
+                    "that no other training writes there",
                     file=sys.stderr,
                 )
             else:
-                raise InputError(_held(directory, file)) from error
+                raise InputError(_held(path.parent, file)) from error
         else:
             file.seek(0)
             file.truncate()
@@ -54,11 +52,11 @@ def _held(directory: Path, file) -> str:
     file.seek(0)
     try:
         by = json.load(file)
-        whom = f"process {by['process']} on {by['host']}"
+        owner = f"process {by['process']} on {by['host']}"
     except (ValueError, KeyError, TypeError):
-        # It holds the lock, but has not written its name yet.
-        whom = "another process"
+        # The other process has the lock, but has not written its name yet.
+        owner = "another process"
     return (
-        f"--workdir={directory} is in use by {whom}; wait for it, stop it, or take "
+        f"--workdir={directory} is in use by {owner}; wait for it, stop it, or choose "
         "another folder"
     )

@@ -4,9 +4,9 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import pytest
+from flax.core import FrozenDict
 
 from fpn_jax import heads
 from fpn_jax.errors import InputError
@@ -110,17 +110,14 @@ def test_pool_reads_the_levels_it_is_told(maps):
 
 
 def test_the_poolings_own_arguments_reach_it(maps):
-    head = heads.build(
-        "pool", num_classes=CLASSES, pool="k_max", pool_arguments={"k": 2}
-    )
+    head = heads.build("pool", num_classes=CLASSES, pool={"name": "k_max", "k": 2})
     # A key of a cache, and of jit's static arguments.
     assert hash(head) == hash(head.clone())
     logits, parameters = run(head, maps)
     vectors = [np.sort(x.reshape(2, -1, 4), 1)[:, -2:].mean(1) for x in maps.values()]
     expected = dense(np.concatenate(vectors, axis=1), parameters["logits"])
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
-    frozen = ml_collections.FrozenConfigDict({"k": 2})
-    assert head == head.clone(pool_arguments=frozen)
+    assert head == head.clone(pool=FrozenDict({"name": "k_max", "k": 2}))
 
 
 def numpy_bins(x, bins):
@@ -153,7 +150,7 @@ def test_spp_equals_numpy(maps, arguments, levels, reduce):
 
 
 def test_spp_has_as_many_features_whatever_the_size(maps):
-    head = heads.build("spp", num_classes=CLASSES, pool="gem", pool_arguments={"p": 2})
+    head = heads.build("spp", num_classes=CLASSES, pool={"name": "gem", "p": 2})
     _, parameters = run(head, maps)
     assert parameters["logits"]["kernel"].shape == ((16 + 4 + 1) * 4, CLASSES)
     assert set(parameters) == {"logits", "pool4"}
@@ -241,7 +238,7 @@ def test_bfloat16_gives_float32_logits_and_gradients(maps, name, arguments):
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("pool", {"pool": "covariance", "pool_arguments": {"width": 3}}),
+        ("pool", {"pool": {"name": "covariance", "width": 3}}),
         ("spp", {"pool": "gem", "bins": (2, 1), "levels": (2, 3)}),
         ("mlp", {"widths": (5,), "activation": "tanh"}),
     ],
@@ -298,28 +295,28 @@ def test_dropout_is_random_in_training_alone(maps, name, arguments):
         ("pool", {"num_classes": 2, "levels": ()}, r"levels are \(\)"),
         (
             "pool",
-            {"num_classes": 2, "pool": "k_max", "pool_arguments": {"n": 2}},
+            {"num_classes": 2, "pool": {"name": "k_max", "n": 2}},
             "argument of pool 'k_max' 'n' is unknown; choose one of k",
         ),
         (
             "pool",
-            {"num_classes": 2, "pool_arguments": {"window": 2}},
+            {"num_classes": 2, "pool": {"name": "average", "window": 2}},
             "argument of pool 'average' 'window' is unknown",
         ),
         (
             "pool",
-            {"num_classes": 2, "pool": "lp", "pool_arguments": {"p": -1.0}},
+            {"num_classes": 2, "pool": {"name": "lp", "p": -1.0}},
             r"p is -1\.0",
         ),
-        ("spp", {"num_classes": 2, "bins": ()}, "bins is empty"),
+        ("spp", {"num_classes": 2, "bins": ()}, r"bins are \(\)"),
         ("spp", {"num_classes": 2, "bins": (2, 0)}, "bins is 0"),
         ("spp", {"num_classes": 2, "pool": "sum"}, "pool 'sum' is unknown"),
         ("spp", {"num_classes": 2, "pool": "covariance"}, "pools whole maps only"),
-        ("spp", {"num_classes": 2, "pool_arguments": {"k": 2}}, "'k' is unknown"),
+        ("spp", {"num_classes": 2, "pool": {"name": "max", "k": 2}}, "'k' is unknown"),
         ("spp", {"num_classes": 2, "levels": ()}, r"levels are \(\)"),
         ("mlp", {"num_classes": 2, "grid": 0}, "grid is 0"),
         ("mlp", {"num_classes": 2, "widths": ()}, r"widths are \(\)"),
-        ("mlp", {"num_classes": 2, "widths": (8, 0)}, r"widths are \(8, 0\)"),
+        ("mlp", {"num_classes": 2, "widths": (8, 0)}, "one of the widths is 0"),
         ("mlp", {"num_classes": 2, "activation": "elu"}, "activation 'elu' is unknown"),
         ("flatten", {"num_classes": 0}, "num_classes is 0"),
         ("flatten", {"num_classes": 2, "combine": "mean"}, "combine 'mean' is unknown"),
@@ -338,7 +335,7 @@ def test_what_cannot_be_built_is_refused(name, arguments, sentence):
 
 
 def test_accepts_names_the_arguments():
-    own = {"num_classes", "pool", "pool_arguments", "levels", "dropout"}
+    own = {"num_classes", "pool", "levels", "dropout"}
     assert heads.accepts("pool") == own
     assert heads.accepts("spp") == own | {"bins"}
     assert "dtype" in heads.accepts("flatten")

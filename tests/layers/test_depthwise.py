@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from fpn_jax.errors import InputError
 from fpn_jax.layers.depthwise import HE_DEPTHWISE, DepthwiseConv, DepthwiseConvNorm
+from fpn_jax.layers.numerics import Numerics
 
 
 def shapes(tree):
@@ -40,7 +41,7 @@ def test_equals_the_library_s_grouped_convolution(padding, stride, size):
 
 def test_with_norm_has_the_names_of_conv_norm_and_its_epsilon():
     x = jnp.ones((1, 4, 4, 8), jnp.bfloat16)
-    layer = DepthwiseConvNorm(3, epsilon=3.0, dtype=jnp.bfloat16)
+    layer = DepthwiseConvNorm(3, numerics=Numerics(jnp.bfloat16, epsilon=3.0))
     variables = jax.jit(functools.partial(layer.init, train=False))(
         jax.random.key(0), x
     )

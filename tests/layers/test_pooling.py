@@ -58,7 +58,7 @@ def test_shapes_types_and_parameters(name, train):
 
     assert shape(pooling.build(name)) == (2, 3)
     assert shape(pooling.build(name, window=2)) == (2, 2, 3, 3)
-    local = pooling.build(name, window=(3, 2), stride=(2, 1), padding="SAME")
+    local = pooling.build(name, window=(3, 2), stride=(2, 1), padding="same")
     assert shape(local) == (2, 3, 6, 3)
     assert shape(SpatialPyramid(pool=name)) == (2, 21 * 3)
     assert shape(SpatialPyramid(bins=[(1, 5), 2], pool=name)) == (2, 9 * 3)
@@ -100,7 +100,7 @@ def test_every_argument_reaches_its_function(name, arguments, expected):
     windows = {"window": (2, 3), "stride": 1, "padding": 1}
     modules = (
         pooling.build(name, **arguments, **windows),
-        SpatialPyramid((2, 1), name, arguments),
+        SpatialPyramid((2, 1), {"name": name} | arguments),
     )
     actual = [apply(module)[0] for module in modules]
     functions = jax.jit(
@@ -175,7 +175,7 @@ def test_divisions_of_a_stochastic_pyramid_draw_on_their_own():
 
 def test_a_pyramid_shares_the_parameters_of_its_pool():
     arguments = {"per_channel": True}
-    y, params = apply(SpatialPyramid((2, 1), "gem", arguments))
+    y, params = apply(SpatialPyramid((2, 1), {"name": "gem"} | arguments))
     assert y.shape == (2, 15)
     assert jax.tree.map(jnp.shape, params) == {"pooling": {"log_p": (3,)}}
 
@@ -188,11 +188,11 @@ def test_a_pyramid_shares_the_parameters_of_its_pool():
         ("max", {"pool": ops.min_pool}, ["argument of pool 'max' 'pool'"]),
         ("max", {"window": 0}, ["window is 0"]),
         ("max", {"stride": 2}, ["stride is 2", "whole map"]),
-        ("max", {"window": 2, "padding": "same"}, ["padding 'same'", "SAME"]),
+        ("max", {"window": 2, "padding": "SAME"}, ["padding 'SAME'", "same"]),
         ("k_max", {"k": 0}, ["k is 0"]),
         ("k_max", {"k": 2.5}, ["k is 2.5", "whole number"]),
-        ("lp", {"p": -1.0}, ["p is -1.0", "positive"]),
-        ("gem", {"p": 0.0}, ["p is 0.0", "positive"]),
+        ("lp", {"p": -1.0}, ["p is -1.0", "above 0"]),
+        ("gem", {"p": 0.0}, ["p is 0.0", "above 0"]),
         ("mixed", {"max_share": 2.0}, ["max_share is 2.0", "[0, 1]"]),
         ("mixed", {"max_share": 1.0}, ["max_share is 1.0", "learned"]),
         ("stochastic", {"probabilities": "x"}, ["probabilities 'x'", "softmax"]),
@@ -208,12 +208,18 @@ def test_what_is_refused(name, arguments, words):
 @pytest.mark.parametrize(
     ("attributes", "words"),
     [
-        ({"bins": ()}, ["bins is empty"]),
+        ({"bins": ()}, ["bins are ()"]),
         ({"bins": (2, 0)}, ["bins is 0"]),
         ({"pool": "avg"}, ["pool 'avg'", "average"]),
-        ({"pool_arguments": {"window": 2}}, ["'window'", "spatial pyramid", "(none)"]),
-        ({"pool": "lp", "pool_arguments": {"k": 2}}, ["'k'", "spatial pyramid", "p"]),
-        ({"pool": "lp", "pool_arguments": {"p": 0}}, ["p is 0"]),
+        (
+            {"pool": {"name": "max", "window": 2}},
+            ["argument of pool 'max'", "'window'", "(none)"],
+        ),
+        (
+            {"pool": {"name": "lp", "k": 2}},
+            ["argument of pool 'lp' 'k'", "choose one of p"],
+        ),
+        ({"pool": {"name": "lp", "p": 0}}, ["p is 0"]),
     ],
 )
 def test_what_a_pyramid_refuses(attributes, words):

@@ -26,5 +26,5 @@ def test_changes_nothing_outside_training_or_at_rate_0():
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0])
 def test_a_rate_outside_its_range_is_refused(rate):
-    with pytest.raises(InputError, match="stochastic depth is"):
+    with pytest.raises(InputError, match=r"rate is .*; it must be in \[0, 1\)"):
         StochasticDepth(rate)

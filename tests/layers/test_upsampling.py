@@ -121,7 +121,7 @@ def test_resize_convolution_is_a_resize_and_a_convolution():
 @pytest.mark.parametrize("size", [(7, 8), (6, 6), (12, 16)])
 def test_any_other_size_is_refused(name, size):
     layer = layers.build(name)
-    with pytest.raises(InputError, match=r"size is .* 3 × 4 cells gives 6 or 5 rows"):
+    with pytest.raises(InputError, match=r"size is .* 3 × 4 cells by 2 gives 6 or 5"):
         jax.eval_shape(lambda x: layer.init(jax.random.key(0), x, size), X)
 
 
@@ -134,7 +134,7 @@ def test_any_other_size_is_refused(name, size):
         ("bed_of_nails", {"factor": 3}, "'factor' is unknown"),
         ("bilinear", {"antialias": True, "align_corners": True}, "both on"),
         ("bicubic", {"antialias": True, "align_corners": True}, "both on"),
-        ("transposed", {"kernel_size": 1}, "kernel_size is 1; it must be at least 2"),
+        ("transposed", {"kernel_size": 1}, "kernel_size is 1; .* at least 2"),
         ("sub_pixel", {"kernel_size": 2}, "kernel_size is 2; it must be odd"),
         ("sub_pixel", {"features": 0}, "features is 0"),
         ("resize_convolution", {"kernel_size": 4}, "kernel_size is 4"),

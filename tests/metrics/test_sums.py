@@ -14,7 +14,13 @@ WEIGHT = np.ones(37, np.float32)
 def of(name, logits, label, weight):
     if name == "Mean":
         return sums.Mean.of(jnp.asarray(logits[:, 0]), weight)
-    return getattr(sums, name).of(jnp.asarray(logits), jnp.asarray(label), weight)
+    predicted, label = jnp.argmax(logits, axis=-1), jnp.asarray(label)
+    if name == "Accuracy":
+        return sums.Accuracy.of(predicted, label, weight)
+    if name == "Confusion":
+        return sums.Confusion.of(predicted, label, weight, num_classes=3)
+    confidence = jnp.max(jax.nn.softmax(logits), axis=-1)
+    return sums.Calibration.of(confidence, predicted == label, weight)
 
 
 def test_accuracy_and_confusion_equal_a_plain_count():
@@ -56,3 +62,29 @@ def test_padding_may_hold_anything_but_no_examples_is_not_a_number():
     values, weight = jnp.array([1.0, jnp.nan]), jnp.array([1.0, 0.0])
     assert sums.Mean.of(values, weight).compute() == 1.0
     assert np.isnan(sums.Mean.of(values, 0 * weight).compute())
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 4), (4, 3, 5), (3, 4, 4)])
+def test_labels_of_any_shape_are_weighed_by_their_example(shape):
+    """One label a pixel, also where a map is as wide as the batch is long."""
+    rng = np.random.default_rng(1)
+    label, predicted = rng.integers(0, 3, (2, *shape)).astype(np.uint8)
+    weight = rng.integers(0, 3, shape[0]).astype(np.float32)
+    counts, right, total = np.zeros((3, 3)), 0.0, 0.0
+    for example in range(shape[0]):
+        for y, p in zip(label[example].flat, predicted[example].flat, strict=True):
+            counts[y, p] += weight[example]
+            right += weight[example] * (y == p)
+            total += weight[example]
+    confusion = sums.Confusion.of(predicted, label, jnp.asarray(weight), 3)
+    assert confusion.compute() == counts.astype(int).tolist()
+    accuracy = sums.Accuracy.of(predicted, label, jnp.asarray(weight))
+    assert accuracy.compute() == pytest.approx(right / total)
+
+
+def test_a_label_to_ignore_has_weight_zero_and_counts_in_no_cell():
+    label = np.array([[0, 255], [1, 255]], np.uint8)
+    predicted = np.array([[0, 1], [0, 1]])
+    weight = jnp.asarray((label != 255).astype(np.float32))
+    confusion = sums.Confusion.of(predicted, label, weight, 2)
+    assert confusion.compute() == [[1, 0], [1, 0]]

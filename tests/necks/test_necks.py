@@ -164,8 +164,7 @@ def test_arguments_reach_the_upsampling(maps, upsampling, arguments):
         "fpn",
         width=WIDTH,
         levels=(4, 5),
-        upsampling=upsampling,
-        upsampling_arguments=arguments,
+        upsampling={"name": upsampling} | arguments,
     )
     assert hash(neck) == hash(neck.clone())
     actual, parameters = run(neck, maps)
@@ -181,7 +180,7 @@ def test_arguments_reach_the_upsampling(maps, upsampling, arguments):
 
 def test_upsampling_that_doubles_refuses_a_gap_between_levels(maps):
     neck = necks.build("fpn", width=WIDTH, levels=(3, 5), upsampling="sub_pixel")
-    with pytest.raises(InputError, match=r"size is \(13, 9\); an upsampling by 2"):
+    with pytest.raises(InputError, match=r"size is \(13, 9\); upsampling a map"):
         jax.eval_shape(lambda x: neck.init(jax.random.key(0), x, train=False), maps)
 
 
@@ -199,8 +198,7 @@ def test_context_is_of_the_coarsest_map_before_its_lateral(maps, context, argume
         "fpn",
         width=WIDTH,
         levels=(4, 5),
-        context=context,
-        context_arguments=arguments,
+        context={"name": context} | arguments,
     )
     actual, parameters = run(neck, maps)
     block = {
@@ -303,47 +301,47 @@ def test_a_level_that_is_not_given_is_named(maps):
         ("fpn", {"extra": "conv"}, "extra is 'conv', but extra_levels is 0"),
         ("fpn", {"upsampling": "cubic"}, "upsampling 'cubic' is unknown"),
         ("fpn", {"norm": "layer"}, "norm 'layer' is unknown"),
-        ("fpn", {"norm": "group", "width": 48}, "48 channels"),
+        ("fpn", {"norm": "group", "width": 48}, "but there are 48"),
         ("fpn", {"context": "psp"}, "context 'psp' is unknown"),
         ("fpn", {"context": "ppm", "norm": "layer"}, "norm 'layer' is unknown"),
         (
             "fpn",
-            {"upsampling_arguments": {"align_corners": True}},
+            {"upsampling": {"name": "nearest", "align_corners": True}},
             "argument of upsampling 'nearest' 'align_corners' is unknown",
         ),
         (
             "fpn",
-            {"upsampling": "sub_pixel", "upsampling_arguments": {"features": 3}},
+            {"upsampling": {"name": "sub_pixel", "features": 3}},
             "argument of upsampling 'sub_pixel' 'features' is unknown",
         ),
         (
             "fpn",
-            {"upsampling": "sub_pixel", "upsampling_arguments": {"kernel_size": 2}},
+            {"upsampling": {"name": "sub_pixel", "kernel_size": 2}},
             "kernel_size is 2; it must be odd",
         ),
         (
             "fpn",
-            {"context_arguments": {"bins": (1,)}},
-            r"context_arguments are \{'bins': \(1,\)\}, but context is 'none'",
+            {"context": {"name": "none", "bins": (1,)}},
+            r"argument of context 'none' 'bins' is unknown; choose one of \(none\)",
         ),
         (
             "fpn",
-            {"context": "aspp", "context_arguments": {"rate": (1,)}},
+            {"context": {"name": "aspp", "rate": (1,)}},
             "argument of context 'aspp' 'rate' is unknown; did you mean 'rates'",
         ),
         (
             "fpn",
-            {"context": "aspp", "context_arguments": {"width": 3}},
+            {"context": {"name": "aspp", "width": 3}},
             "argument of context 'aspp' 'width' is unknown",
         ),
         (
             "fpn",
-            {"context": "ppm", "context_arguments": {"bins": ()}},
+            {"context": {"name": "ppm", "bins": ()}},
             r"bins are \(\)",
         ),
         ("identity", {"dtype": jnp.float32}, "'dtype' is unknown"),
         ("identity", {"levels": ()}, r"levels are \(\)"),
-        ("ppm", {"bins": (0,)}, r"bins are \(0,\)"),
+        ("ppm", {"bins": (0,)}, "one of the bins is 0"),
         ("aspp", {"rates": ()}, r"rates are \(\)"),
         ("image_pyramid", {"num_scales": 0}, "num_scales is 0"),
     ],
@@ -356,9 +354,9 @@ def test_what_cannot_be_built_is_refused(name, arguments, sentence):
 @pytest.mark.parametrize(
     ("name", "arguments", "sentence"),
     [
-        ("ppm", {}, "3 channels are fewer than the 4 bins"),
-        ("fpn", {"context": "ppm"}, "3 channels are fewer than the 4 bins"),
-        ("image_pyramid", {"level": 4}, r"wants level 4, .* only \(3,\)"),
+        ("ppm", {}, "3 channels, too few for 4 bins"),
+        ("fpn", {"context": "ppm"}, "3 channels, too few for 4 bins"),
+        ("image_pyramid", {"level": 4}, r"needs level 4, .* only \(3,\)"),
     ],
 )
 def test_what_does_not_fit_a_backbone_is_refused(name, arguments, sentence):

@@ -16,15 +16,15 @@ from fpn_jax.ops.kernels.windows import Bins, window_counts
 CASES = [
     (window, stride, padding)
     for window, stride in [(1, 2), (2, 2), (3, 2), (2, 3), (3, 1)]
-    for padding in ["SAME", "VALID", window // 2, ((0, window // 2), (window // 2, 0))]
+    for padding in ["same", "valid", window // 2, ((0, window // 2), (window // 2, 0))]
 ]
 SIZES = [(6, 6), (7, 9), (5, 8)]
 
 
 def sides(length, window, stride, padding, axis):
-    if padding == "VALID":
+    if padding == "valid":
         return 0, 0
-    if padding == "SAME":
+    if padding == "same":
         missing = (math.ceil(length / stride) - 1) * stride + window - length
         before = max(missing, 0) // 2
         return before, max(missing, 0) - before
@@ -61,7 +61,7 @@ def test_windows_equal_a_loop(function, reduce, size):
 @pytest.mark.parametrize("function", [pooling.max_pool, pooling.average_pool])
 def test_type_is_kept(function):
     x = jnp.ones((1, 5, 5, 2), jnp.bfloat16)
-    assert function(x, 2, 2, "SAME").dtype == jnp.bfloat16
+    assert function(x, 2, 2, "same").dtype == jnp.bfloat16
 
 
 def test_average_of_many_bfloat16_cells_is_exact_to_their_precision():
@@ -78,7 +78,7 @@ def test_global_pooling():
     np.testing.assert_array_equal(largest, x.max(axis=(1, 2)))
 
 
-@pytest.mark.parametrize(("window", "stride", "padding"), [(3, 2, 1), (2, 2, "SAME")])
+@pytest.mark.parametrize(("window", "stride", "padding"), [(3, 2, 1), (2, 2, "same")])
 @pytest.mark.parametrize("size", SIZES)
 def test_gradient_goes_to_the_first_largest_cell(window, stride, padding, size):
     # Whole numbers, so that most windows have ties.
@@ -171,11 +171,11 @@ POOLS = {
     ),
 }
 WINDOWS = [
-    (2, 2, "VALID"),
-    (3, 2, "SAME"),
-    (2, 3, "SAME"),
-    (3, 2, "VALID"),
-    (2, 3, "VALID"),
+    (2, 2, "valid"),
+    (3, 2, "same"),
+    (2, 3, "same"),
+    (3, 2, "valid"),
+    (2, 3, "valid"),
     ((3, 2), (1, 3), ((1, 0), (0, 1))),
 ]
 
@@ -199,7 +199,7 @@ def test_bfloat16_is_rounded_only_at_the_end(name):
 
     @jax.jit
     def both(x):
-        return [function(y, 3, 2, "SAME") for y in (x, x.astype(jnp.float32))]
+        return [function(y, 3, 2, "same") for y in (x, x.astype(jnp.float32))]
 
     narrow, wide = both(x)
     assert narrow.dtype == jnp.bfloat16
@@ -224,7 +224,7 @@ def test_gradients_away_from_ties(name):
     function, _ = POOLS[name]
     # A permutation: no two cells are closer than a finite difference can tell apart.
     x = jax.random.permutation(jax.random.key(5), 60).reshape(1, 5, 4, 3) / 15 - 1.97
-    check_gradient(lambda x: [function(x, 3, 2, "SAME"), function(x)], x)
+    check_gradient(lambda x: [function(x, 3, 2, "same"), function(x)], x)
 
 
 @pytest.mark.parametrize("name", POOLS)
@@ -234,7 +234,7 @@ def test_constant_maps_and_their_gradients(name):
 
     @jax.jit
     def gradients(x):
-        windows = [(3, 2, "SAME"), ()]
+        windows = [(3, 2, "same"), ()]
         return [jax.grad(lambda x, w=w: function(x, *w).sum())(x) for w in windows]
 
     for gradient in map(np.asarray, gradients(x)):
@@ -289,7 +289,7 @@ def test_the_exponent_has_a_gradient():
     )
 
 
-@pytest.mark.parametrize("window", [(3, 2, "SAME"), ()])
+@pytest.mark.parametrize("window", [(3, 2, "same"), ()])
 def test_limits(window):
     n = 9 if window else 35
     count = window_counts((5, 7), *window)
@@ -333,7 +333,7 @@ def test_limits(window):
 def test_the_first_largest_cell_wins_also_of_k_equal_to_one():
     x = np.random.default_rng(8).integers(0, 3, (2, 6, 6, 2)).astype(np.float32)
     gradients = [
-        jax.jit(jax.grad(lambda x, f=function: (f(x, 3, 2, "SAME") ** 2).sum()))(x)
+        jax.jit(jax.grad(lambda x, f=function: (f(x, 3, 2, "same") ** 2).sum()))(x)
         for function in (pooling.max_pool, partial(pooling.k_max_pool, k=1))
     ]
     np.testing.assert_allclose(*gradients)
@@ -358,7 +358,7 @@ def test_nan_comes_out_of_the_windows_that_hold_it_and_of_no_other(name):
 
     @jax.jit
     def pools(x):
-        local = [(2, 2, "VALID"), (2, 2, "SAME"), (2, 1, 1)]
+        local = [(2, 2, "valid"), (2, 2, "same"), (2, 1, 1)]
         return [function(x, *w) for w in local] + [function(x, Bins(1, 3)), function(x)]
 
     valid, same, padded, bins, whole = (np.isnan(y)[..., 0] for y in pools(x))

@@ -43,11 +43,11 @@ def naive_pool(x, w, s, pads):
 
 
 WINDOWS = [
-    (2, 2, "VALID", ((0, 0), (0, 0))),
-    (2, 2, "SAME", ((0, 1), (0, 0))),
-    (3, 2, "SAME", ((1, 1), (0, 1))),
+    (2, 2, "valid", ((0, 0), (0, 0))),
+    (2, 2, "same", ((0, 1), (0, 0))),
+    (3, 2, "same", ((1, 1), (0, 1))),
     (3, 1, 1, ((1, 1), (1, 1))),
-    (2, 3, "VALID", ((0, 0), (0, 0))),
+    (2, 3, "valid", ((0, 0), (0, 0))),
 ]
 
 
@@ -102,7 +102,7 @@ def test_values_that_share_a_cell_are_averaged():
 
 def test_gradients():
     x = jax.random.permutation(jax.random.key(0), jnp.arange(24.0)).reshape(1, 4, 6, 1)
-    check_grads(lambda x: max_pool_with_indices(x, 3, 2, "SAME")[0], (x,), 1, eps=1e-2)
+    check_grads(lambda x: max_pool_with_indices(x, 3, 2, "same")[0], (x,), 1, eps=1e-2)
     # Of a tie the first takes the gradient.
     tied = jax.jit(jax.grad(lambda x: max_pool_with_indices(x, 2)[0].sum()))
     grad = tied(jnp.ones((1, 2, 2, 1)))

@@ -19,12 +19,12 @@ def flatten_head(variables, pyramid):
         jnp.einsum("bhwc,hwck->bk", pyramid[level], variables["weights"][level])
         for level in pyramid
     )
-    return {"logits": logits + variables["bias"]}
+    return logits + variables["bias"]
 
 
 def average_pool_head(variables, pyramid):
     pooled = jnp.concatenate([p.mean((1, 2)) for p in pyramid.values()], axis=-1)
-    return {"logits": pooled @ variables["weights"] + variables["bias"]}
+    return pooled @ variables["weights"] + variables["bias"]
 
 
 @pytest.fixture
@@ -42,6 +42,16 @@ IMAGES = jnp.ones((2, 32, 24, 3))
 TARGET = jnp.array([2, 0])
 
 
+def maps_of(head, variables, images=IMAGES, target=TARGET):
+    """Returns the maps of the logit of a target class."""
+
+    def evidence(variables, pyramid):
+        logits = head(variables, pyramid)
+        return jnp.take_along_axis(logits, target[:, None], axis=-1)[:, 0]
+
+    return attribution.heat_maps(features, evidence, variables, images)
+
+
 def scaled(evidence):
     evidence = np.maximum(evidence, 0)
     peak = evidence.max(axis=(1, 2), keepdims=True)
@@ -49,7 +59,7 @@ def scaled(evidence):
 
 
 def test_flatten_head_shows_the_contribution_of_each_cell(variables):
-    maps = attribution.heat_maps(features, flatten_head, variables, IMAGES, TARGET)
+    maps = maps_of(flatten_head, variables)
     assert list(maps) == [2, 3, 5]
     for level, heat in maps.items():
         weights = np.asarray(variables["weights"][level])[..., np.asarray(TARGET)]
@@ -62,7 +72,7 @@ def test_average_pool_head_gives_the_class_activation_map(variables):
     rng = np.random.default_rng(1)
     weights = rng.normal(size=(15, 3)).astype(np.float32)
     variables = {**variables, "weights": jnp.asarray(weights)}
-    maps = attribution.heat_maps(features, average_pool_head, variables, IMAGES, TARGET)
+    maps = maps_of(average_pool_head, variables)
     for position, (level, heat) in enumerate(maps.items()):
         of_level = weights[5 * position : 5 * position + 5]
         activation = np.asarray(variables["pyramid"][level])
@@ -82,21 +92,21 @@ def test_flatten_head_survives_weights_that_cancel_over_the_cells():
     }
     target = jnp.zeros(1, jnp.int32)
     images = jnp.ones((1, 8, 16, 3))
-    maps = attribution.heat_maps(features, flatten_head, variables, images, target)
+    maps = maps_of(flatten_head, variables, images, target)
     np.testing.assert_allclose(maps[3], [[[1.0, 0.5]]], atol=1e-6)
 
 
 def test_no_evidence_is_all_zero_and_not_nan(variables):
     pyramid = jax.tree.map(jnp.zeros_like, variables["pyramid"])
     variables = {**variables, "pyramid": pyramid}
-    maps = attribution.heat_maps(features, flatten_head, variables, IMAGES, TARGET)
+    maps = maps_of(flatten_head, variables)
     assert all((np.asarray(heat) == 0).all() for heat in maps.values())
 
 
 def test_under_jit_and_bfloat16_the_maps_are_float32_in_0_to_1(variables):
     halves = jax.tree.map(lambda x: x.astype(jnp.bfloat16), variables)
-    compute = jax.jit(functools.partial(attribution.heat_maps, features, flatten_head))
-    maps = compute(halves, IMAGES.astype(jnp.bfloat16), TARGET)
+    compute = jax.jit(functools.partial(maps_of, flatten_head))
+    maps = compute(halves, IMAGES.astype(jnp.bfloat16))
     for level, heat in maps.items():
         assert heat.shape == SHAPES[level][:3]
         assert heat.dtype == jnp.float32

@@ -44,17 +44,31 @@ def test_the_evaluated_loss_is_plain():
     plain = Classification(3)
     predictions = {"logits": jnp.asarray(LOGITS)}
     value = task.metrics(predictions, batch)["loss"].compute()
-    assert value == pytest.approx(float(jnp.mean(plain.loss(predictions, batch))))
+    expected = jnp.mean(plain.losses(predictions, batch)["cross_entropy"])
+    assert value == pytest.approx(float(expected))
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"label_smoothing": 1.0}, r"label_smoothing is 1.0; it lies in \[0, 1\)"),
+        ({"label_smoothing": 1.0}, r"label_smoothing is 1.0; it must be in \[0, 1\)"),
         ({"class_weights": (1.0,)}, "1 weights for 3 classes"),
-        ({"class_weights": (1.0, -1.0, 1.0)}, "each is 0 or more"),
+        ({"class_weights": (1.0, -1.0, 1.0)}, "every weight must be 0 or more"),
     ],
 )
 def test_refuses(arguments, says):
     with pytest.raises(InputError, match=says):
         Classification(3, **arguments)
+
+
+def test_the_answer_is_the_largest_logit_and_its_softmax():
+    answer = Classification(3).decode({"logits": jnp.asarray(LOGITS)}, (32, 32))
+    np.testing.assert_array_equal(answer["label"], LOGITS.argmax(1))
+    expected = np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)
+    np.testing.assert_allclose(answer["probabilities"], expected, rtol=1e-5)
+
+
+def test_evidence_is_the_logit_of_the_target():
+    predictions = {"logits": jnp.asarray(LOGITS)}
+    actual = Classification(3).evidence(predictions, jnp.asarray(LABEL))
+    np.testing.assert_array_equal(actual, LOGITS[np.arange(5), LABEL])

@@ -232,14 +232,14 @@ def test_a_checksum_that_differs_names_the_part(saved, tmp_path):
 
 
 @pytest.mark.parametrize("gone", ["meta", "state", "state/d", "state/_METADATA"])
-def test_an_incomplete_checkpoint_is_found_and_can_be_set_aside(saved, tmp_path, gone):
+def test_an_incomplete_checkpoint_is_found_and_can_be_moved(saved, tmp_path, gone):
     path = tmp_path / "checkpoints" / "2" / gone
     path.rename(tmp_path / "gone")
     with pytest.raises(DamagedCheckpoint, match="step 2"):
         saved.restore(2, like())
-    assert saved.set_aside(2) == tmp_path / "damaged_checkpoint_2"
+    saved.move(2, tmp_path / "damaged")
+    assert (tmp_path / "damaged").is_dir()
     assert saved.steps() == [1]
-    assert (tmp_path / "damaged_checkpoint_2").is_dir()
     saved.save(at_step(2), META, None)
     saved.wait()
     assert_same_bits(saved.restore(2, like()), at_step(2))
@@ -269,7 +269,7 @@ def test_another_architecture_is_refused_by_name(saved):
     with pytest.raises(InputError) as wider:
         saved.restore_eval_variables(2, like(width=25))
     text = str(wider.value)
-    assert "step 2 is of another architecture" in text
+    assert "step 2 belongs to another architecture" in text
     assert (
         "ema/params/dense/kernel: (24, 24) in the checkpoint, (25, 25) in the model"
         in text

@@ -1,3 +1,6 @@
+import os
+import pathlib
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -22,10 +25,14 @@ def apply(variables, images, *, train):
 def metrics(predictions, batch):
     logits, label, weight = predictions["logits"], batch["label"], batch["weight"]
     return {
-        "accuracy": Accuracy.of(logits, label, weight),
+        "accuracy": Accuracy.of(logits.argmax(-1), label, weight),
         "first": Mean.of(predictions["first"], weight),
-        "confusion": Confusion.of(logits, label, weight),
+        "confusion": Confusion.of(logits.argmax(-1), label, weight, 2),
     }
+
+
+def keep(predictions, batch):
+    return {"label": batch["label"]} | predictions
 
 
 def batches(order, padding):
@@ -43,7 +50,7 @@ def batches(order, padding):
 
 @pytest.fixture(scope="module")
 def eval_step():
-    return parallel.map_eval_step(steps.make_eval_step(apply, metrics))
+    return parallel.map_eval_step(steps.make_eval_step(apply, metrics, keep))
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +68,10 @@ def test_a_split_that_batches_do_not_divide_equals_a_plain_count(
     counts = np.zeros((2, 2), int)
     for row, label in zip(logits, LABELS, strict=True):
         counts[label, np.argmax(row)] += 1
-    figures = evaluation.figures()
-    assert figures.keys() == {"accuracy", "first"}
-    assert figures["accuracy"] == sum(right) / RECORDS
-    assert figures["first"] == pytest.approx(logits[:, 0].mean(), rel=1e-5)
+    scalars = evaluation.scalars()
+    assert scalars.keys() == {"accuracy", "first"}
+    assert scalars["accuracy"] == sum(right) / RECORDS
+    assert scalars["first"] == pytest.approx(logits[:, 0].mean(), rel=1e-5)
     assert evaluation.metrics["confusion"].compute() == counts.tolist()
 
 
@@ -79,15 +86,86 @@ def test_rows_are_sorted_by_index_and_without_padding(eval_step, variables):
     np.testing.assert_array_equal(rows["first"], rows["logits"][:, 0])
 
 
-def test_the_order_of_records_changes_no_figure(eval_step, variables):
+def test_the_order_of_records_changes_no_metric(eval_step, variables):
     forward = evaluate(eval_step, variables, batches(np.arange(RECORDS), 0.0))
     backward = evaluate(eval_step, variables, batches(np.arange(RECORDS)[::-1], 0.0))
-    assert backward.figures()["accuracy"] == forward.figures()["accuracy"]
-    assert backward.figures()["first"] == pytest.approx(
-        forward.figures()["first"], rel=1e-6
+    assert backward.scalars()["accuracy"] == forward.scalars()["accuracy"]
+    assert backward.scalars()["first"] == pytest.approx(
+        forward.scalars()["first"], rel=1e-6
     )
 
 
-def test_no_batches_have_no_figures(eval_step, variables):
+def test_no_batches_have_no_metrics(eval_step, variables):
     with pytest.raises(ValueError, match="no batches"):
         evaluate(eval_step, variables, [])
+
+
+SIDE, MANY = 512, 500
+
+
+def class_maps(keep):
+    """Returns an evaluation step of a made-up task of class maps, and its batches."""
+
+    def apply(variables, images, *, train):
+        return {"map": jnp.stack([images[..., 0], images[..., 1]], -1) * 1.0}
+
+    def metrics(predictions, batch):
+        predicted = predictions["map"].argmax(-1)
+        counted = Confusion.of(predicted, batch["mask"], batch["weight"], 2)
+        return {"confusion": counted}
+
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (BATCH, SIDE, SIDE, 2), np.uint8)
+    mask = (image[..., 1] > image[..., 0]).astype(np.uint8)
+    batches = (
+        {
+            "image": image,
+            "mask": mask,
+            "weight": np.ones(BATCH, np.float32),
+            "index": np.arange(start, start + BATCH, dtype=np.int32),
+        }
+        for start in range(0, MANY, BATCH)
+    )
+    return parallel.map_eval_step(steps.make_eval_step(apply, metrics, keep)), batches
+
+
+def peak_growth_mib(step, variables, batches):
+    """Returns the evaluation, and how much the process's memory grew after a batch."""
+    first, peak = None, 0
+
+    def watched():
+        nonlocal first, peak
+        for number, batch in enumerate(batches):
+            yield batch
+            # The first batches compile, and warm the allocator up.
+            if number == 8:
+                first = resident_mib()
+            peak = max(peak, resident_mib()) if number > 8 else 0
+
+    evaluation = evaluate(step, variables, watched())
+    return evaluation, peak - first
+
+
+def resident_mib():
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def test_evaluation_keeps_only_what_the_task_keeps():
+    """Five hundred class maps of 512 × 512: their logits alone would be a gigabyte."""
+    step, batches = class_maps(lambda predictions, batch: {})
+    evaluation, growth = peak_growth_mib(step, {}, batches)
+    assert evaluation.rows.keys() == {"index"}
+    counts = np.array(evaluation.metrics["confusion"].compute())
+    assert counts.sum() == len(evaluation.rows["index"]) * SIDE**2
+    assert (counts == np.diag(np.diag(counts))).all()
+    assert growth < 100
+
+
+def test_what_a_task_keeps_takes_memory():
+    """The control of the test above: it can tell kept maps from none."""
+    step, batches = class_maps(
+        lambda predictions, batch: {"map": predictions["map"][..., 0]}
+    )
+    _, growth = peak_growth_mib(step, {}, batches)
+    assert growth > 300

@@ -36,8 +36,8 @@ def apply(variables, images, *, train, rngs=None, mutable=()):
     return (out, {}) if mutable else out
 
 
-def loss(predictions, batch):
-    return jnp.sum((predictions - batch["target"]) ** 2, axis=-1)
+def losses(predictions, batch):
+    return {"squared": jnp.sum((predictions - batch["target"]) ** 2, axis=-1)}
 
 
 def batch_at(number):
@@ -63,7 +63,7 @@ def train(freeze, name="adamw", multipliers=None, taken=STEPS):
         phase: parallel.map_train_step(
             steps.make_train_step(
                 apply,
-                loss,
+                losses,
                 transformation,
                 frozen=lambda tree, phase=phase: finetune.frozen_mask(phase, tree),
             )

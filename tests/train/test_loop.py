@@ -53,8 +53,8 @@ def batches(start=0):
         }
 
 
-def figures_of_step(step):
-    """What the step function says of a step, in float64 from float32 sums."""
+def sums_of_step(step):
+    """The sums that the step function returns for a step, in float64."""
     batch = next(batches(step - 1))
     return float(np.sum(batch["x"] ** 2)), float(np.sum(batch["weight"]))
 
@@ -71,7 +71,7 @@ def step_fn(current, batch):
         total=jnp.asarray(np.sum(batch["x"] ** 2)),
         weight=jnp.asarray(np.sum(batch["weight"])),
     )
-    return current, {"loss": loss, "gradient_norm": jnp.float32(2.0)}
+    return current, {"loss": loss, "gradient_norm": jnp.float32(2.0), "losses": {}}
 
 
 class Bench:
@@ -92,23 +92,22 @@ class Bench:
         begun = int(start.step)
         self.ranking = Ranking.from_json(meta.get("ranking"))
         checkpoints = self.checkpoints()
-        writer = MetricsWriter(self.directory, resume_step=begun)
+        writer = MetricsWriter(self.directory / "metrics.jsonl", resume_step=begun)
         try:
             with loop.StopRequest(checkpoints) as stop:
-                end, reason = loop.train(
-                    start,
-                    start_step=begun,
+                training = loop.Loop(
                     step_at=lambda _: step,
-                    batches=self.batches(begun),
                     evaluate=self.evaluate,
                     plan=of_plan,
                     ranking=self.ranking,
-                    pending=meta.get("pending"),
                     checkpoints=checkpoints,
                     meta={"config": {"seed": 0}},
                     writer=writer,
                     progress=ProgressBar(of_plan.total_steps, shown=False),
                     stop=stop,
+                )
+                end, reason = training.train(
+                    start, begun, self.batches(begun), meta.get("pending")
                 )
         finally:
             checkpoints.close()
@@ -166,7 +165,7 @@ def test_every_step_has_its_record(bench):
     rows = bench.rows()
     assert [row["step"] for row in rows] == list(range(1, 8))
     for row in rows:
-        total, weight = figures_of_step(row["step"])
+        total, weight = sums_of_step(row["step"])
         assert row["train/loss"] == total / weight
         assert row["train/gradient_norm"] == 2.0
         assert row["train/learning_rate"] == schedule(row["step"] - 1)
@@ -178,8 +177,8 @@ def test_records_of_several_steps_are_exact_weighted_means(bench):
     rows = bench.rows()
     assert [row["step"] for row in rows] == [3, 6, 9, 10]
     for row, steps in zip(rows, [(1, 2, 3), (4, 5, 6), (7, 8, 9), (10,)], strict=True):
-        figures = [figures_of_step(step) for step in steps]
-        expected = sum(t for t, _ in figures) / sum(w for _, w in figures)
+        sums = [sums_of_step(step) for step in steps]
+        expected = sum(t for t, _ in sums) / sum(w for _, w in sums)
         assert row["train/loss"] == expected
 
 
@@ -264,7 +263,7 @@ def test_skipped_steps_are_counted_and_count_for_nothing_else(bench):
     _, reason = bench.run(skips, not_finite_at({2, 4, 5, 6}))
     assert reason == "finished"
     first, second = bench.rows()
-    totals, weights = zip(*(figures_of_step(step) for step in (1, 3)), strict=True)
+    totals, weights = zip(*(sums_of_step(step) for step in (1, 3)), strict=True)
     assert first["train/loss"] == pytest.approx(sum(totals) / sum(weights))
     assert first["train/skipped_steps"] == 1
     assert (second["train/loss"], second["train/skipped_steps"]) == ("nan", 3)
@@ -272,7 +271,9 @@ def test_skipped_steps_are_counted_and_count_for_nothing_else(bench):
 
 def test_ten_skipped_steps_in_a_row_end_the_run(bench):
     skips = plan(30, on_nonfinite_step="skip")
-    with pytest.raises(NonFiniteLoss, match=r"^step 24: .*, as in the 9 before"):
+    with pytest.raises(
+        NonFiniteLoss, match=r"^step 24: .*, after 9 skipped steps in a row"
+    ):
         bench.run(skips, not_finite_at({3, *range(5, 14), *range(15, 30)}))
 
 
@@ -305,7 +306,7 @@ def test_a_failed_save_is_told_of_soon(bench):
         return step_fn(current, batch)
 
     try:
-        with pytest.raises(SaveFailed, match=r"step 4 could not .* whole is step 2"):
+        with pytest.raises(SaveFailed, match=r"step 4 could not .* one is step 2"):
             bench.run(plan(400, evaluate_every_steps=2, log_every_steps=400), step)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
@@ -321,7 +322,7 @@ def test_a_signal_saves_and_stops_after_the_step(bench, capfd, number):
     assert (int(end.step), reason) == (5, "stopped")
     assert bench.kept() == [5]
     assert bench.evaluated == []
-    assert "stopping after this step, and saving" in capfd.readouterr().err
+    assert "stopping after this step and saving" in capfd.readouterr().err
     after = [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)]
     assert after == before
 

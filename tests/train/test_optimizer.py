@@ -76,7 +76,9 @@ def test_schedule_without_warm_up_begins_at_its_peak():
 
 @pytest.mark.parametrize("warmup_steps", [-1, 10, 11])
 def test_a_warm_up_that_does_not_fit_is_refused(warmup_steps):
-    with pytest.raises(InputError, match=rf"warmup_steps is {warmup_steps}.*0 to 9"):
+    with pytest.raises(
+        InputError, match=rf"warmup_steps is {warmup_steps}.*the 10 steps"
+    ):
         optimizer.warmup_cosine(0.1, 10, warmup_steps)
 
 
@@ -182,5 +184,5 @@ def test_an_unknown_name_lists_the_choices():
 )
 def test_values_out_of_range_are_refused_by_name(key, value):
     arguments = {"learning_rate": 0.1, "total_steps": 10} | {key: value}
-    with pytest.raises(InputError, match=rf"optimizer\.{key} is {value}; it is "):
+    with pytest.raises(InputError, match=rf"optimizer\.{key} is {value}; it must "):
         optimizer.build("sgd", **arguments)

@@ -27,7 +27,7 @@ def draws_of():
     step_fn = parallel.map_train_step(
         steps.make_train_step(
             apply,
-            lambda predictions, batch: predictions,
+            lambda predictions, batch: {"loss": predictions},
             optax.sgd(1.0),
             mix=mix,
             accumulation_steps=2,

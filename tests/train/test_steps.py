@@ -33,8 +33,8 @@ class Tiny(nn.Module):
         return {"logits": nn.Dense(2, name="logits")(jnp.tanh(x))}
 
 
-def loss(predictions, batch):
-    return cross_entropy(predictions["logits"], batch["label"])
+def losses(predictions, batch):
+    return {"ce": cross_entropy(predictions["logits"], batch["label"])}
 
 
 def batch_at(step, size=BATCH):
@@ -66,7 +66,7 @@ def train_step(norm=False, accumulation_steps=1, mix=None, with_ema=False):
     return parallel.map_train_step(
         steps.make_train_step(
             Tiny(norm).apply,
-            loss,
+            losses,
             sgd(),
             mix=mix,
             accumulation_steps=accumulation_steps,
@@ -283,17 +283,23 @@ def test_a_mixed_loss_is_that_of_both_labels():
     np.testing.assert_allclose(losses, [expected], rtol=1e-5)
 
 
-def test_the_evaluation_step_sums_metrics_and_keeps_the_order_of_predictions():
+def test_the_evaluation_step_sums_metrics_and_keeps_the_order_of_rows():
     def metrics(predictions, batch):
         logits, label = predictions["logits"], batch["label"]
-        return {"accuracy": Accuracy.of(logits, label, batch["weight"])}
+        predicted = logits.argmax(-1)
+        return {"accuracy": Accuracy.of(predicted, label, batch["weight"])}
+
+    def keep(predictions, batch):
+        return {"logits": predictions["logits"]}
 
     variables = first_state(norm=True).eval_variables
-    step_fn = parallel.map_eval_step(steps.make_eval_step(Tiny(True).apply, metrics))
+    step_fn = parallel.map_eval_step(
+        steps.make_eval_step(Tiny(True).apply, metrics, keep)
+    )
     batch = batch_at(0)
-    summed, predictions = step_fn(variables, parallel.shard(batch))
+    summed, rows = step_fn(variables, parallel.shard(batch))
     expected = Tiny(True).apply(on_host(variables), batch["image"], train=False)
-    logits = np.asarray(predictions["logits"])
+    logits = np.asarray(rows["logits"])
     assert logits.shape == (DEVICES, BATCH // DEVICES, 2)
     logits = logits.reshape(BATCH, 2)
     np.testing.assert_allclose(logits, expected["logits"], rtol=1e-5, atol=1e-6)
@@ -324,7 +330,7 @@ def test_a_step_that_is_not_finite_is_left_out_whole():
     step = parallel.map_train_step(
         steps.make_train_step(
             Tiny(norm=True).apply,
-            loss,
+            losses,
             sgd(),
             ema_decay=EMA_DECAY,
             skip_nonfinite=True,
@@ -353,9 +359,36 @@ def test_a_step_that_is_not_finite_is_left_out_whole():
 
 def test_finite_steps_are_the_same_where_others_would_be_skipped():
     skipping = parallel.map_train_step(
-        steps.make_train_step(Tiny().apply, loss, sgd(), skip_nonfinite=True)
+        steps.make_train_step(Tiny().apply, losses, sgd(), skip_nonfinite=True)
     )
     batch = parallel.shard(batch_at(0))
     ours, _ = skipping(first_state(), batch)
     plain, _ = train_step()(first_state(), batch)
     jax.tree.map(np.testing.assert_array_equal, on_host(ours.params), plain.params)
+
+
+@pytest.mark.parametrize("accumulation_steps", [1, 2])
+def test_several_losses_are_summed_and_each_is_returned(accumulation_steps):
+    def two(predictions, batch):
+        cross_entropy = losses(predictions, batch)["ce"]
+        return {"ce": 0.25 * cross_entropy, "rest": 0.75 * cross_entropy}
+
+    options = {"accumulation_steps": accumulation_steps}
+    both = parallel.map_train_step(
+        steps.make_train_step(Tiny().apply, two, sgd(), **options)
+    )
+    batch = parallel.shard(batch_at(0))
+    expected, one = train_step(accumulation_steps=accumulation_steps)(
+        first_state(), batch
+    )
+    actual, metrics = both(first_state(), batch)
+    assert one["losses"] == {}
+    total = metrics["loss"].on_host().compute()
+    parts = {k: mean.on_host().compute() for k, mean in metrics["losses"].items()}
+    assert total == pytest.approx(one["loss"].on_host().compute(), rel=1e-6)
+    assert parts == pytest.approx({"ce": 0.25 * total, "rest": 0.75 * total}, rel=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        on_host(actual.params),
+        on_host(expected.params),
+    )

@@ -5,7 +5,7 @@ from fpn_jax.train import writers
 
 
 def test_records_come_back_as_they_were_written(tmp_path):
-    writer = writers.MetricsWriter(tmp_path)
+    writer = writers.MetricsWriter(tmp_path / "metrics.jsonl")
     writer.write(1, {"train/loss": 0.1 + 0.2})
     writer.write(2, {"train/loss": float("nan"), "x": float("inf"), "y": -math.inf})
     writer.close()
@@ -16,7 +16,7 @@ def test_records_come_back_as_they_were_written(tmp_path):
 
 
 def test_every_line_is_strict_json(tmp_path):
-    writer = writers.MetricsWriter(tmp_path)
+    writer = writers.MetricsWriter(tmp_path / "metrics.jsonl")
     writer.write(1, {"loss": float("nan")})
     writer.close()
 
@@ -28,7 +28,7 @@ def test_every_line_is_strict_json(tmp_path):
 
 
 def test_flush_brings_records_to_the_disk(tmp_path):
-    writer = writers.MetricsWriter(tmp_path)
+    writer = writers.MetricsWriter(tmp_path / "metrics.jsonl")
     writer.write(1, {"loss": 1.0})
     writer.flush()
     assert writers.read(tmp_path / "metrics.jsonl") == [{"step": 1, "loss": 1.0}]
@@ -37,12 +37,12 @@ def test_flush_brings_records_to_the_disk(tmp_path):
 
 def test_resuming_drops_later_records_and_a_new_run_drops_all(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    writer = writers.MetricsWriter(tmp_path)
+    writer = writers.MetricsWriter(tmp_path / "metrics.jsonl")
     for step in (1, 2, 3, 4):
         writer.write(step, {"loss": float(step)})
     writer.write(4, {"validate/accuracy": float("nan")})
     writer.close()
-    writer = writers.MetricsWriter(tmp_path, resume_step=2)
+    writer = writers.MetricsWriter(tmp_path / "metrics.jsonl", resume_step=2)
     writer.write(3, {"loss": 30.0})
     writer.close()
     assert [(row["step"], row["loss"]) for row in writers.read(path)] == [
@@ -50,7 +50,7 @@ def test_resuming_drops_later_records_and_a_new_run_drops_all(tmp_path):
         (2, 2.0),
         (3, 30.0),
     ]
-    writers.MetricsWriter(tmp_path).close()
+    writers.MetricsWriter(tmp_path / "metrics.jsonl").close()
     assert writers.read(path) == []
 
 
@@ -58,7 +58,7 @@ def test_a_last_line_that_was_cut_short_is_left_out_and_not_written_onto(tmp_pat
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
     assert writers.read(path) == [{"step": 1, "loss": 2.0}]
-    writer = writers.MetricsWriter(tmp_path, resume_step=1)
+    writer = writers.MetricsWriter(tmp_path / "metrics.jsonl", resume_step=1)
     writer.write(2, {"loss": 3.0})
     writer.close()
     assert [row["step"] for row in writers.read(path)] == [1, 2]
@@ -69,7 +69,7 @@ def test_no_file_has_no_records(tmp_path):
 
 
 def test_tensorboard_gets_the_scalars(tmp_path):
-    writer = writers.MetricsWriter(tmp_path)
+    writer = writers.MetricsWriter(tmp_path / "metrics.jsonl")
     writer.write(7, {"train/loss": 0.25})
     writer.close()
     (events,) = tmp_path.glob("events.out.tfevents*")

@@ -7,29 +7,30 @@ import sys
 
 import pytest
 
-from fpn_jax import run
 from fpn_jax.errors import InputError
 from fpn_jax.workdir import lock
-from tests.conftest import tiny
+from tests.conftest import train
 
 HOLD = """
 import pathlib, sys, time
 from fpn_jax.workdir import lock
-with lock.hold(pathlib.Path(sys.argv[1])):
+with lock.hold(pathlib.Path(sys.argv[1]) / "training.lock"):
     print("held", flush=True)
     time.sleep(60)
 """
+
+NAME = "training.lock"
 
 
 def test_a_second_holder_is_told_of_the_first(tmp_path):
     whom = f"process {os.getpid()} on {socket.gethostname()}"
     with (
-        lock.hold(tmp_path),
+        lock.hold(tmp_path / NAME),
         pytest.raises(InputError, match=f"is in use by {whom}"),
-        lock.hold(tmp_path),
+        lock.hold(tmp_path / NAME),
     ):
         pass
-    with lock.hold(tmp_path):
+    with lock.hold(tmp_path / NAME):
         pass
 
 
@@ -41,21 +42,21 @@ def test_a_holder_that_was_killed_holds_nothing(tmp_path, number):
     assert process.stdout.readline() == "held\n"
     with (
         pytest.raises(InputError, match=f"process {process.pid} on"),
-        lock.hold(tmp_path),
+        lock.hold(tmp_path / NAME),
     ):
         pass
     process.send_signal(number)
     process.communicate()
-    with lock.hold(tmp_path):
+    with lock.hold(tmp_path / NAME):
         pass
 
 
 def test_a_holder_without_a_name_is_named_all_the_same(tmp_path):
-    with lock.hold(tmp_path):
-        (tmp_path / lock.NAME).write_text("")
+    with lock.hold(tmp_path / NAME):
+        (tmp_path / NAME).write_text("")
         with (
             pytest.raises(InputError, match="in use by another process"),
-            lock.hold(tmp_path),
+            lock.hold(tmp_path / NAME),
         ):
             pass
 
@@ -65,14 +66,14 @@ def test_a_disk_without_locks_says_so(tmp_path, monkeypatch, capsys):
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
     monkeypatch.setattr(lock.fcntl, "flock", none)
-    with lock.hold(tmp_path):
+    with lock.hold(tmp_path / NAME):
         assert "cannot be locked (Operation not supported)" in capsys.readouterr().err
 
 
 def test_a_second_training_in_a_workdir_is_refused(tmp_path):
     with (
-        lock.hold(tmp_path),
+        lock.hold(tmp_path / NAME),
         pytest.raises(InputError, match=r"--workdir=.* is in use by process"),
     ):
-        run.train(tiny(), str(tmp_path))
+        train(tmp_path)
     assert not (tmp_path / "config.json").exists()

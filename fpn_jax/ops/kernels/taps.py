@@ -1,7 +1,7 @@
-"""The taps of windows that slide over a map: the cells they meet, and the way back.
+"""Taps of windows that slide over a map: the cells under each tap, and the transpose.
 
-XLA's own ways are slow on a CPU for windows that reduce without mixing channels; slices
-of the whole map, one for each tap, are not.
+XLA's own operations are slow on a CPU for windows that reduce without mixing channels.
+Slices of the map, one a tap, are fast.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from fpn_jax.ops.kernels.padding import spans
 
 Pair = Sequence[int]
 """Cells for height and width."""
@@ -22,7 +24,7 @@ def shifted(
     dilation: Pair = (1, 1),
     fill: float = 0.0,
 ) -> list[jax.Array]:
-    """Returns for every tap of a window, row by row, the cells it meets.
+    """Returns for every tap of a window, row by row, the cells under it.
 
     Args:
       x: Maps, `[B, H, W, C]`.
@@ -42,12 +44,12 @@ def shifted(
       [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0]]
     """
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=fill)
-    spans = [d * (n - 1) + 1 for n, d in zip(window, dilation, strict=True)]
-    ends = [x.shape[1 + axis] - spans[axis] + 1 for axis in range(2)]
+    extents = spans(window, dilation)
+    ends = [x.shape[1 + axis] - extents[axis] + 1 for axis in range(2)]
     return [
         x[:, row : row + ends[0] : stride[0], column : column + ends[1] : stride[1]]
-        for row in range(0, spans[0], dilation[0])
-        for column in range(0, spans[1], dilation[1])
+        for row in range(0, extents[0], dilation[0])
+        for column in range(0, extents[1], dilation[1])
     ]
 
 
@@ -60,20 +62,20 @@ def spread(
     padding: Sequence[Pair],
     dilation: Pair = (1, 1),
 ) -> jax.Array:
-    """Returns the map in which every window has added a value at each of its taps.
+    """Returns a map to which every window has added a value at each of its taps.
 
-    The transpose of `shifted`. Padded cell `s·n + r` is met by the taps whose offset
-    `t` is `r` modulo `s`, in window `n − t // s`; so the map is made of one dense map
-    for each `r`, without a scatter.
+    The transpose of `shifted`. Padded cell `s·n + r` is under the taps whose offset `t`
+    is `r` modulo `s`, in window `n − t // s`. The map is therefore put together from
+    one dense map for each `r`, without a scatter.
 
     Args:
-      value: Of `(tap, *sources)`, what the windows add at that tap, `[B, h, w, C]`; the
-        sources come cut to the windows it is for. Zeros must give zero.
+      value: Function of `(tap, *sources)` to the values that the windows add at that
+        tap, `[B, h, w, C]`; the sources are cut to these windows. Zeros must give zero.
       sources: `[B, H', W', C]`, one cell a window.
       size: Height and width of the map.
-      window: See `shifted`, as all that follow.
+      window: Taps, as in `shifted`.
       stride: Step from one window to the next.
-      padding: Cells before and after.
+      padding: Cells `(before, after)` for height and width.
       dilation: Distance of neighbouring taps.
 
     Returns:
@@ -100,12 +102,12 @@ def spread(
         down, above = divmod(dilation[0] * row, stride[0])
         right, left = divmod(dilation[1] * column, stride[1])
         top, start = reach[0] - down, reach[1] - right
-        met = (
+        cut = (
             source[:, top : top + cells[0], start : start + cells[1]]
             for source in sources
         )
-        phases[above][left] += value(tap, *met)
-    whole = jnp.stack([jnp.stack(columns, axis=3) for columns in phases], axis=2)
-    whole = whole.reshape(batch, *np.multiply(stride, cells), channels)
+        phases[above][left] += value(tap, *cut)
+    padded = jnp.stack([jnp.stack(columns, axis=3) for columns in phases], axis=2)
+    padded = padded.reshape(batch, *np.multiply(stride, cells), channels)
     (top, _), (left, _) = padding
-    return whole[:, top : top + size[0], left : left + size[1]]
+    return padded[:, top : top + size[0], left : left + size[1]]

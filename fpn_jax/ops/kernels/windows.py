@@ -1,8 +1,8 @@
-"""Windows over maps: the one mechanism under every pooling.
+"""Windows over maps: the mechanism of every pooling operation.
 
-A pooling reduces windows to one value a channel. Windows lie side by side at a stride,
-are one window over the whole map, or are the unequal bins that divide a map into a
-given number of parts. Cells of padding count in none of them.
+A pooling operation reduces each window to one value a channel. Windows have a size and
+a stride, or are one window over the whole map, or are bins, which divide a map into a
+given number of parts. Cells of padding are never counted.
 """
 
 import dataclasses
@@ -16,27 +16,20 @@ import numpy as np
 from fpn_jax import errors
 from fpn_jax.ops.kernels import taps
 from fpn_jax.ops.kernels.extremes import extreme_cells, sliding_extremes
+from fpn_jax.ops.kernels.padding import Padding, resolve
 
 Size = int | tuple[int, int]
 """Height and width, in cells; one number for both."""
-
-Padding = str | int | Sequence[tuple[int, int]]
-"""`"SAME"`, `"VALID"`, cells on every side, or `(before, after)` for height and width.
-
-With "SAME" the result is `ceil(size / stride)` large, with "VALID" and with cells `p`
-on every side it is `(size + 2 * p - window) // stride + 1` large. Cells on a side are
-fewer than the window's, so that every window holds a cell of the map.
-"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Bins:
     """A map divided into `height × width` windows, whatever its size.
 
-    Of `m` bins over `n` cells, bin `i` covers the cells `floor(i * n / m)` up to, not
-    including, `ceil((i + 1) * n / m)`. Together they cover the map, neighbours share a
-    cell where `m` does not divide `n`, and every bin holds at least one cell, also
-    where bins are finer than the map.
+    With `m` bins over `n` cells, bin `i` covers the cells from `floor(i * n / m)` to
+    `ceil((i + 1) * n / m)`, excluded. The bins cover the map, neighbours share a cell
+    where `m` does not divide `n`, and every bin contains at least one cell, even where
+    there are more bins than cells.
 
     Attributes:
       height: Bins from top to bottom, 1 or more.
@@ -59,9 +52,9 @@ class Windows(NamedTuple):
 
     Attributes:
       values: `[B, H', W', n, C]`; the `n` cells of a window row by row, zero where a
-        cell lies outside the map, or fills a bin up to the size of the largest.
-      inside: `[H', W', n]` booleans, a NumPy array, false at these zeros: known before
-        any value is.
+        cell is outside the map or fills a bin up to the size of the largest bin.
+      inside: `[H', W', n]` booleans, false at these zeros; a NumPy array, because it
+        depends on shapes alone.
     """
 
     values: jax.Array
@@ -72,11 +65,11 @@ def check_size(name: str, size: Size) -> tuple[int, int]:
     """Returns height and width of a `Size`.
 
     Args:
-      name: What the size is of, for the error's sentence.
+      name: What has the size, for the error message.
       size: See `Size`.
 
     Raises:
-      InputError: It is no whole number of at least 1, or pair of such.
+      InputError: The size is neither a whole number of at least 1 nor two of them.
     """
     pair = (size, size) if isinstance(size, int | np.integer) else size
     if not (
@@ -92,9 +85,9 @@ def check_size(name: str, size: Size) -> tuple[int, int]:
 
 
 def check_window(
-    window: Window, stride: Size | None = None, padding: Padding = "VALID"
+    window: Window, stride: Size | None = None, padding: Padding = "valid"
 ) -> None:
-    """Refuses windows that fit no map.
+    """Refuses windows that cannot fit any map.
 
     Args:
       window: See `Window`.
@@ -110,7 +103,7 @@ def check_window(
         kind = "the whole map" if window is None else "bins"
         for name, value, absent in (
             ("stride", stride, None),
-            ("padding", padding, "VALID"),
+            ("padding", padding, "valid"),
         ):
             if value != absent:
                 raise errors.InputError(
@@ -120,15 +113,13 @@ def check_window(
         return
     pair = check_size("window", window)
     check_size("stride", pair if stride is None else stride)
-    if isinstance(padding, str):
-        if padding not in ("SAME", "VALID"):
-            raise errors.unknown("padding", padding, ("SAME", "VALID"))
-        return
-    for (before, after), length in zip(_sides(padding), pair, strict=True):
-        if not (0 <= before < length and 0 <= after < length):
+    # A named padding fits a map of any size, so the size given here does not matter.
+    pads = resolve(padding, pair, pair, (1, 1))
+    for sides, length in zip(pads, pair, strict=True):
+        if max(sides) >= length:
             raise errors.InputError(
-                f"padding is {padding} and the window {window}; every side takes at "
-                "least 0 cells and fewer than the window's"
+                f"padding is {padding} and the window {window}; every side takes "
+                "fewer cells than the window has"
             )
 
 
@@ -136,7 +127,7 @@ def windows(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
 ) -> Windows:
     """Returns the cells of every window.
 
@@ -157,7 +148,7 @@ def windows(
 
     Example:
       >>> x = jnp.arange(9.0).reshape(1, 3, 3, 1)
-      >>> values, inside = windows(x, window=2, padding="SAME")
+      >>> values, inside = windows(x, window=2, padding="same")
       >>> values[0, 0, 1, :, 0].tolist(), inside[0, 1].tolist()
       ([2.0, 0.0, 5.0, 0.0], [True, False, True, False])
     """
@@ -170,10 +161,10 @@ def windows(
     if isinstance(window, Bins):
         values = jnp.moveaxis(columns.slices(rows.slices(x, 1), 3), 2, 3)
     else:
-        # One strided slice for every cell of a window, as bins are slices: the gradient
-        # is a sum of padded maps; a gather's is a scatter, in no fixed order.
-        place = _resolve((height, width), window, stride, padding)
-        values = jnp.stack(taps.shifted(x, *place), axis=3)
+        # One strided slice for every cell of a window. The gradient of slices is a sum
+        # of padded maps; that of a gather is a scatter, whose order is not fixed.
+        fitted = _fit((height, width), window, stride, padding)
+        values = jnp.stack(taps.shifted(x, *fitted), axis=3)
     inside = rows.inside[:, None, :, None] & columns.inside[None, :, None, :]
     shape = (*inside.shape[:2], -1)
     return Windows(values.reshape(batch, *shape, channels), inside.reshape(shape))
@@ -183,7 +174,7 @@ def window_counts(
     size: tuple[int, int],
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
 ) -> np.ndarray:
     """Returns the number of cells of the map in every window, `[H', W', 1]` float32.
 
@@ -197,7 +188,7 @@ def window_counts(
       InputError: See `windows`.
 
     Example:
-      >>> window_counts((3, 3), window=2, padding="SAME")[:, :, 0].tolist()
+      >>> window_counts((3, 3), window=2, padding="same")[:, :, 0].tolist()
       [[4.0, 2.0], [2.0, 1.0]]
     """
     check_window(window, stride, padding)
@@ -212,7 +203,7 @@ def window_means(
     x: jax.Array,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
 ) -> jax.Array:
     """Returns the mean of every window's cells, without making the windows.
 
@@ -237,7 +228,7 @@ def window_means(
     if isinstance(window, Bins):
         rows, columns = _spans(x.shape[1:3], window, stride, padding)
         return columns.means(rows.means(x, 1), 2)
-    pair, strides, pads = _resolve(x.shape[1:3], window, stride, padding)
+    pair, strides, pads = _fit(x.shape[1:3], window, stride, padding)
     total = jax.lax.reduce_window(
         x, 0.0, jax.lax.add, (1, *pair, 1), (1, *strides, 1), ((0, 0), *pads, (0, 0))
     )
@@ -249,7 +240,7 @@ def window_extremes(
     larger: bool,
     window: Window = None,
     stride: Size | None = None,
-    padding: Padding = "VALID",
+    padding: Padding = "valid",
 ) -> jax.Array:
     """Returns the largest or the smallest of every window's cells.
 
@@ -272,18 +263,18 @@ def window_extremes(
         worst = -jnp.inf if larger else jnp.inf
         values = jnp.where(inside[..., None], values, worst)
         return extreme_cells(values, larger, axis=3)
-    place = _resolve(x.shape[1:3], window, stride, padding)
-    return sliding_extremes(x, larger, *place)
+    fitted = _fit(x.shape[1:3], window, stride, padding)
+    return sliding_extremes(x, larger, *fitted)
 
 
 class _Spans(NamedTuple):
-    """Along one axis: the cells of every window, before clipping, `[m, longest]`."""
+    """The cells of every window along one axis, `[m, longest]`, before clipping."""
 
     cells: np.ndarray
     inside: np.ndarray
 
     def slices(self, x: jax.Array, axis: int) -> jax.Array:
-        """Returns the axis as two: bins, and their cells up to the longest bin's."""
+        """Returns the axis split in two: bins, and cells padded to the longest bin."""
         bins = []
         for piece in self._pieces(x, axis):
             widths = [(0, 0)] * x.ndim
@@ -315,7 +306,7 @@ def _spans(
         edges = [
             [(start, start + w) for start in range(-before, n + after - w + 1, s)]
             for n, w, s, (before, after) in zip(
-                size, *_resolve(size, window, stride, padding), strict=True
+                size, *_fit(size, window, stride, padding), strict=True
             )
         ]
     spans = []
@@ -326,29 +317,16 @@ def _spans(
     return spans
 
 
-def _resolve(
+def _fit(
     size: Sequence[int], window: Size, stride: Size | None, padding: Padding
 ) -> tuple[tuple[int, int], tuple[int, int], Sequence[tuple[int, int]]]:
     pair = check_size("window", window)
     strides = check_size("stride", window if stride is None else stride)
-    if isinstance(padding, str):
-        pads = jax.lax.padtype_to_pads(size, pair, strides, padding)
-    else:
-        pads = _sides(padding)
+    pads = resolve(padding, size, pair, strides)
     for n, w, (before, after) in zip(size, pair, pads, strict=True):
         if n + before + after < w:
             raise errors.InputError(
                 f"window is {window}, but the map is only {size[0]} × {size[1]} cells "
-                f"large with padding {padding!r}; give a smaller window, or 'SAME'"
+                f"large with padding {padding!r}; give a smaller window, or 'same'"
             )
     return pair, strides, pads
-
-
-def _sides(padding: int | Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
-    sides = np.array(((padding, padding),) * 2 if isinstance(padding, int) else padding)
-    if sides.shape != (2, 2) or sides.dtype.kind != "i":
-        raise errors.InputError(
-            f"padding is {padding!r}; it must be 'SAME', 'VALID', a number of cells, "
-            "or ((before, after), (before, after)) for height and width"
-        )
-    return [tuple(pair) for pair in sides.tolist()]

@@ -18,17 +18,17 @@ CASES = [
     ((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 2, 2, True),
     ((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1, 1, True),
     ((3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1), 4, 4, True),
-    ((3, 3), (2, 2), "SAME", (1, 1), 4, 3, True),
+    ((3, 3), (2, 2), "same", (1, 1), 4, 3, True),
     ((5, 3), (1, 2), ((2, 2), (1, 1)), (1, 1), 3, 4, True),
     ((7, 7), (2, 2), ((3, 3), (3, 3)), (1, 1), 8, 8, True),
     ((3, 3), (1, 1), ((6, 6), (6, 6)), (6, 6), 5, 7, True),
     ((3, 3), (1, 1), ((6, 6), (6, 6)), (6, 6), 7, 5, True),
     ((3, 3), (2, 1), ((4, 4), (2, 2)), (4, 2), 4, 9, True),
-    ((2, 2), (1, 1), "VALID", (1, 1), 2, 2, True),
+    ((2, 2), (1, 1), "valid", (1, 1), 2, 2, True),
     ((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 5, 4, False),
     ((3, 3), (1, 1), ((2, 2), (2, 2)), (2, 2), 5, 4, False),
-    ((3, 3), (2, 2), "SAME", (1, 1), 7, 8, False),
-    ((5, 5), (1, 1), "VALID", (1, 1), 9, 9, False),
+    ((3, 3), (2, 2), "same", (1, 1), 7, 8, False),
+    ((5, 5), (1, 1), "valid", (1, 1), 9, 9, False),
 ]
 
 
@@ -36,7 +36,8 @@ def naive(x, kernel, stride, padding, dilation):
     """Returns the definition, written out in float64."""
     if isinstance(padding, str):
         spans = [d * (k - 1) + 1 for d, k in zip(dilation, kernel.shape, strict=False)]
-        padding = jax.lax.padtype_to_pads(x.shape[1:3], spans, stride, padding)
+        rule = padding.upper()
+        padding = jax.lax.padtype_to_pads(x.shape[1:3], spans, stride, rule)
     x = np.pad(np.asarray(x, np.float64), ((0, 0), *padding, (0, 0)))
     kernel = np.asarray(kernel, np.float64)
     spans = [d * (k - 1) for d, k in zip(dilation, kernel.shape, strict=False)]
@@ -139,5 +140,5 @@ def test_forward_mode_and_second_derivatives():
 @pytest.mark.parametrize("height", [0, 3])
 def test_maps_that_hold_no_window_give_none(height):
     x = jnp.zeros((1, height, 4, 3))
-    y = convolve(x, jnp.zeros((5, 3, 3, 4)), padding="VALID")
+    y = convolve(x, jnp.zeros((5, 3, 3, 4)), padding="valid")
     assert y.shape == (1, 0, 2, 4)

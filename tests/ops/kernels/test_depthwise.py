@@ -74,7 +74,7 @@ def test_both_ways_are_the_definition_and_have_its_gradient(
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-5), *results)
 
 
-@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize(("size", "stride", "dilation"), [(3, 2, 1), (5, 1, 1)])
 def test_named_paddings_are_the_library_s(padding, size, stride, dilation):
     x, kernel = arrays(size, 8, 7)
@@ -82,7 +82,7 @@ def test_named_paddings_are_the_library_s(padding, size, stride, dilation):
         x,
         kernel,
         (stride, stride),
-        padding,
+        padding.upper(),
         rhs_dilation=(dilation, dilation),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=3,

@@ -13,10 +13,10 @@ from fpn_jax.ops.kernels.windows import Bins
 
 CASES = [
     # window, stride, padding, starts of the rows and of the columns of a 5 × 7 map
-    (2, 2, "VALID", [0, 2], [0, 2, 4]),
-    (2, None, "VALID", [0, 2], [0, 2, 4]),
-    (3, 2, "SAME", [-1, 1, 3], [-1, 1, 3, 5]),
-    (2, 3, "SAME", [0, 3], [0, 3, 6]),
+    (2, 2, "valid", [0, 2], [0, 2, 4]),
+    (2, None, "valid", [0, 2], [0, 2, 4]),
+    (3, 2, "same", [-1, 1, 3], [-1, 1, 3, 5]),
+    (2, 3, "same", [0, 3], [0, 3, 6]),
     ((3, 2), (1, 3), 1, [-1, 0, 1, 2, 3], [-1, 2, 5]),
     (2, 2, ((1, 0), (0, 1)), [-1, 1, 3], [0, 2, 4, 6]),
 ]
@@ -57,8 +57,8 @@ def test_bins_cover_the_map_and_hold_a_cell_each(n, m):
 
 
 def every_window():
-    whole = [(None, None, "VALID"), (Bins(2, 3), None, "VALID")]
-    return whole + [case[:3] for case in CASES] + [(Bins(6, 9), None, "VALID")]
+    whole = [(None, None, "valid"), (Bins(2, 3), None, "valid")]
+    return whole + [case[:3] for case in CASES] + [(Bins(6, 9), None, "valid")]
 
 
 @pytest.mark.parametrize(("window", "stride", "padding"), every_window())
@@ -93,8 +93,8 @@ def test_gradient_of_windows_counts_how_often_a_cell_is_seen():
 
         return jax.jit(jax.grad(total))(x)[0, :, :, 0].tolist()
 
-    assert seen(3, 1, "VALID")[0] == [1, 2, 2, 1]
-    assert seen(3, 1, "VALID")[1] == [2, 4, 4, 2]
+    assert seen(3, 1, "valid")[0] == [1, 2, 2, 1]
+    assert seen(3, 1, "valid")[1] == [2, 4, 4, 2]
     assert seen(Bins(3, 1))[1] == [2] * 4
     assert seen(None)[0] == [1] * 4
 
@@ -102,20 +102,21 @@ def test_gradient_of_windows_counts_how_often_a_cell_is_seen():
 @pytest.mark.parametrize(
     ("window", "stride", "padding", "words"),
     [
-        (6, 1, "VALID", ["window is 6", "5 × 7", "'VALID'"]),
+        (6, 1, "valid", ["window is 6", "5 × 7", "'valid'"]),
         ((3, 8), 1, ((0, 0), (0, 0)), ["window is (3, 8)", "5 × 7"]),
-        (0, 1, "VALID", ["window is 0", "at least 1"]),
-        (2.0, 1, "VALID", ["window is 2.0"]),
-        ((1, 2, 3), 1, "VALID", ["window is (1, 2, 3)"]),
-        (2, 0, "VALID", ["stride is 0", "at least 1"]),
-        (2, (1, -1), "VALID", ["stride is (1, -1)"]),
-        (2, 2, "same", ["padding 'same'", "SAME", "VALID"]),
+        (0, 1, "valid", ["window is 0", "at least 1"]),
+        (2.0, 1, "valid", ["window is 2.0"]),
+        ((1, 2, 3), 1, "valid", ["window is (1, 2, 3)"]),
+        (2, 0, "valid", ["stride is 0", "at least 1"]),
+        (2, (1, -1), "valid", ["stride is (1, -1)"]),
+        (2, 2, "SAME", ["padding 'SAME'", "symmetric, same, valid"]),
+        (2, 2, "symmetric", ["window is (2, 2)", "no middle"]),
         (2, 2, 2, ["padding is 2", "window 2", "fewer"]),
         (2, 2, ((0, 0), (0, -1)), ["padding", "at least 0"]),
         (2, 2, (1, 1), ["padding is (1, 1)", "(before, after)"]),
-        (None, 2, "VALID", ["stride is 2", "whole map"]),
-        (None, None, "SAME", ["padding is 'SAME'", "whole map"]),
-        (Bins(2, 2), 2, "VALID", ["stride is 2", "bins"]),
+        (None, 2, "valid", ["stride is 2", "whole map"]),
+        (None, None, "same", ["padding is 'same'", "whole map"]),
+        (Bins(2, 2), 2, "valid", ["stride is 2", "bins"]),
     ],
 )
 def test_what_fits_no_map_is_named(window, stride, padding, words):

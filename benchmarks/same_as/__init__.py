@@ -1,0 +1,1 @@
+"""Whether two commits measure the same, byte for byte."""

@@ -1,0 +1,70 @@
+"""`--mode=evaluate`: computes the metrics of a trained model on a split."""
+
+import csv
+import json
+
+import jax
+
+from fpn_jax.data.records import Source
+from fpn_jax.modes import Options
+from fpn_jax.modes.report import evaluated
+from fpn_jax.parts import source
+from fpn_jax.train.evaluation import Evaluation
+from fpn_jax.trained import Trained, load
+from fpn_jax.views import VIEWS
+
+SUMMARY = "Computes the metrics of a trained model on a split, and lists its mistakes."
+TAKES = frozenset({"workdir", "checkpoint", "split", "data_root"})
+NEEDS = frozenset({"workdir"})
+
+
+def run(options: Options) -> int:
+    """Evaluates a split, prints and writes its metrics, and returns the exit code.
+
+    Args:
+      options: The values of the flags.
+
+    Raises:
+      InputError: The checkpoint or the split does not exist, or the split has other
+        classes than the model.
+    """
+    trained = load(options.workdir, options.checkpoint)
+    records = source(trained.data_config(options.data_root), options.split)
+    evaluation, skipped = trained.experiment.evaluate(trained.variables, records)
+    if jax.process_index() == 0:
+        _write(trained, options.split, records, evaluation, skipped)
+    return 0
+
+
+def _write(
+    trained: Trained,
+    split: str,
+    records: Source,
+    evaluation: Evaluation,
+    skipped: list[tuple[str, str]],
+) -> None:
+    experiment, workdir = trained.experiment, trained.workdir
+    metrics = {
+        "split": split,
+        "step": trained.step,
+        "records": len(evaluation.rows["index"]),
+        "skipped": [": ".join(file) for file in skipped],
+        "classes": list(experiment.info.classes),
+        **evaluation.computed(),
+    }
+    workdir.evaluation(split).write_text(json.dumps(metrics, indent=2) + "\n")
+    for name, value in metrics.items():
+        shown = f"{value:.4f}" if isinstance(value, float) else value
+        print(f"{name}: {shown}")
+    view = VIEWS[experiment.task.kind]
+    mistakes = view.mistakes(
+        evaluated(trained, split, records, evaluation), experiment.info
+    )
+    path = workdir.mistakes(split)
+    # A file name may be invalid UTF-8; surrogateescape writes its original bytes.
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        columns = list(mistakes[0]) if mistakes else ["id"]
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(mistakes)
+    print(f"Metrics: {workdir.evaluation(split)}\nMistakes: {path}")

@@ -1,0 +1,121 @@
+"""`--mode=predict`: predicts image files, as a table or as pictures."""
+
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from fpn_jax.errors import InputError
+from fpn_jax.modes import Options
+from fpn_jax.predictor import Prediction, Predictor, find
+from fpn_jax.trained import load
+
+SUMMARY = "Predicts image files, and writes the answers to a table or into pictures."
+TAKES = frozenset({"workdir", "checkpoint", "input", "output"})
+NEEDS = frozenset({"workdir", "input"})
+
+TABLE = "predictions.csv"
+"""Name of the table in a folder of pictures."""
+
+
+def run(options: Options) -> int:
+    """Predicts image files and writes the answers.
+
+    Args:
+      options: The values of the flags.
+
+    Returns:
+      The exit code: 1 if a file cannot be read, which its row explains; otherwise 0.
+
+    Raises:
+      InputError: The input matches no image file, the output has an unknown suffix or
+        no folder, or the checkpoint does not exist.
+    """
+    output = options.output
+    folder = output is not None and (output.endswith(os.sep) or Path(output).is_dir())
+    suffix = Path(output).suffix if output and not folder else ".csv"
+    if suffix not in (".csv", ".json"):
+        raise InputError(
+            f"--output={output} ends in {suffix!r}; give a .csv or .json file, or a "
+            f"folder whose path ends in {os.sep}"
+        )
+    if output and not Path(output).absolute().parent.is_dir():
+        raise InputError(f"--output={output}: its folder does not exist")
+    predictor = load(options.workdir, options.checkpoint).predictor()
+    predictions = predictor.predict(find(options.input))
+    if folder:
+        predictions = _drawn(predictor, predictions, Path(output))
+        output = str(Path(output) / TABLE)
+    rows = [row for one in predictions for row in table_rows(predictor, one)]
+    failed = sum(bool(row["error"]) for row in rows)
+    text = json.dumps(rows, indent=2) + "\n" if suffix == ".json" else _csv(rows)
+    if output:
+        Path(output).write_text(text, encoding="utf-8", errors="surrogateescape")
+        images = len({row["path"] for row in rows}) - failed
+        print(f"{output}: {images} images predicted", end="")
+        print(f", {failed} could not be read" if failed else "")
+    else:
+        # A file name may be invalid UTF-8; fsencode restores its original bytes.
+        sys.stdout.flush()
+        sys.stdout.buffer.write(os.fsencode(text))
+        sys.stdout.flush()
+    return 1 if failed else 0
+
+
+def table_rows(predictor: Predictor, prediction: Prediction) -> list[dict[str, Any]]:
+    """Returns the rows of the table for one file.
+
+    Args:
+      predictor: The model.
+      prediction: The prediction for the file.
+
+    Returns:
+      Rows with `path`, the columns of the view, and `error`. If there is an error, the
+      columns of the view are empty.
+    """
+    columns = predictor.view.columns(predictor.info)
+    if prediction.answer is None:
+        empty = dict.fromkeys(columns, "")
+        return [{"path": prediction.path, **empty, "error": prediction.error}]
+    lines = predictor.view.rows(prediction.answer, predictor.info)
+    return [{"path": prediction.path, **line, "error": ""} for line in lines]
+
+
+def _drawn(
+    predictor: Predictor, predictions: Iterable[Prediction], folder: Path
+) -> Iterable[Prediction]:
+    """Yields the predictions, and writes a picture of each one into a folder."""
+    folder.mkdir(exist_ok=True)
+    taken: set[str] = set()
+    for prediction in predictions:
+        if prediction.answer is not None:
+            view, info = predictor.view, predictor.info
+            picture = view.draw(prediction.image, prediction.answer, info)
+            path = folder / _free_name(Path(prediction.path).stem, taken)
+            # OpenCV crashes if it writes to a name that is not UTF-8.
+            _, encoded = cv2.imencode(".png", picture[..., ::-1])
+            path.write_bytes(encoded)
+        yield prediction
+
+
+def _free_name(stem: str, taken: set[str]) -> str:
+    """Returns a file name for a picture that no earlier picture has."""
+    name, number = f"{stem}.png", 2
+    while name in taken:
+        name, number = f"{stem}_{number}.png", number + 1
+    taken.add(name)
+    return name
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
