@@ -13,7 +13,7 @@ from fpn_jax.train import parallel
 from tests.conftest import ROOT, given, prepared
 
 CONFIGS = ROOT / "configs"
-READERS = (
+NECKS_AND_HEADS = (
     *("aspp", "covariance", "fpn", "fpn_flatten", "fpn_ppm", "identity"),
     *("image_pyramid", "ppm", "spp"),
 )
@@ -30,11 +30,11 @@ def prepare(name, variant, **changes):
 
 def test_every_file_is_tested():
     files = {path.stem for path in CONFIGS.glob("*.py")}
-    assert files == {*READERS, "finetune", "pooling"}
+    assert files == {*NECKS_AND_HEADS, "finetune", "pooling"}
 
 
 def test_the_files_cover_every_neck_and_head():
-    configs = [get_config(name, "smoke") for name in READERS]
+    configs = [get_config(name, "smoke") for name in NECKS_AND_HEADS]
     assert {config.neck.name for config in configs} == set(necks.names())
     # The mlp is the head of the papers' own classifiers.
     assert {config.head.name for config in configs} == set(heads.names()) - {"mlp"}
@@ -42,7 +42,7 @@ def test_the_files_cover_every_neck_and_head():
     assert set(variants) == set(pooling.names())
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", NECKS_AND_HEADS)
 @pytest.mark.parametrize("variant", ["smoke", "folder", "cats_vs_dogs"])
 def test_every_reader_builds(name, variant):
     size = {"data__image_size": 64} if variant == "smoke" else {}
@@ -61,7 +61,7 @@ def weights(tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "variant"),
     [
-        *(("finetune", name) for name in READERS),
+        *(("finetune", name) for name in NECKS_AND_HEADS),
         *(("pooling", name) for name in pooling.names()),
     ],
 )
