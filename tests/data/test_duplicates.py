@@ -92,7 +92,7 @@ def test_equal_ones_are_grouped_and_not_called_near_duplicates():
 
 
 def report(*rows):
-    return check.Report(len(rows), (), {}, tuple(rows))
+    return check.Findings(len(rows), (), {}, tuple(rows))
 
 
 def test_only_images_in_two_splits_or_classes_are_named():
