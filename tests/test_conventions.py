@@ -1,4 +1,4 @@
-"""Conventions that a reader may rely on, checked over the whole package."""
+"""Conventions of the code that a machine can check."""
 
 import ast
 import importlib
@@ -16,7 +16,7 @@ FILES = sorted((ROOT / "fpn_jax").rglob("*.py"))
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(fpn_jax.__path__, "fpn_jax.")
-    # Defines the flags of the process that imports it.
+    # Importing fpn_jax.main would define absl flags.
     if module.name != "fpn_jax.main"
 )
 
@@ -42,7 +42,7 @@ def test_files_and_functions_are_short(path):
             assert lines <= 60, f"{path}: {node.name} has {lines} lines of code"
 
 
-def test_no_room_has_an_empty_name():
+def test_no_module_has_a_meaningless_name():
     names = {"utils", "util", "common", "helpers", "helper", "misc", "base"}
     allowed = {("tasks", "base.py"), ("views", "base.py")}
     found = [p for p in FILES if p.stem in names and p.parts[-2:] not in allowed]
@@ -50,12 +50,12 @@ def test_no_room_has_an_empty_name():
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if ".ops." in m])
-def test_ops_know_no_flax(module):
+def test_ops_do_not_use_flax(module):
     assert "flax" not in inspect.getsource(importlib.import_module(module))
 
 
-def test_the_flax_modules_name_what_owns_parameters():
-    """A submodule without `name=` gets a number, which moves when a line is added."""
+def test_flax_submodules_with_parameters_have_names():
+    """Without `name=`, Flax numbers submodules, so a new line would rename others."""
     owners = re.compile(r"nn\.(?:Dense|Conv|BatchNorm|GroupNorm)|Conv")
     for path in FILES:
         if path.parts[-2] not in ("layers", "backbones", "necks", "heads"):
