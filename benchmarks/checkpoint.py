@@ -1,11 +1,11 @@
-"""What a training waits for while a checkpoint is written, beside Orbax alone.
+"""Time that a training waits while a checkpoint is written, compared with Orbax alone.
 
     python -m benchmarks.checkpoint [--mebibytes=300] [--repeats=7]
 
-The state is that of a classifier under AdamW with a moving average: parameters, two
-moments, the average, statistics. `blocking` is until the step may go on, `written`
-until the files are complete. Orbax alone writes the same arrays, without the checksums,
-the config and the ranking that ours keeps.
+The state is that of a classifier with AdamW and a moving average: parameters, two
+moments, the average, statistics. `blocking` is the time until the next step can start,
+`written` the time until the files are complete. Orbax alone writes the same arrays
+without our checksums, config and ranking.
 """
 
 import argparse
@@ -18,14 +18,15 @@ from benchmarks import stepping, timing
 
 
 def state_of(mebibytes: float):
-    """Returns a replicated state of about so many MiB."""
+    """Returns a replicated state of about `mebibytes` MiB."""
     import jax
     import jax.numpy as jnp
     import optax
 
     from fpn_jax.train import parallel, state
 
-    # Four copies of the parameters, in float32; kernels of a few MiB, as in a ResNet.
+    # The state has four float32 copies of the parameters, whose kernels have 2.25 MiB
+    # each, as in a ResNet.
     kernels = max(1, round(mebibytes / 4 / 2.25))
     shape = (3, 3, 256, 256)
 
@@ -41,7 +42,11 @@ def state_of(mebibytes: float):
 
 
 def writers(folder: Path) -> dict[str, tuple[Callable, Callable]]:
-    """Returns name → what begins to write a state, and what waits for its files."""
+    """Returns name → functions: one begins to write a state, one waits for the files.
+
+    Args:
+      folder: Where the checkpoints are written.
+    """
     import orbax.checkpoint as ocp
 
     from fpn_jax.train.checkpoints import Checkpoints
@@ -63,13 +68,18 @@ def writers(folder: Path) -> dict[str, tuple[Callable, Callable]]:
 
 
 def arrays_of(state) -> dict:
-    """Returns what of a state takes room."""
-    kept = ("params", "batch_stats", "opt_state", "ema")
-    return {name: getattr(state, name) for name in kept}
+    """Returns the parts of a state that have large arrays."""
+    large = ("params", "batch_stats", "opt_state", "ema")
+    return {name: getattr(state, name) for name in large}
 
 
 def measure(mebibytes: float, repeats: int) -> tuple[float, dict[str, dict]]:
-    """Returns the state's MiB, and name → seconds `blocking` and `written`."""
+    """Returns the size of the state in MiB, and name → `blocking`, `written` seconds.
+
+    Args:
+      mebibytes: Approximate size of the state.
+      repeats: Number of rounds.
+    """
     import jax
 
     state = state_of(mebibytes)
@@ -78,26 +88,29 @@ def measure(mebibytes: float, repeats: int) -> tuple[float, dict[str, dict]]:
     )
     taken: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        made = writers(Path(folder))
-        # The first one also makes threads and folders.
+        contenders = writers(Path(folder))
+        # The first round also creates threads and folders, and is not counted.
         for number in range(-1, repeats):
-            now = state.replace(step=state.step + number + 2)
-            for name, (begin, wait) in made.items():
+            later = state.replace(step=state.step + number + 2)
+            for name, (begin, wait) in contenders.items():
                 began = time.perf_counter()
-                begin(now)
+                begin(later)
                 blocked = time.perf_counter() - began
                 wait()
+                written = time.perf_counter() - began
                 if number >= 0:
-                    of = taken.setdefault(name, {"blocking": [], "written": []})
-                    of["blocking"].append(blocked)
-                    of["written"].append(time.perf_counter() - began)
+                    seconds = taken.setdefault(name, {"blocking": [], "written": []})
+                    seconds["blocking"].append(blocked)
+                    seconds["written"].append(written)
     return size / 2**20, taken
 
 
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mebibytes", type=float, default=300, help="of the state")
+    parser.add_argument(
+        "--mebibytes", type=float, default=300, help="size of the state"
+    )
     parser.add_argument("--repeats", type=int, default=7, help="rounds, in turns")
     given = parser.parse_args()
     stepping.start()

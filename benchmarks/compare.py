@@ -1,13 +1,13 @@
-"""Trains the rows of a table under one budget, and prints accuracy, cost and size.
+"""Trains the rows of a table with one budget; prints accuracy, time and memory.
 
     python -m benchmarks.compare pyramid --root=DIR --workdir=runs/pyramid
     python -m benchmarks.compare pyramid_finetuned --root=DIR --weights=FILE --workdir=…
     python -m benchmarks.compare pooling --root=DIR --weights=FILE --workdir=…
 
-Every row is a run of `python -m fpn_jax.main`, once for each seed, in a workdir of its
-own: a command that was stopped goes on where it stood, and one that is through only
-prints. Accuracy is that of the last step on the validate split, never of the best one.
-`--speed` measures the train step of all rows instead, in turns.
+Every row is trained by `python -m fpn_jax.main`, once for each seed, each time in a
+workdir of its own. Run a stopped command again to resume; runs that have ended are not
+repeated. The accuracy is that of the last step on the validation split, not that of the
+best checkpoint. `--speed` measures the train steps of all rows in turns instead.
 """
 
 import argparse
@@ -35,20 +35,31 @@ PYRAMIDS = (
 
 
 class Row(NamedTuple):
-    """A line of a table: one training, but for its seed."""
+    """A row of a table.
+
+    Attributes:
+      name: Name of the row.
+      arguments: Command line of the training, without workdir and seed.
+    """
 
     name: str
     arguments: tuple[str, ...]
 
 
 def rows(suite: str, root: str, weights: str | None) -> list[Row]:
-    """Returns the lines of a table."""
-    of_all = (
+    """Returns the rows of a table.
+
+    Args:
+      suite: `pyramid`, `pyramid_finetuned` or `pooling`.
+      root: Folder of the photographs.
+      weights: File of weights, where the rows are fine-tuned.
+    """
+    shared = (
         f"--config.data.root={root}",
         "--config.train.evaluate_every_steps=100000",
     )
     small = (
-        *of_all,
+        *shared,
         "--config.data.image_size=64",
         "--config.backbone.width=32",
         "--config.mix.cutmix_alpha=0.0",
@@ -57,7 +68,7 @@ def rows(suite: str, root: str, weights: str | None) -> list[Row]:
         "--config.train.epochs=16",
     )
     tuned = (
-        *of_all,
+        *shared,
         f"--config.pretrained.path={weights}",
         "--config.pretrained.recipe=tensorflow",
         "--config.data.image_size=96",
@@ -79,7 +90,17 @@ def rows(suite: str, root: str, weights: str | None) -> list[Row]:
 
 
 def train(row: Row, seed: int, directory: Path, cores: set[int]) -> dict[str, float]:
-    """Trains one row on some cores, or reads what it gave; returns its figures."""
+    """Returns the results of one run, which trains unless it has ended before.
+
+    Args:
+      row: What to train.
+      seed: Seed of the run.
+      directory: Workdir of the run.
+      cores: Cores that the process may use.
+
+    Returns:
+      Accuracy, calibration error, peak memory, seconds, and the command.
+    """
     result = directory / "result.json"
     cache = directory.parent.absolute() / "compiled"
     command = [sys.executable, "-m", "fpn_jax.main", *row.arguments]
@@ -96,33 +117,39 @@ def train(row: Row, seed: int, directory: Path, cores: set[int]) -> dict[str, fl
             command,
             stdout=log,
             stderr=log,
-            # Seeds differ in numbers alone: the step is compiled once for all.
+            # The step of all seeds is the same program, so it is compiled once.
             env={"JAX_COMPILATION_CACHE_DIR": str(cache), **os.environ},
         )
-        # Before its libraries have counted the cores and started their threads.
+        # Set now, before its libraries count the cores and start their threads.
         os.sched_setaffinity(process.pid, cores)
-        # Also what it used; the object must be told that it has ended.
+        # wait4 also returns the peak memory, but Popen does not notice the end.
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-    # A run that was stopped ends well, but before its report.
+    # A stopped run exits with code 0, but has no report.
     if status or not (directory / "report.html").exists():
         tail = (directory / "log.txt").read_text().splitlines()[-2:]
         sys.exit(f"{row.name}, seed {seed}: {' '.join(tail)}")
-    figures = _figures(directory)
-    figures["peak_memory_mib"] = usage.ru_maxrss / 1024
-    figures["seconds"] = time.monotonic() - began
-    figures["command"] = command[1:]
-    result.write_text(json.dumps(figures) + "\n")
-    return figures
+    results = _last_evaluation(directory)
+    results["peak_memory_mib"] = usage.ru_maxrss / 1024
+    results["seconds"] = time.monotonic() - began
+    results["command"] = command[1:]
+    result.write_text(json.dumps(results) + "\n")
+    return results
 
 
 def train_all(
     table: Sequence[Row], seeds: int, workdir: Path, jobs: int
 ) -> Iterator[dict[str, object]]:
-    """Trains every row and seed, `jobs` runs at a time; yields the lines of the table.
+    """Trains every row with every seed; yields a summary of each row.
 
-    Each run has an equal share of the cores to itself: two runs of one core each are
-    through in little more time than one run of two.
+    Each run has an equal share of the cores to itself: two runs with one core each take
+    little more time than one run with two cores.
+
+    Args:
+      table: The rows.
+      seeds: Number of seeds.
+      workdir: Folder of the workdirs.
+      jobs: Number of runs at a time.
     """
     cores = sorted(os.sched_getaffinity(0))
     free: queue.SimpleQueue[set[int]] = queue.SimpleQueue()
@@ -130,11 +157,11 @@ def train_all(
         free.put(set(cores[job::jobs]))
 
     def run(row: Row, seed: int) -> dict[str, float]:
-        mine = free.get()
+        share = free.get()
         try:
-            return train(row, seed, workdir / f"{row.name}_{seed}", mine)
+            return train(row, seed, workdir / f"{row.name}_{seed}", share)
         finally:
-            free.put(mine)
+            free.put(share)
 
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         runs = {
@@ -143,53 +170,52 @@ def train_all(
         }
         try:
             for name, futures in runs.items():
-                yield {"row": name, **_summary([it.result() for it in futures])}
+                yield {"row": name, **_summary([run.result() for run in futures])}
         except BaseException:
-            # Ctrl-C reached the runs too: they save, and say so in their logs.
+            # The runs receive Ctrl-C as well, and save; their logs report it.
             pool.shutdown(cancel_futures=True)
             raise
 
 
 def _summary(runs: Sequence[dict[str, float]]) -> dict[str, float]:
-    accuracies = [figures["accuracy"] for figures in runs]
+    accuracies = [run["accuracy"] for run in runs]
     return {
         "seeds": len(runs),
         "accuracy": statistics.mean(accuracies),
         "lowest": min(accuracies),
         "highest": max(accuracies),
-        "peak_memory_mib": max(figures["peak_memory_mib"] for figures in runs),
-        "seconds": statistics.median(figures["seconds"] for figures in runs),
+        "peak_memory_mib": max(run["peak_memory_mib"] for run in runs),
+        "seconds": statistics.median(run["seconds"] for run in runs),
     }
 
 
-def _figures(directory: Path) -> dict[str, float]:
+def _last_evaluation(directory: Path) -> dict[str, float]:
     lines = (directory / "metrics.jsonl").read_text().splitlines()
-    evaluated = [record for record in map(json.loads, lines) if _is_evaluation(record)]
-    return {
-        "accuracy": evaluated[-1]["validate/accuracy"],
-        "calibration_error": evaluated[-1]["validate/calibration_error"],
-    }
-
-
-def _is_evaluation(record: dict) -> bool:
-    return "validate/accuracy" in record
+    entries = map(json.loads, lines)
+    last = [entry for entry in entries if "validate/accuracy" in entry][-1]
+    return {key: last[f"validate/{key}"] for key in ("accuracy", "calibration_error")}
 
 
 def speed(table: Sequence[Row], repeats: int) -> dict[str, dict[str, float]]:
-    """Returns row → images a second of the train step and parameters; in turns."""
-    # What a config says about itself is no line of the table.
+    """Returns row → images per second of the train step, and parameters.
+
+    Args:
+      table: The rows, which are measured in turns.
+      repeats: Number of rounds.
+    """
+    # Standard output is for the table, so notes about the configs go elsewhere.
     with contextlib.redirect_stdout(sys.stderr):
-        made = {row.name: Stepping(row.arguments) for row in table}
-    calls = {name: lambda it=it: it.run(2) for name, it in made.items()}
-    taken = timing.in_turns(calls, repeats)
+        steppings = {row.name: Stepping(row.arguments) for row in table}
+    calls = {name: lambda step=step: step.run(2) for name, step in steppings.items()}
+    seconds = timing.in_turns(calls, repeats)
     return {
         name: {
-            "images_per_second": 2 * it.images / statistics.median(taken[name]),
-            "slowest": 2 * it.images / max(taken[name]),
-            "fastest": 2 * it.images / min(taken[name]),
-            "parameters": it.parameters,
+            "images_per_second": 2 * step.images / statistics.median(seconds[name]),
+            "slowest": 2 * step.images / max(seconds[name]),
+            "fastest": 2 * step.images / min(seconds[name]),
+            "parameters": step.parameters,
         }
-        for name, it in made.items()
+        for name, step in steppings.items()
     }
 
 
@@ -198,26 +224,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     suites = ("pyramid", "pyramid_finetuned", "pooling")
     parser.add_argument("suite", choices=suites)
-    parser.add_argument("--root", required=True, help="Train/Validate × Cat/Dog")
-    parser.add_argument("--weights", help="of mobilenet_v2, where it is fine-tuned")
-    parser.add_argument("--workdir", type=Path, help="of the runs")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--root", required=True, help="folder with Train and Validate × Cat and Dog"
+    )
+    parser.add_argument(
+        "--weights", help="weights of mobilenet_v2, for the fine-tuned suites"
+    )
+    parser.add_argument("--workdir", type=Path, help="folder of the runs")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each row")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    parser.add_argument("--speed", action="store_true")
-    parser.add_argument("--repeats", type=int, default=7, help="of --speed")
+    parser.add_argument(
+        "--speed", action="store_true", help="measure the train steps instead"
+    )
+    parser.add_argument("--repeats", type=int, default=7, help="rounds of --speed")
     given = parser.parse_args()
-    if not 1 <= given.jobs <= len(os.sched_getaffinity(0)):
-        parser.error(f"--jobs={given.jobs} is not one a core, or fewer")
+    cores = len(os.sched_getaffinity(0))
+    if not 1 <= given.jobs <= cores:
+        parser.error(f"--jobs={given.jobs}: take 1 to {cores}, the number of cores")
     if given.suite != "pyramid" and not given.weights:
         parser.error(f"{given.suite} needs --weights")
     table = rows(given.suite, given.root, given.weights)
     if given.speed:
         stepping.start()
-        for name, figures in speed(table, given.repeats).items():
-            print(json.dumps({"suite": given.suite, "row": name, **figures}))
+        for name, speeds in speed(table, given.repeats).items():
+            print(json.dumps({"suite": given.suite, "row": name, **speeds}))
         return
     if given.workdir is None:
-        parser.error("give --workdir, or --speed")
+        parser.error("give --workdir or --speed")
     for line in train_all(table, given.seeds, given.workdir, given.jobs):
         print(json.dumps({"suite": given.suite, **line}), flush=True)
 

@@ -1,16 +1,16 @@
-"""Prediction against the same network in PyTorch: latency, throughput, exported file.
+"""Prediction compared with PyTorch: latency, throughput, and the exported model.
 
     python -m benchmarks.inference [--cases=resnet18,…] [--repeats=15]
 
-Latency is that of one image, throughput that of 64, from uint8 pixels on the device to
-probabilities on the device. `exported` is our model written to StableHLO and read back.
-PyTorch is channels-last in inference mode, as it is and compiled (`torch_compile`); on
-a GPU all compute in bfloat16.
+Latency is measured with one image, throughput with 64, from uint8 pixels on the device
+to probabilities on the device. `exported` is our model, exported to StableHLO and read
+back. PyTorch runs the same network channels-last in inference mode, eagerly (`torch`)
+and compiled (`torch_compile`). On a GPU everything computes in bfloat16.
 """
 
 import argparse
-import sys
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 
@@ -18,39 +18,47 @@ from benchmarks import stepping, timing
 from benchmarks.train_step import CASES, Case, arguments_of
 
 BATCHES = {"latency": 1, "throughput": 64}
+"""Measurement → images at a time."""
 
 
-def ours(case: Case, dtype: str, images: int):
-    """Returns what computes our probabilities, and what computes the exported ones."""
+def predictor_of(case: Case, dtype: str):
+    """Returns the predictor of a case, with random parameters."""
+    import jax
+    import jax.numpy as jnp
+
+    from fpn_jax.trained import Trained
+    from fpn_jax.workdir.folder import Workdir
+
+    experiment = stepping.experiment_of(arguments_of(case, dtype))
+    sample = jnp.zeros((1, *experiment.image_size, 3), jnp.uint8)
+    variables = jax.jit(lambda rng: experiment.model.init(rng, sample, train=False))(
+        jax.random.key(0)
+    )
+    return Trained(Workdir(""), experiment, 0, variables).predictor()
+
+
+def ours(case: Case, dtype: str, images: int) -> dict[str, Callable[[], object]]:
+    """Returns name → function that predicts: our model, and the exported one."""
     import jax
     import jax.numpy as jnp
     from jax import export
 
-    planned = stepping.experiment_of(arguments_of(case, dtype))
-    model, size = planned.model, case.size
-    sample = jnp.zeros((1, size, size, 3), jnp.uint8)
-    variables = jax.jit(lambda rng: model.init(rng, sample, train=False))(
-        jax.random.key(0)
-    )
+    from fpn_jax.exporters import stablehlo
 
-    def probabilities(pixels):
-        return jax.nn.softmax(model.apply(variables, pixels, train=False)["logits"])
-
-    compiled = jax.jit(probabilities)
-    (batch,) = export.symbolic_shape("b")
-    shape = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)
-    written = export.export(compiled, platforms=("cpu", "cuda", "tpu"))(shape)
-    reloaded = jax.jit(export.deserialize(written.serialize()).call)
-    noise = np.random.default_rng(0).integers(0, 256, (images, size, size, 3), np.uint8)
-    pixels = jnp.asarray(noise)
+    predictor = predictor_of(case, dtype)
+    compiled = jax.jit(predictor.exported)
+    serialized = bytearray(stablehlo.serialize(predictor))
+    reloaded = jax.jit(export.deserialize(serialized).call)
+    shape = (images, *predictor.image_size, 3)
+    pixels = jnp.asarray(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
     return {
         "ours": lambda: compiled(pixels).block_until_ready(),
         "exported": lambda: reloaded(pixels).block_until_ready(),
     }
 
 
-def theirs(case: Case, dtype: str, images: int):
-    """Returns what computes PyTorch's probabilities, and the compiled ones."""
+def theirs(case: Case, dtype: str, images: int) -> dict[str, Callable[[], None]]:
+    """Returns name → function that predicts: PyTorch's model, eager and compiled."""
     import torch
 
     from benchmarks import torch_peers
@@ -87,13 +95,13 @@ def theirs(case: Case, dtype: str, images: int):
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", default=",".join(CASES))
-    parser.add_argument("--size", type=int, default=224, help="of the images")
+    parser.add_argument("--cases", default=",".join(CASES), help="separated by commas")
+    parser.add_argument("--size", type=int, default=224, help="side of the images, px")
     parser.add_argument("--repeats", type=int, default=15, help="rounds, in turns")
     given = parser.parse_args()
     unknown = set(given.cases.split(",")) - set(CASES)
     if unknown:
-        sys.exit(f"unknown cases {sorted(unknown)}; choose from {list(CASES)}")
+        parser.error(f"unknown cases {sorted(unknown)}; choose from {list(CASES)}")
     stepping.start()
     import jax
 

@@ -2,11 +2,11 @@
 
     python -m benchmarks.input --root=DIR [--size=224] [--repeats=5]
 
-`DIR` holds Train × Cat/Dog. Ours is the pipeline that training reads, which proves that
-files are whole. The peers are PyTorch's DataLoader with PIL's decoder and torchvision's
-transforms, at the best number of workers, and, where TensorFlow is installed (extra
-`tf`), tf.data with `decode_and_crop_jpeg`. All give uint8, cropped to 8 to 100 per cent
-of the area and mirrored half the time.
+`DIR` has Train × Cat and Dog. Ours is the input pipeline of a training, which also
+detects truncated files. The peers are PyTorch's DataLoader with PIL's decoder and
+torchvision's transforms, with several numbers of workers, and, where TensorFlow is
+installed (extra `tf`), tf.data with `decode_and_crop_jpeg`. All of them return uint8
+crops of 8 to 100 per cent of the area, half of them mirrored.
 """
 
 import argparse
@@ -26,14 +26,14 @@ SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 
 
 def ours(root: str, size: int, threads: int, quick: bool) -> Iterator[np.ndarray]:
-    """Returns an endless iterator of our batches, in device memory.
+    """Yields our batches, in device memory, without end.
 
     Args:
-      root: Holds Train × Cat/Dog.
+      root: Folder with Train × Cat and Dog.
       size: Height and width of a crop, in pixels.
-      threads: That read and decode.
-      quick: Whether JPEGs are decoded only as large as a crop needs, as in training,
-        rather than exactly.
+      threads: Number of threads that read and decode.
+      quick: Whether JPEGs are decoded quickly and at a reduced size, as in training,
+        or exactly.
     """
     import jax
 
@@ -65,7 +65,7 @@ def ours(root: str, size: int, threads: int, quick: bool) -> Iterator[np.ndarray
 
 
 def with_torch(root: str, size: int, workers: int) -> Iterator:
-    """Returns an endless iterator of PyTorch's batches."""
+    """Yields PyTorch's batches without end."""
     import torch
     from PIL import Image
 
@@ -82,7 +82,7 @@ def with_torch(root: str, size: int, workers: int) -> Iterator:
     )
 
     class Folder(torch.utils.data.Dataset):
-        """The files of Train."""
+        """The images of Train."""
 
         def __init__(self):
             self.paths = sorted(pathlib.Path(root, "Train").glob("*/*.jpg"))
@@ -109,7 +109,7 @@ def with_torch(root: str, size: int, workers: int) -> Iterator:
 
 
 def with_tf_data(root: str, size: int) -> Iterator:
-    """Returns an endless iterator of tf.data's batches."""
+    """Yields tf.data's batches without end."""
     import jax
     import tensorflow as tf
 
@@ -145,7 +145,7 @@ def with_tf_data(root: str, size: int) -> Iterator:
 
 
 def reader(batches: Iterator, count: int) -> Callable[[], None]:
-    """Returns what takes so many batches."""
+    """Returns a function that takes `count` batches."""
 
     def read():
         for batch in itertools.islice(batches, count):
@@ -158,9 +158,9 @@ def reader(batches: Iterator, count: int) -> Callable[[], None]:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", required=True, help="holds Train × Cat/Dog")
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--batches", type=int, default=16, help="of a round")
+    parser.add_argument("--root", required=True, help="folder with Train × Cat and Dog")
+    parser.add_argument("--size", type=int, default=224, help="side of a crop, px")
+    parser.add_argument("--batches", type=int, default=16, help="batches of a round")
     parser.add_argument("--repeats", type=int, default=5, help="rounds, in turns")
     given = parser.parse_args()
     stepping.start()
@@ -177,13 +177,13 @@ def main() -> None:
         )
     if importlib.util.find_spec("tensorflow"):
         makers["tf.data"] = lambda: with_tf_data(given.root, given.size)
-    # One at a time: each reads ahead, and would do so in the other's turn.
+    # Every turn starts its pipeline anew: one that is open reads ahead in other turns.
     taken: dict[str, list[float]] = {name: [] for name in makers}
     for _ in range(given.repeats):
         for name, make in makers.items():
             batches = make()
             read = reader(batches, given.batches)
-            # The first starts workers and fills queues.
+            # The warm-up starts the workers and fills the queues.
             taken[name] += timing.in_turns({name: read}, 1, warm_up=1)[name]
             batches.close()
     images = given.batches * BATCH

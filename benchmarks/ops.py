@@ -1,10 +1,10 @@
-"""Our convolutions, poolings, upsamplings and blocks against PyTorch's, in turns.
+"""Our convolutions, pooling and upsampling operations compared with PyTorch's.
 
     python -m benchmarks.ops [--only=max_pool] [--repeats=9]
 
-The forward pass, alone and with the gradient of every input; float32 on a CPU, bfloat16
-on a GPU; PyTorch channels-last. The inputs are the same numbers, and before anything is
-timed the outputs must agree.
+Measures the forward pass, alone and with the gradient of every input, in turns: in
+float32 on a CPU, in bfloat16 on a GPU, with PyTorch in channels-last. Both sides get
+the same inputs, and nothing is timed before the outputs agree.
 """
 
 import argparse
@@ -24,9 +24,9 @@ class Case(NamedTuple):
     """An operation on both sides.
 
     Attributes:
-      ours: Of arrays `[B, H, W, C]` and `[k, k, C, F]`.
-      theirs: Of tensors `[B, C, H, W]` and `[F, C, k, k]`.
-      shapes: Of the inputs, as ours; the first is a map, others are kernels.
+      ours: Function of arrays `[B, H, W, C]` and `[k, k, C, F]`.
+      theirs: Function of tensors `[B, C, H, W]` and `[F, C, k, k]`.
+      shapes: Shapes of the inputs of `ours`: a map, then kernels.
     """
 
     ours: Callable[..., Any]
@@ -35,7 +35,7 @@ class Case(NamedTuple):
 
 
 def cases(images: int) -> dict[str, Case]:
-    """Returns name → operation, on batches of so many images."""
+    """Returns name → operation, on batches of `images` images."""
     from torch.nn import functional as torch_ops
 
     from fpn_jax.ops import pooling, upsampling
@@ -165,7 +165,14 @@ def _batch_norm(x):
 
 
 class Ours:
-    """An operation of ours, compiled; `forward` and `backward` wait for their end."""
+    """Our operation, compiled; `forward` and `backward` return when it has ended.
+
+    Args:
+      case: The operation.
+      inputs: A map and kernels, as arrays.
+      cotangent: Gradient of the output; None if no gradient is computed.
+      dtype: Name of the type to compute in.
+    """
 
     def __init__(self, case: Case, inputs, cotangent, dtype: str):
         import jax
@@ -196,7 +203,7 @@ class Ours:
 
 
 class Theirs:
-    """The same in PyTorch."""
+    """The operation in PyTorch, with the arguments of `Ours`."""
 
     def __init__(self, case: Case, inputs, cotangent, dtype: str):
         import torch
@@ -248,7 +255,15 @@ class Theirs:
 
 
 def measure(name: str, case: Case, dtype: str, repeats: int, report) -> None:
-    """Adds an operation's rows to the report."""
+    """Adds the row of an operation to the report.
+
+    Args:
+      name: Name of the operation.
+      case: The operation.
+      dtype: Name of the type to compute in.
+      repeats: Number of rounds.
+      report: Where the row is added.
+    """
     rng = np.random.default_rng(0)
     inputs = [rng.normal(size=shape).astype(np.float32) for shape in case.shapes]
     value = Ours(case, inputs, None, dtype).value()
@@ -263,7 +278,7 @@ def measure(name: str, case: Case, dtype: str, repeats: int, report) -> None:
     }
     row = {"op": name, "dtype": dtype}
     for way in ("forward", "backward"):
-        calls = {who: getattr(it, way) for who, it in contenders.items()}
+        calls = {who: getattr(op, way) for who, op in contenders.items()}
         taken = timing.in_turns(calls, repeats, warm_up=3)
         medians = {who: timing.spread(times)["median"] for who, times in taken.items()}
         row[f"{way}_ms"] = 1e3 * medians["ours"]
@@ -275,14 +290,19 @@ def measure(name: str, case: Case, dtype: str, repeats: int, report) -> None:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="a part of the operations' names")
-    parser.add_argument("--images", type=int, help="a batch; 16 on a CPU, 256 else")
+    parser.add_argument(
+        "--only", default="", help="measure operations whose name contains this text"
+    )
+    parser.add_argument(
+        "--images", type=int, help="images of a batch; default 16 on a CPU, else 256"
+    )
     parser.add_argument("--repeats", type=int, default=9, help="rounds, in turns")
     given = parser.parse_args()
     stepping.start()
     import jax
 
-    from benchmarks import torch_peers  # noqa: F401 - says so where there is no torch
+    # Ends the process with a message if PyTorch is not installed.
+    from benchmarks import torch_peers  # noqa: F401
 
     on_cpu = jax.default_backend() == "cpu"
     chosen = {
@@ -291,7 +311,7 @@ def main() -> None:
         if given.only in name
     }
     if not chosen:
-        parser.error(f"no operation's name holds {given.only!r}")
+        parser.error(f"no operation has {given.only!r} in its name")
     report = timing.Report("ops")
     for name, case in chosen.items():
         measure(name, case, "float32" if on_cpu else "bfloat16", given.repeats, report)

@@ -1,13 +1,14 @@
-"""Step time over devices and processes, and work over image size, batch and depth.
+"""Step time against devices and processes; work against image size, batch and depth.
 
     python -m benchmarks.scaling [--case=resnet18] [--repeats=5]
 
-First the same global batch on 1, 2, 4 and 8 simulated devices of one process, and of
-two processes: on one machine the cores are the same, so what is beyond the time of a
-single device is the cost of dividing. `collective` is the sum of one gradient over the
-devices alone. Then XLA's count of operations of a train step, before anything is
-compiled or allocated, over sizes that need not fit; `slope` is that of a line through
-the logarithms.
+First, the same global batch is trained on 1, 2, 4 and 8 simulated devices of one
+process, and on those of two processes. All of them share the cores of one machine, so
+the time above that of a single device is the cost of dividing the batch. `collective`
+is the time of the sum of one gradient over the devices alone.
+
+Then XLA counts the operations of a train step before it is compiled, so the sizes need
+not fit into memory. `slope` is the slope of a line through the logarithms.
 """
 
 import argparse
@@ -24,8 +25,11 @@ from benchmarks import stepping, timing
 from benchmarks.train_step import CASES, arguments_of
 
 LAYOUTS = ((1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (2, 2))
-"""Processes, and simulated devices of each."""
+"""Number of processes, and of simulated devices of each process."""
+
 IMAGES = 16
+"""Images per step, of all devices together."""
+
 VARIED = {
     "image_size": (64, 128, 256, 512, 1024),
     "global_batch_size": (8, 32, 128, 512, 2048),
@@ -34,7 +38,14 @@ VARIED = {
 
 
 def seconds_of(case: str, processes: int, devices: int, steps: int) -> dict:
-    """Returns the figures of one layout, measured by processes of its own."""
+    """Returns the measurements of one layout, taken by new processes.
+
+    Args:
+      case: Name of the case.
+      processes: Number of processes.
+      devices: Number of simulated devices of each process.
+      steps: Steps that are measured.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     command = [sys.executable, "-m", "benchmarks.scaling", f"--case={case}"]
@@ -52,31 +63,36 @@ def seconds_of(case: str, processes: int, devices: int, steps: int) -> dict:
         )
         for rank in range(processes)
     ]
-    said = [child.communicate()[0] for child in children]
+    outputs = [child.communicate()[0] for child in children]
     if any(child.returncode for child in children):
-        sys.exit(f"{processes} processes of {devices} devices failed")
-    return json.loads(said[0].splitlines()[-1])
+        sys.exit(f"{processes} processes with {devices} devices each failed")
+    return json.loads(outputs[0].splitlines()[-1])
 
 
 def measure(case: str, steps: int) -> dict[str, float]:
-    """Returns the seconds of a step and of a gradient's sum, in this process."""
+    """Returns the seconds of a step and of the sum of a gradient, in this process.
+
+    Args:
+      case: Name of the case.
+      steps: Steps that are measured.
+    """
     import jax
 
     from fpn_jax.train import parallel
     from fpn_jax.train.steps import AXIS
 
     changed = CASES[case]._replace(images=IMAGES)
-    made = stepping.Stepping(arguments_of(changed, "float32"))
-    made.run(2)
-    times = [made.seconds(1) for _ in range(steps)]
-    gradient = parallel.replicate(jax.tree.map(np.zeros_like, made.params))
+    ours = stepping.Stepping(arguments_of(changed, "float32"))
+    ours.run(2)
+    times = [ours.seconds(1) for _ in range(steps)]
+    gradient = parallel.replicate(jax.tree.map(np.zeros_like, ours.params))
     total = jax.pmap(
         lambda tree, _: jax.lax.psum(tree, AXIS),
         axis_name=AXIS,
         in_axes=(None, 0),
         out_axes=None,
     )
-    # One argument must be cut, to say over how many devices.
+    # pmap takes the number of devices from an argument that is divided among them.
     each = np.zeros(jax.local_device_count(), np.float32)
 
     def collective():
@@ -90,7 +106,13 @@ def measure(case: str, steps: int) -> dict[str, float]:
 
 
 def operations(case: str, what: str, value: int) -> float:
-    """Returns the operations of a train step's forward and backward pass."""
+    """Returns the operations of the forward and backward pass of a train step.
+
+    Args:
+      case: Name of the case.
+      what: Key of `VARIED`, the quantity that is changed.
+      value: Its value.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -121,7 +143,7 @@ def operations(case: str, what: str, value: int) -> float:
         return outputs["logits"].sum()
 
     statistics = {key: tree for key, tree in variables.items() if key != "params"}
-    # One device, which has an axis to sum over all the same.
+    # The model sums over a named axis, so a single device needs one as well.
     step = jax.vmap(jax.grad(loss), in_axes=(None, None, 0), axis_name=AXIS)
     images = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)
     lowered = jax.jit(step).lower(variables["params"], statistics, images)
@@ -129,40 +151,40 @@ def operations(case: str, what: str, value: int) -> float:
 
 
 def slope(values, counts) -> float:
-    """Returns the exponent of the power that fits best."""
+    """Returns the exponent of the power law that fits best."""
     return float(np.polyfit(np.log(values), np.log(counts), 1)[0])
 
 
 def add_layouts(report: timing.Report, case: str, steps: int, repeats: int) -> None:
-    """Adds a row for every layout, measured in turns."""
+    """Adds a row for every layout; layouts are measured in turns."""
     taken: dict[tuple[int, int], list[dict[str, float]]] = {}
     for _ in range(repeats):
         for layout in LAYOUTS:
             taken.setdefault(layout, []).append(seconds_of(case, *layout, steps))
     medians = {
         layout: {
-            key: statistics.median(figures[key] for figures in rounds)
+            key: statistics.median(measured[key] for measured in rounds)
             for key in ("seconds", "collective")
         }
         for layout, rounds in taken.items()
     }
     single = medians[LAYOUTS[0]]["seconds"]
-    for (processes, devices), figures in medians.items():
-        seconds = [figures["seconds"] for figures in taken[processes, devices]]
+    for (processes, devices), median in medians.items():
+        seconds = [measured["seconds"] for measured in taken[processes, devices]]
         report.add(
             case=case,
             processes=processes,
             devices=devices,
-            seconds=figures["seconds"],
+            seconds=median["seconds"],
             shortest=min(seconds),
             longest=max(seconds),
-            ratio_to_single=figures["seconds"] / single,
-            collective=figures["collective"],
+            ratio_to_single=median["seconds"] / single,
+            collective=median["collective"],
         )
 
 
 def add_slopes(report: timing.Report, case: str) -> None:
-    """Adds a row for every quantity that is varied."""
+    """Adds a row for every quantity of `VARIED`."""
     for what, values in VARIED.items():
         if what == "depth" and not CASES[case].backbone.startswith("resnet"):
             continue
@@ -180,7 +202,7 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", choices=CASES, default="resnet18")
-    parser.add_argument("--steps", type=int, default=10, help="of a round")
+    parser.add_argument("--steps", type=int, default=10, help="steps of a round")
     parser.add_argument("--repeats", type=int, default=5, help="rounds, in turns")
     parser.add_argument("--measure_as", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--processes", type=int, help=argparse.SUPPRESS)

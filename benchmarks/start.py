@@ -1,12 +1,12 @@
-"""Seconds from a command to its first step: cold, with the cache, resumed; imports.
+"""Seconds from a command to its first step: cold, warm and resumed; seconds of imports.
 
     python -m benchmarks.start [--root=DIR] [--case=resnet50_fpn] [--repeats=3]
 
-Every start is a process of its own, that of `python -m fpn_jax.main`, in a workdir of
-its own; on photographs where `DIR` holds Train and Validate × Cat/Dog, otherwise on
-drawn animals, whose drawing takes from the same cores. `cold` begins with an empty
-compilation cache, `warm` with the one that it left, `resumed` continues the warm run,
-whose checkpoint is there.
+Every start is a process of `python -m fpn_jax.main`. It trains on the photographs of
+`DIR`, which has Train and Validate × Cat and Dog; without `--root`, on drawn animals,
+which are drawn by the same cores. `cold` begins with an empty compilation cache, `warm`
+trains in a new workdir with the cache of `cold`, and `resumed` resumes the run of
+`warm` from its checkpoint.
 """
 
 import argparse
@@ -21,19 +21,20 @@ from pathlib import Path
 from benchmarks import stepping, timing
 from benchmarks.train_step import CASES, Case, arguments_of
 
-IMPORTS = ("fpn_jax.main", "fpn_jax.run", "jax")
+IMPORTS = ("fpn_jax.main", "fpn_jax.modes.train", "jax")
+"""Modules whose import is timed."""
 
 
 def seconds_to_step(arguments: list[str], workdir: Path, cache: Path) -> float:
-    """Returns the seconds from a command to the record of the first step it takes.
+    """Returns the seconds from a command to the metrics of its first step.
 
     Args:
-      arguments: Of `python -m fpn_jax.main`, for a run that this stops.
-      workdir: Where it trains; what lies there already, it goes on with.
+      arguments: Arguments of `python -m fpn_jax.main`; the run is stopped afterwards.
+      workdir: Where it trains; a run that is there is resumed.
       cache: Folder of the compilation cache.
     """
-    records = workdir / "metrics.jsonl"
-    before = len(records.read_text().splitlines()) if records.exists() else 0
+    metrics = workdir / "metrics.jsonl"
+    before = len(metrics.read_text().splitlines()) if metrics.exists() else 0
     command = [sys.executable, "-m", "fpn_jax.main", *arguments]
     began = time.perf_counter()
     process = subprocess.Popen(
@@ -43,8 +44,8 @@ def seconds_to_step(arguments: list[str], workdir: Path, cache: Path) -> float:
         env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)},
     )
     while process.poll() is None:
-        # The bytes of a line may still be on their way; a whole one ends.
-        if records.exists() and records.read_text().count("\n") > before:
+        # A line without its end is not complete yet.
+        if metrics.exists() and metrics.read_text().count("\n") > before:
             taken = time.perf_counter() - began
             process.terminate()
             if process.wait():
@@ -55,7 +56,13 @@ def seconds_to_step(arguments: list[str], workdir: Path, cache: Path) -> float:
 
 
 def starts(case: Case, root: str | None, repeats: int) -> dict[str, list[float]]:
-    """Returns kind of start → seconds, one number a repeat."""
+    """Returns kind of start → seconds of each repeat.
+
+    Args:
+      case: The network and the batch.
+      root: Folder of the photographs; None trains on drawn animals.
+      repeats: Number of starts of each kind.
+    """
     taken: dict[str, list[float]] = {"cold": [], "warm": [], "resumed": []}
     arguments = [
         *arguments_of(case, "float32"),
@@ -67,14 +74,14 @@ def starts(case: Case, root: str | None, repeats: int) -> dict[str, list[float]]
         "--config.train.total_steps=100000",
     ]
     for _ in range(repeats):
-        with tempfile.TemporaryDirectory() as folder:
-            root = Path(folder)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
             for kind, workdir in (
                 ("cold", "first"),
                 ("warm", "second"),
                 ("resumed", "second"),
             ):
-                seconds = seconds_to_step(arguments, root / workdir, root / "cache")
+                seconds = seconds_to_step(arguments, folder / workdir, folder / "cache")
                 taken[kind].append(seconds)
     return taken
 
@@ -96,8 +103,8 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", choices=CASES, default="resnet50_fpn")
-    parser.add_argument("--root", help="holds Train and Validate × Cat/Dog")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--root", help="folder with Train and Validate × Cat and Dog")
+    parser.add_argument("--repeats", type=int, default=3, help="starts of each kind")
     given = parser.parse_args()
     rows = {
         f"import {module}": [import_seconds(module) for _ in range(given.repeats)]

@@ -1,12 +1,16 @@
 """Our side of a benchmark: what a command line trains, step by step."""
 
+import dataclasses
+import os
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-PARTS = ("backbone", "neck", "head")
-"""Dicts of a config that hold a constructor's arguments."""
+CLASSES = ("cat", "dog")
+BATCHES_PER_EPOCH = 1_000
+"""Length of the training split that a `Stepping` is prepared for."""
 
 
 def start(
@@ -14,70 +18,88 @@ def start(
     num_processes: int | None = None,
     process_id: int | None = None,
 ) -> None:
-    """Sets up the environment as `fpn_jax.main` does; before JAX has a device.
+    """Sets up the process as `fpn_jax.main` does; call it before JAX is imported.
 
     Args:
-      coordinator: `HOST:PORT` of process 0, where there are several.
-      num_processes: How many.
-      process_id: Which one this is.
+      coordinator: `HOST:PORT` of process 0, if there are several processes.
+      num_processes: Number of processes.
+      process_id: Number of this process.
     """
-    import os
-
     from fpn_jax import runtime
 
     runtime.use_large_pages()
     # Another framework may need the device's memory in the same process.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    runtime.start(coordinator, num_processes, process_id)
+    runtime.set_environment()
+    runtime.join(coordinator, num_processes, process_id)
 
 
-def experiment_of(arguments: Sequence[str], classes: Sequence[str] = ("cat", "dog")):
-    """Returns what `python -m fpn_jax.main ARGUMENTS` trains, built in this process.
+def given_by(arguments: Sequence[str]):
+    """Returns the config file and the keys that a command line gives.
 
     Args:
-      arguments: `--config=FILE` and overrides of its keys.
-      classes: Names of the classes.
+      arguments: `--config=FILE`, and keys as `--config.KEY=VALUE`.
     """
-    from absl import flags
-    from ml_collections import config_flags
+    from fpn_jax import command_line
 
-    from fpn_jax import config as configs
-    from fpn_jax import experiment
+    (file,), words = command_line.split(list(arguments))
+    return command_line.read(file.removeprefix("--config="), words)
 
-    values = flags.FlagValues()
-    argv, added = configs.split_parts(["benchmarks", *arguments], PARTS)
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
-    values(argv)
-    for key, value in added.items():
-        part, name = key.split(".", 1)
-        with values.config[part].unlocked():
-            values.config[part][name] = value
-    overridden = config_flags.get_override_values(values["config"])
-    config = experiment.resolve(values.config, frozenset({*overridden, *added}))
-    return experiment.Experiment(config, tuple(classes))
+
+def experiment_of(arguments: Sequence[str]):
+    """Returns the experiment of `python -m fpn_jax.main ARGUMENTS` on cats and dogs.
+
+    Args:
+      arguments: `--config=FILE`, and keys as `--config.KEY=VALUE`.
+    """
+    from fpn_jax.data.records import SourceInfo
+    from fpn_jax.experiment import Experiment
+    from fpn_jax.resolve import resolve
+
+    info = SourceInfo(classes=CLASSES, fields=("label",))
+    return Experiment(resolve(given_by(arguments)), info)
 
 
 def data_of(root: str | None) -> tuple[str, ...]:
-    """Returns the arguments that name the images: of a folder, or drawn."""
+    """Returns the arguments that choose the images: of a folder, or drawn."""
     if root:
         return "--config.data.source=folder", f"--config.data.root={root}"
     return (
         "--config.data.source=drawn",
-        "--config.data.drawn.train_records=256",
-        "--config.data.drawn.validate_records=16",
+        "--config.data.source.train_records=256",
+        "--config.data.source.validate_records=16",
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Unread:
+    """A source for a training that is only prepared, and reads no record.
+
+    Attributes:
+      info: What the source declares, a `SourceInfo`.
+      records: Number of records.
+    """
+
+    info: Any
+    records: int
+
+    def __len__(self) -> int:
+        return self.records
 
 
 class Stepping:
     """The train step of a command line on one batch of noise, as late in its run.
 
-    Parts that never train cost no gradient; those that thaw have thawed. The batch is
-    on the device already.
+    Layers that are frozen for the whole run cost no gradient; those that are unfrozen
+    during the run are unfrozen. The batch is on the device before the first step.
+
+    Args:
+      arguments: `--config=FILE`, and keys as `--config.KEY=VALUE`.
 
     Attributes:
-      experiment: What is trained.
+      experiment: The experiment of the command line.
       parameters: Number of parameters.
-      images: Images a step, of all processes together.
+      images: Images per step, of all processes together.
     """
 
     def __init__(self, arguments: Sequence[str]):
@@ -87,12 +109,12 @@ class Stepping:
 
         self.experiment = experiment_of(arguments)
         data = self.experiment.config.data
-        transformation, _ = self.experiment.optimizer(1_000)
-        initial = jax.jit(lambda: self.experiment.initial_state(transformation))
-        self._state = parallel.replicate(initial())
-        self.parameters = sum(x.size for x in jax.tree.leaves(self._state.params))
-        self._step = self.experiment.train_step_at(transformation)(10**6)
         self.images, size = data.global_batch_size, data.image_size
+        records = Unread(self.experiment.info, BATCHES_PER_EPOCH * self.images)
+        prepared = self.experiment.prepare(records, records)
+        self._state = parallel.replicate(jax.jit(prepared.initial)())
+        self.parameters = sum(x.size for x in jax.tree.leaves(self._state.params))
+        self._step = prepared.step_at(10**6)
         noise = np.random.default_rng(0)
         share = self.images // jax.process_count()
         batch = parallel.shard(
@@ -110,11 +132,11 @@ class Stepping:
 
     @property
     def params(self):
-        """The parameters as they are now."""
+        """The current parameters."""
         return self._state.params
 
     def run(self, steps: int = 1) -> None:
-        """Takes some steps, and returns when the last one has ended."""
+        """Takes steps, and returns when the last one has ended."""
         import jax
 
         for _ in range(steps):
@@ -122,12 +144,12 @@ class Stepping:
         jax.block_until_ready((self._state, metrics))
 
     def seconds(self, steps: int) -> float:
-        """Returns the seconds of one step, the mean of some."""
+        """Returns the mean seconds of a step, over steps in a row."""
         began = time.perf_counter()
         self.run(steps)
         return (time.perf_counter() - began) / steps
 
     def flops(self) -> float:
-        """Returns the operations of a step as XLA counts them in what it compiled."""
+        """Returns the operations of a step, as XLA counts them in the compiled step."""
         analysis = self._step.lower(self._state, self._batch).compile().cost_analysis()
         return float(analysis["flops"])

@@ -1,8 +1,8 @@
-"""Fair timing: contenders in turns, medians with their spread, one line a row.
+"""Fair timing: contenders in turns, medians with their spread, a JSON line per row.
 
-Machines drift by tens of per cent within minutes, so a time means something only beside
-one that was taken in the same minute: contenders run A B A B, and what is quoted is the
-ratio of their medians.
+The speed of a machine changes by tens of per cent within minutes, so only times of the
+same minutes can be compared: contenders run A B A B, and the ratio of their medians is
+the result.
 """
 
 import importlib.metadata
@@ -23,12 +23,12 @@ RESULTS = pathlib.Path(__file__).parent / "results"
 def in_turns(
     calls: Mapping[str, Callable[[], Any]], repeats: int, warm_up: int = 1
 ) -> dict[str, list[float]]:
-    """Returns the seconds that each call took, one number a round.
+    """Returns name → seconds of each round.
 
     Args:
-      calls: Name → what to time; returns only when its work is done.
-      repeats: Rounds, in each of which every call runs once.
-      warm_up: Rounds before, which are not counted.
+      calls: Name → function to time, which returns when its work is done.
+      repeats: Number of rounds; in each round every function runs once.
+      warm_up: Number of rounds before them, which are not counted.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(-warm_up, repeats):
@@ -41,7 +41,7 @@ def in_turns(
 
 
 def spread(seconds: Sequence[float]) -> dict[str, float]:
-    """Returns the median of some times, the shortest and the longest."""
+    """Returns the median, the shortest and the longest of some times."""
     return {
         "median": statistics.median(seconds),
         "shortest": min(seconds),
@@ -50,7 +50,7 @@ def spread(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def machine() -> dict[str, Any]:
-    """Returns the machine and the versions in words."""
+    """Returns the names of the device and processor, and versions of packages."""
     import jax
 
     device = jax.devices()[0]
@@ -74,12 +74,12 @@ def machine() -> dict[str, Any]:
 
 
 class Report:
-    """Rows of one benchmark: a table on standard output, and a JSON line each.
+    """Rows of one benchmark: a table on standard output, and a JSON line per row.
 
     Args:
-      name: The benchmark's.
-      out: File of the JSON lines; None is `benchmarks/results/NAME.jsonl`. Lines of
-        earlier calls stay: every line carries the machine and the versions.
+      name: Name of the benchmark.
+      out: File of the JSON lines; None is `benchmarks/results/NAME.jsonl`. Lines are
+        appended, and each line has the machine and the versions.
     """
 
     def __init__(self, name: str, out: pathlib.Path | None = None):
@@ -88,14 +88,14 @@ class Report:
         self._machine = machine()
         self._rows: list[dict[str, Any]] = []
 
-    def add(self, **figures: Any) -> None:
-        """Takes a row, and writes it at once: a later one may fail."""
-        self._rows.append(figures)
+    def add(self, **row: Any) -> None:
+        """Adds a row, and writes it at once, because a later one may fail."""
+        self._rows.append(row)
         self._out.parent.mkdir(parents=True, exist_ok=True)
-        line = {"benchmark": self._name, **figures, "machine": self._machine}
+        line = {"benchmark": self._name, **row, "machine": self._machine}
         with self._out.open("a") as lines:
             lines.write(json.dumps(line) + "\n")
-        print(", ".join(f"{k} {_shown(v)}" for k, v in figures.items()), flush=True)
+        print(", ".join(f"{k} {_shown(v)}" for k, v in row.items()), flush=True)
 
     def show(self) -> None:
         """Prints all rows as a table."""
@@ -103,9 +103,9 @@ class Report:
         table = Table(*columns, title=f"{self._name}, {self._machine['device']}")
         for row in self._rows:
             table.add_row(*(_shown(row.get(column, "")) for column in columns))
-        # Wider than a terminal if need be: cut figures are of no use.
+        # May be wider than the terminal, so that no number is cut off.
         Console(width=250).print(table)
-        print(f"the rows are in {self._out}")
+        print(f"rows written to {self._out}")
 
 
 def _shown(value: Any) -> str:

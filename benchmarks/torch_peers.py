@@ -16,10 +16,11 @@ except ModuleNotFoundError:
 
 
 def import_torchvision():
-    """Returns torchvision, also where its compiled operators do not load.
+    """Returns torchvision, even if its compiled operators do not load.
 
-    They do not beside a torch of another build, and the import stops at their absent
-    schemas. The networks need none of them; an empty schema each will do.
+    The operators do not load with a torch of another build, and then the import fails,
+    because their schemas are missing. No network here needs the operators, so empty
+    schemas are enough.
     """
     spec = importlib.util.find_spec("torchvision")
     if spec is None:
@@ -35,7 +36,7 @@ def import_torchvision():
             library = torch.library.Library("torchvision", "DEF")
             for name in sorted(set(re.findall(pattern, source))):
                 library.define(f"{name}(Tensor x) -> Tensor")
-            # Undone when it is collected.
+            # Keep a reference: a garbage-collected library removes its schemas.
             import_torchvision.library = library
             import torchvision
     return torchvision
@@ -46,21 +47,21 @@ torchvision = import_torchvision()
 NODES = {
     "resnet18": ("layer1", "layer2", "layer3", "layer4"),
     "resnet50": ("layer1", "layer2", "layer3", "layer4"),
-    # What the next max-pool reads, as our levels 2 to 5 are behind theirs.
+    # The inputs of the max-pooling layers, which are levels 2 to 5 of our VGG.
     "vgg16": ("features.9", "features.16", "features.23", "features.30"),
     "mobilenet_v2": ("features.3", "features.6", "features.13", "features.18"),
     "efficientnet_b0": ("features.2", "features.3", "features.5", "features.8"),
 }
-"""Backbone → what computes its maps of strides 4, 8, 16 and 32."""
+"""Backbone → the nodes that compute its maps of strides 4, 8, 16 and 32."""
 
 
 class Classifier(torch.nn.Module):
-    """Backbone, FPN of 256 channels or nothing, average of every map, linear layer.
+    """Backbone, an optional FPN of 256 channels, average pooling, linear layer.
 
     Args:
       backbone: One of `NODES`.
-      fpn: Whether there is a pyramid; without one the coarsest map alone is read.
-      size: Height and width of the images it will see.
+      fpn: Whether there is a pyramid; without one only the coarsest map is pooled.
+      size: Height and width of the images, in pixels.
     """
 
     def __init__(self, backbone: str, *, fpn: bool, size: int):
@@ -83,7 +84,7 @@ class Classifier(torch.nn.Module):
         self.logits = torch.nn.Linear(sum(channels), 2)
 
     def forward(self, x):
-        """Returns logits, `[B, 2]`, of normalised images `[B, 3, H, W]`."""
+        """Returns logits `[B, 2]` of normalized images `[B, 3, H, W]`."""
         maps = self.backbone(x)
         if self.neck is not None:
             maps = self.neck(maps)

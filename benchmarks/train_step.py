@@ -1,13 +1,13 @@
-"""Our train step against the same network in PyTorch, in one run, in turns.
+"""Our train step compared with the same network in PyTorch, in turns.
 
     python -m benchmarks.train_step [--cases=resnet18,…] [--repeats=7]
 
 On a CPU both compute in float32, and PyTorch also in bfloat16 (`torch_bf16`). On a GPU
-both compute in bfloat16 on batches of 256 at 224 px, PyTorch channels-last, compiled
-with "max-autotune" (which uses CUDA graphs) and with cuDNN's autotuning. Parameter and
-FLOP counts must agree before anything is timed. Each contender has a process of its
-own. Memory is that process's: its peak during later steps, and over its whole life,
-compiling included.
+both compute in bfloat16 on batches of 256 at 224 px; PyTorch is channels-last, compiled
+with "max-autotune" (which uses CUDA graphs) and with cuDNN's autotuning. Nothing is
+timed before the numbers of parameters and FLOPs agree. Each contender has a process of
+its own. `peak_mib` is the peak memory of that process during steps, `life_peak_mib`
+its peak over its whole life, which includes compilation.
 """
 
 import argparse
@@ -23,13 +23,13 @@ from benchmarks import memory, stepping, timing
 
 
 class Case(NamedTuple):
-    """A network and a batch that a CPU can bear.
+    """A network, and a batch that a CPU can train.
 
     Attributes:
-      backbone: Its name, here and in torchvision.
+      backbone: Name of the backbone, the same in torchvision.
       fpn: Whether there is a pyramid.
-      images: Images a step.
-      size: Their height and width.
+      images: Images per step.
+      size: Height and width of the images, in pixels.
     """
 
     backbone: str
@@ -46,13 +46,21 @@ CASES = {
     "efficientnet_b0_fpn": Case("efficientnet_b0", True, 16, 128),
 }
 WARM_UP = 3
-"""Steps of each turn that do not count; the first turn's first ones compile."""
+"""Steps at the start of each turn that are not counted; the very first ones compile."""
 
 GPU_BATCH = {"images": 256, "size": 224}
 
 
 def arguments_of(case: Case, dtype: str) -> tuple[str, ...]:
-    """Returns the command line of a case, without what PyTorch's loop does not do."""
+    """Returns the command line of a case.
+
+    Mixup, CutMix, the moving average and clipping are off, because PyTorch's loop does
+    not have them.
+
+    Args:
+      case: The network and the batch.
+      dtype: Name of the type to compute in.
+    """
     neck = "fpn" if case.fpn else "identity"
     fpn = ("--config.neck.width=256", "--config.neck.levels=(2,3,4,5)")
     return (
@@ -77,7 +85,11 @@ class Ours:
         self.parameters = self.stepping.parameters
 
     def forward_flops(self, size: int) -> float:
-        """Returns the operations of a forward pass of one image, before XLA's rules."""
+        """Returns the operations of a forward pass of one image, before optimization.
+
+        Args:
+          size: Height and width of the image, in pixels.
+        """
         import jax
         import jax.numpy as jnp
 
@@ -90,12 +102,12 @@ class Ours:
         return float(apply.lower(variables, image).cost_analysis()["flops"])
 
     def run(self, steps: int) -> None:
-        """Takes some steps, and returns when the last one has ended."""
+        """Takes steps, and returns when the last one has ended."""
         self.stepping.run(steps)
 
 
 class Theirs:
-    """PyTorch's train step: as plain as can be on a CPU, as strong as on a GPU."""
+    """PyTorch's train step: eager on a CPU, compiled and tuned on a GPU."""
 
     def __init__(self, case: Case, dtype: str):
         import torch
@@ -137,7 +149,11 @@ class Theirs:
         return torch.nn.functional.cross_entropy(logits.float(), labels)
 
     def forward_flops(self, size: int) -> float:
-        """Returns the operations of a forward pass of one image."""
+        """Returns the operations of a forward pass of one image.
+
+        Args:
+          size: Height and width of the image, in pixels.
+        """
         from torch.utils.flop_counter import FlopCounterMode
 
         self.model.eval()
@@ -149,7 +165,7 @@ class Theirs:
         return float(counter.get_total_flops())
 
     def run(self, steps: int) -> None:
-        """Takes some steps, and returns when the last one has ended."""
+        """Takes steps, and returns when the last one has ended."""
         for _ in range(steps):
             self._optimizer.zero_grad(set_to_none=True)
             self._loss(self._images, self._labels).backward()
@@ -164,16 +180,17 @@ CONTENDERS = {
     "torch": (Theirs, "float32"),
     "torch_bf16": (Theirs, "bfloat16"),
 }
+"""Name → train step, and the type that it computes in."""
 
 
 class Child:
-    """A contender in a process of its own, which takes steps when it is told to.
+    """A contender in a process of its own, which takes steps on request.
 
-    In one process the two would share threads, heap and caches, which no user's do:
-    there ours was up to a third slower than alone.
+    Contenders in one process would share threads, heap and caches, which they do not
+    in a training: in one process ours was up to a third slower than alone.
 
     Attributes:
-      network: Its `parameters`, and the `flops` of a forward pass of one image.
+      network: Number of `parameters`, and `flops` of a forward pass of one image.
     """
 
     def __init__(self, name: str, case: Case, contender: str):
@@ -186,17 +203,17 @@ class Child:
         self.network = self._answer()
 
     def seconds(self, steps: int) -> float:
-        """Returns the seconds of steps in a row, after some that do not count."""
+        """Returns the seconds of steps in a row, after the steps of the warm-up."""
         self._process.stdin.write(f"{steps}\n")
         self._process.stdin.flush()
         return self._answer()["seconds"]
 
     def end(self) -> dict[str, float]:
-        """Ends the process; returns its peaks of memory and the FLOPs of a step."""
+        """Ends the process; returns its peak memory, and the FLOPs of our step."""
         self._process.stdin.close()
-        figures = self._answer()
+        answer = self._answer()
         self._process.wait()
-        return figures
+        return answer
 
     def _answer(self) -> dict[str, float]:
         line = self._process.stdout.readline()
@@ -206,60 +223,78 @@ class Child:
 
 
 def contend(case: Case, contender: str) -> None:
-    """Is the other end of a `Child`: reads numbers of steps, answers in JSON."""
-    # What libraries print is no answer.
+    """Is the process of a `Child`: reads numbers of steps, answers in JSON.
+
+    Args:
+      case: The network and the batch.
+      contender: Name of the contender.
+    """
+    # Libraries print to standard output too, so they get standard error instead.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     make, dtype = CONTENDERS[contender]
-    made = make(case, dtype)
-    # Of maps this large only a small part is padding, whose products XLA leaves out.
-    network = {"parameters": made.parameters, "flops": made.forward_flops(size=224)}
+    step = make(case, dtype)
+    # XLA does not count products with padding, which is a small part of maps this size.
+    network = {"parameters": step.parameters, "flops": step.forward_flops(size=224)}
     print(json.dumps(network), file=answers)
     for line in sys.stdin:
-        # In the others' turns the system takes back what pages are free: a step after a
-        # pause of seconds can take twice its time.
-        made.run(WARM_UP)
+        # The system takes back free pages during the turns of the others: a step after
+        # a pause of seconds can take twice its usual time.
+        step.run(WARM_UP)
         began = time.perf_counter()
-        made.run(int(line))
+        step.run(int(line))
         print(json.dumps({"seconds": time.perf_counter() - began}), file=answers)
-    figures = peaks_mib(made)
+    last = peaks_mib(step)
     if make is Ours:
-        figures["gflop_per_step"] = made.stepping.flops() / 1e9
-    print(json.dumps(figures), file=answers)
+        last["gflop_per_step"] = step.stepping.flops() / 1e9
+    print(json.dumps(last), file=answers)
 
 
-def peaks_mib(made: Ours | Theirs) -> dict[str, float]:
-    """Returns this process's peaks: the device's where it tells, else the host's."""
+def peaks_mib(step: Ours | Theirs) -> dict[str, float]:
+    """Returns peak memory: of the device if it reports it, else of this process."""
     device = None
-    if isinstance(made, Ours):
+    if isinstance(step, Ours):
         import jax
 
         statistics = jax.local_devices()[0].memory_stats()
         device = statistics and statistics["peak_bytes_in_use"] / 2**20
-    elif made.device == "cuda":
-        device = made._torch.cuda.max_memory_allocated() / 2**20
+    elif step.device == "cuda":
+        device = step._torch.cuda.max_memory_allocated() / 2**20
     if device:
         return {"peak_mib": device, "life_peak_mib": device}
     life = memory.peak_mib()
-    # Without what compiling took.
+    # Reset the peak, so that it does not include compilation.
     memory.forget_peak()
-    made.run(3)
+    step.run(3)
     return {"peak_mib": memory.peak_mib(), "life_peak_mib": life}
 
 
 def check_same(name: str, ours: dict[str, float], theirs: dict[str, float]) -> None:
-    """Ends the benchmark where the two are not the same network."""
+    """Ends the benchmark if the two are not the same network.
+
+    Args:
+      name: Name of the case.
+      ours: `parameters` and `flops` of our network.
+      theirs: Those of PyTorch's network.
+    """
     if ours["parameters"] != theirs["parameters"]:
         counts = ours["parameters"], theirs["parameters"]
         sys.exit(f"{name}: {counts[0]} parameters, torch {counts[1]}")
-    # XLA counts what is done cell by cell, too.
+    # XLA also counts elementwise operations, so the counts are not exactly equal.
     if not 0.9 < ours["flops"] / theirs["flops"] < 1.1:
         counts = ours["flops"], theirs["flops"]
         sys.exit(f"{name}: {counts[0]:.4g} FLOPs of one image, torch {counts[1]:.4g}")
 
 
 def measure(name: str, case: Case, given, report: timing.Report) -> None:
-    """Adds a case's rows to the report."""
+    """Adds the rows of a case to the report.
+
+    Args:
+      name: Name of the case.
+      case: The network and the batch.
+      given: The parsed command line.
+      report: Where the rows are added.
+    """
     import jax
 
     on_gpu = jax.default_backend() == "gpu"
@@ -275,7 +310,7 @@ def measure(name: str, case: Case, given, report: timing.Report) -> None:
     peer = timing.spread(taken[names[1]])["median"]
     for who in names:
         times = timing.spread([seconds / given.steps for seconds in taken[who]])
-        figures = {
+        row = {
             "case": name,
             "images": case.images,
             "size": case.size,
@@ -288,20 +323,22 @@ def measure(name: str, case: Case, given, report: timing.Report) -> None:
             **children[who].end(),
         }
         if who == names[0] and given.peak_tflops:
-            rate = figures["gflop_per_step"] / times["median"] / 1e3
-            figures["share_of_peak"] = rate / given.peak_tflops
-        report.add(**figures)
+            rate = row["gflop_per_step"] / times["median"] / 1e3
+            row["share_of_peak"] = rate / given.peak_tflops
+        report.add(**row)
 
 
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--cases", default=",".join(CASES), help="separated by commas")
     parser.add_argument("--repeats", type=int, default=7, help="rounds, in turns")
-    parser.add_argument("--steps", type=int, default=3, help="of a round")
-    parser.add_argument("--images", type=int, help="a step, in place of the case's")
-    parser.add_argument("--size", type=int, help="of the images, likewise")
-    parser.add_argument("--peak_tflops", type=float, help="of the device, for MFU")
+    parser.add_argument("--steps", type=int, default=3, help="steps of a round")
+    parser.add_argument("--images", type=int, help="images per step of every case")
+    parser.add_argument("--size", type=int, help="side of the images of every case, px")
+    parser.add_argument(
+        "--peak_tflops", type=float, help="peak of the device, adds share_of_peak"
+    )
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     unknown = set(given.cases.split(",")) - set(CASES)
@@ -311,8 +348,8 @@ def main() -> None:
     import jax
 
     changes = GPU_BATCH if jax.default_backend() == "gpu" else {}
-    own = {"images": given.images, "size": given.size}
-    changes = changes | {key: value for key, value in own.items() if value}
+    chosen = {"images": given.images, "size": given.size}
+    changes = changes | {key: value for key, value in chosen.items() if value}
     cases = {name: CASES[name]._replace(**changes) for name in given.cases.split(",")}
     warnings.simplefilter("ignore")
     if given.contender:

@@ -17,115 +17,17 @@ import optax
 from fpn_jax.config import Config
 from fpn_jax.data import augmentation, pipeline
 from fpn_jax.data.crops import Letterbox, ResizeAndCenterCrop
-from fpn_jax.data.records import SPLITS, Source, SourceInfo
-from fpn_jax.errors import InputError, one_of
-from fpn_jax.model import PARTS, PyramidModel, check_image_size
+from fpn_jax.data.records import Source, SourceInfo
+from fpn_jax.errors import InputError
+from fpn_jax.model import PyramidModel
 from fpn_jax.ops import mixing
-from fpn_jax.resolve import REGISTRIES, SOURCES
+from fpn_jax.parts import build_model, build_task, read_options
 from fpn_jax.tasks.base import Predictions, Task
 from fpn_jax.train import finetune, loop, optimizer, parallel, state, steps
 from fpn_jax.train.evaluation import Evaluation
 from fpn_jax.train.evaluation import evaluate as evaluate_batches
 from fpn_jax.train.finetune import FineTuning
 from fpn_jax.train.plan import Plan
-
-DTYPES = ("float32", "bfloat16")
-
-
-def source(config: Config, split: str, *, encoded: bool = False) -> Source:
-    """Returns the records of one split.
-
-    Args:
-      config: A resolved config, which names the source.
-      split: `train`, `validate` or `test`.
-      encoded: Whether JPEGs may stay encoded, so that a random crop decodes only what
-        it needs.
-
-    Raises:
-      InputError: The split or its files do not exist. The text names those that do.
-    """
-    one_of("split", split, SPLITS)
-    data = config.data
-    given = {
-        "split": split,
-        "root": data.root,
-        "image_size": data.image_size,
-        "background": data.background,
-        "encoded": encoded,
-    }
-    return SOURCES.build(data.source.to_dict(), given)
-
-
-def read_options(config: Config) -> pipeline.Options:
-    """Returns the options with which this process reads records."""
-    return pipeline.Options(
-        on_bad_file=config.data.on_bad_file,
-        num_threads=config.data.num_threads,
-        num_workers=config.data.num_workers,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-
-
-def build_task(config: Config, info: SourceInfo) -> Task:
-    """Returns the task that the config names.
-
-    Args:
-      config: A resolved config.
-      info: Classes, fields and landmarks of the data.
-
-    Raises:
-      InputError: A value is invalid, the data lack a field that the task needs, or the
-        head does not return the outputs that the task reads.
-    """
-    spec, head = config.task.to_dict(), config.head.name
-    given = {
-        "num_classes": len(info.classes),
-        "num_landmarks": len(info.landmark_names),
-        "mirrored": info.mirrored,
-        "num_mask_classes": len(info.mask_classes),
-    }
-    task = REGISTRIES["task"].build(spec, given)
-    missing = sorted(task.needs - set(info.fields))
-    if missing:
-        raise InputError(
-            f"task {spec['name']!r} needs {', '.join(missing)}, but data.source "
-            f"{config.data.source.name!r} has only {', '.join(sorted(info.fields))}"
-        )
-    outputs = _outputs(PARTS["head"].constructor(head))
-    if not task.reads <= outputs:
-        raise InputError(
-            f"task {spec['name']!r} reads {', '.join(sorted(task.reads))}, but head "
-            f"{head!r} returns {', '.join(sorted(outputs))}; choose another head.name"
-        )
-    return task
-
-
-def _outputs(head: Any) -> frozenset[str]:
-    return getattr(head, "func", head).outputs
-
-
-def build_model(config: Config, task: Task) -> PyramidModel:
-    """Returns the model that the config names.
-
-    Args:
-      config: A resolved config.
-      task: The task, which sets the size of the head.
-
-    Raises:
-      InputError: A name, an argument or a value is invalid.
-    """
-    one_of("model.dtype", config.model.dtype, DTYPES)
-    given = {"dtype": jnp.dtype(config.model.dtype), "axis_name": steps.AXIS}
-    given |= task.head_arguments()
-    parts = {
-        part: registry.build(config[part].to_dict(), given)
-        for part, registry in PARTS.items()
-    }
-    model = PyramidModel(**parts, mean=config.model.mean, std=config.model.std)
-    size = config.data.image_size
-    check_image_size((size, size), model.backbone.levels, model.neck.num_scales)
-    return model
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,9 @@ import runpy
 import tomllib
 from pathlib import Path
 
-from fpn_jax import backbones, config, heads, modes, necks, tasks
-from fpn_jax.data import sources
+from fpn_jax import config, modes
 from fpn_jax.layers import context, pooling, upsampling
-from fpn_jax.train import optimizer
+from fpn_jax.resolve import REGISTRIES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -20,18 +19,14 @@ PAGES = sorted(
     [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "benchmarks" / "README.md"]
 )
 FOLDERS = ("fpn_jax", "configs", "docs", "tests", "benchmarks", "launch")
-CHOICES = {
-    "backbone": backbones.REGISTRY,
-    "neck": necks.REGISTRY,
+CHOICES = REGISTRIES | {
     "neck.upsampling": upsampling.REGISTRY,
     "neck.context": context.REGISTRY,
-    "head": heads.REGISTRY,
     "head.pool": pooling.REGISTRY,
-    "data.source": sources.REGISTRY,
-    "task": tasks.REGISTRY,
-    "optimizer": optimizer.REGISTRY,
 }
 """Key of a config that holds a choice by name → its registry."""
+PROCESS_FLAGS = {"distributed", "coordinator", "num_processes", "process_id"}
+"""Flags of the modes that run in several processes."""
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_0-9]*|.*…")
 """A word that stands for the reader's own: `DIR`, `NAME`."""
 
@@ -174,12 +169,13 @@ def wrong_mode(given):
         return None
     if mode not in modes.MODES:
         return f"there is no --mode={mode}"
-    takes, needs = modes.MODES[mode].TAKES, modes.MODES[mode].NEEDS
+    takes, needs = modes.load(mode).TAKES, modes.load(mode).NEEDS
+    several = mode in modes.SEVERAL_PROCESSES
+    allowed = takes | {"mode", "help"} | (PROCESS_FLAGS if several else set())
     for flag in given:
-        optional = {"mode", "help", "distributed", "coordinator"}
-        if flag not in takes and flag not in optional and "." not in flag:
+        if flag.partition(".")[0] not in allowed:
             return f"--mode={mode} takes no --{flag}"
-    missing = sorted(set(needs) - given.keys())
+    missing = sorted(needs - given.keys())
     return f"--mode={mode} needs --{missing[0]}" if missing else None
 
 

@@ -34,13 +34,22 @@ ROOMS = {
         *("command_line", "config", "registry", "backbones", "data", "model", "ops"),
         *("pretrained", "tasks", "train", "workdir"),
     },
-    "experiment": {"config", "data", "model", "ops", "resolve", "tasks", "train"},
+    "parts": {"config", "data", "model", "resolve", "tasks", "train"},
+    "experiment": {"config", "data", "model", "ops", "parts", "tasks", "train"},
     "trained": {
         *("config", "data", "experiment", "predictor", "pretrained", "train", "views"),
         "workdir",
     },
     "modes": {
-        *("command_line", "config", "data", "experiment", "exporters", "model"),
+        *(
+            "command_line",
+            "config",
+            "data",
+            "experiment",
+            "exporters",
+            "model",
+            "parts",
+        ),
         *("predictor", "report", "resolve", "train", "trained", "views", "workdir"),
         # --mode=list shows all names.
         *("backbones", "necks", "heads", "layers", "tasks"),

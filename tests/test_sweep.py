@@ -17,7 +17,7 @@ from flax import linen as nn
 
 from fpn_jax import backbones, heads, necks
 from fpn_jax.layers import pooling, upsampling
-from fpn_jax.pyramid import level_size
+from fpn_jax.pyramid import Backbone, Head, Neck, is_aligned, level_size
 
 TOLERANCE = 2e-2
 """Largest error of bfloat16, relative to the largest value of a map in float32."""
@@ -186,6 +186,52 @@ def abstract_variables(module, inputs):
 
 def round_to_bfloat16(tree):
     return jax.tree.map(lambda x: x.astype(jnp.bfloat16), tree)
+
+
+def abstract_outputs(module, inputs):
+    init = functools.partial(module.init_with_output, train=False)
+    return jax.eval_shape(init, jax.random.key(0), *inputs)[0]
+
+
+def parts_of(room):
+    return [name for name, case in CASES.items() if case.room is room]
+
+
+@pytest.mark.parametrize("name", backbones.names())
+def test_every_backbone_keeps_its_contract(name):
+    backbone = backbones.build(name)
+    assert isinstance(backbone, Backbone)
+    assert tuple(backbone.channels) == tuple(sorted(backbone.levels))
+    assert is_aligned(backbone.cell_offset((SIZE, SIZE)))
+    for padding in backbone.paddings:
+        assert backbones.build(name, padding=padding).padding == padding
+
+
+@pytest.mark.parametrize("part", parts_of(necks))
+def test_every_neck_keeps_its_contract(part):
+    neck = CASES[part].build()
+    assert isinstance(neck, Neck)
+    inputs = CASES[part].inputs(neck, 0)
+    channels = {level: x.shape[-1] for level, x in inputs[0].items()}
+    maps = abstract_outputs(neck, inputs)
+    assert neck.output_channels(channels) == {
+        level: x.shape[-1] for level, x in maps.items()
+    }
+
+
+@pytest.mark.parametrize("part", parts_of(heads))
+def test_every_head_returns_the_keys_that_it_declares(part):
+    head = CASES[part].build()
+    assert isinstance(head, Head)
+    assert head.outputs == type(head).outputs
+    assert set(abstract_outputs(head, CASES[part].inputs(head, 0))) == head.outputs
+
+
+def test_a_part_that_lacks_a_member_keeps_no_contract():
+    """What the tests above would say of a part without it."""
+    lacking = Upsampled(upsampling.build("nearest"))
+    for contract in (Backbone, Neck, Head):
+        assert not isinstance(lacking, contract)
 
 
 class Swept(NamedTuple):

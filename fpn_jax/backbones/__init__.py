@@ -46,12 +46,12 @@ BACKBONES = {
     "vgg16_bn": partial(VGG, stage_sizes=(2, 2, 3, 3, 3), batch_norm=True),
     "vgg19_bn": partial(VGG, stage_sizes=(2, 2, 4, 4, 4), batch_norm=True),
 }
-"""Name → constructor; what a name fixes is no argument of `build`."""
+"""Name → constructor; arguments that a name fixes cannot be given to `build`."""
 
 REGISTRY = Registry(
     "backbone",
     BACKBONES,
     base=nn.Module,
-    members=("channels", "native_size", "paddings", "cell_offset"),
+    members=("channels", "native_size", "paddings", "paper_head", "cell_offset"),
 )
 names, accepts, build = REGISTRY.names, REGISTRY.accepts, REGISTRY.build

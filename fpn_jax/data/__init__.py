@@ -1,1 +1,1 @@
-"""Records and batches, in NumPy and grain; never touches a device."""
+"""Records and batches, in NumPy and grain; imports no JAX and uses no device."""

@@ -1,4 +1,4 @@
-"""Annotations held against `FIELDS`: validated in a record, padded into a batch."""
+"""Annotations: validated against `FIELDS` in a record, and padded for a batch."""
 
 import dataclasses
 import functools
@@ -11,17 +11,22 @@ from fpn_jax.data.records import DROPPED, FIELDS, IGNORE, Record, SourceInfo
 from fpn_jax.errors import InputError, at_least, unknown
 
 MAX_BOXES = 100
-"""Boxes of an image in a batch, unless another number is asked for."""
+"""Default number of boxes of an image in a batch."""
+
+
+class Unusable(ValueError):
+    """A record lacks what a batch needs; the text is the reason."""
+
 
 _TYPES = {name: np.dtype(field.dtype).type for name, field in FIELDS.items()}
 
 
 def _shape_problem(name: str, value: Any, sizes: Mapping[str, int]) -> str:
-    """Returns what is wrong with the type or the shape of a field, or nothing."""
+    """Returns what is wrong with the type or the shape of a field; `""` if nothing."""
     field = FIELDS[name]
     if not field.shape:
-        whole = np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iu"
-        return "" if whole else f"{value!r} is not one whole number"
+        integer = np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iu"
+        return "" if integer else f"{value!r} is not an integer"
     axes = [sizes.get(axis, axis) for axis in field.shape]
     expected = f"{field.dtype} [{', '.join(map(str, axes))}] is expected"
     if not isinstance(value, np.ndarray):
@@ -93,7 +98,7 @@ def _landmarks_problem(points: np.ndarray, height: int, width: int, names) -> st
 
 
 def _value_problem(name: str, value: Any, record: Record, info: SourceInfo) -> str:
-    """Returns which value of a field of the right shape is wrong, or nothing."""
+    """Returns which value of a field of the right shape is wrong; `""` if none."""
     height, width = record["image"].shape[:2]
     match name:
         case "label":
@@ -117,7 +122,7 @@ def problems(record: Record, info: SourceInfo) -> Iterator[tuple[str, str]]:
 
     Args:
       record: From the source, before any augmentation.
-      info: Of its source.
+      info: The info of the record's source.
 
     Yields:
       Name of the field, and the rule that it breaks, with the value.
@@ -135,13 +140,13 @@ def problems(record: Record, info: SourceInfo) -> Iterator[tuple[str, str]]:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """The annotations of a batch: which ones, and in what fixed shapes.
+    """The annotations of a batch and their fixed shapes.
 
     Attributes:
-      info: Of the source.
+      info: The info of the source.
       fields: Names of `FIELDS`, in the order of that table.
-      max_boxes: Boxes of an image; the rest is padding. Of more boxes the largest are
-        kept.
+      max_boxes: Number of boxes of each image. Fewer boxes are padded; of more boxes
+        the largest are kept.
 
     Raises:
       InputError: A field is unknown or not in the source, or `max_boxes` is below 1.
@@ -169,26 +174,27 @@ class Layout:
 
     @functools.cached_property
     def _read(self) -> tuple[str, ...]:
-        """The fields that are read: labels of boxes follow their boxes."""
+        """The fields that are read; labels of boxes need their boxes."""
         if "box_labels" in self.fields and "boxes" not in self.fields:
             return (*self.fields, "boxes")
         return self.fields
 
-    def problem(self, record: Record) -> str:
-        """Returns why a record cannot be used for these fields, or nothing."""
+    def take(self, record: Record) -> Record:
+        """Returns the part of a record that an augmentation needs.
+
+        Raises:
+          Unusable: An annotation is missing, or has another shape or type.
+        """
+        taken = {"image": record["image"]}
         for name in self._read:
-            if record.get(name) is None:
-                return f"it has no {name!r} annotation"
+            taken[name] = value = record.get(name)
+            if value is None:
+                raise Unusable(f"it has no {name!r} annotation")
             # A number has no shape to check: reading labels alone stays fast.
             if FIELDS[name].shape:
                 sizes = _sizes(record, self.info)
-                if problem := _shape_problem(name, record[name], sizes):
-                    return f"{name}: {problem}"
-        return ""
-
-    def take(self, record: Record) -> Record:
-        """Returns what an augmentation needs of a record that has no `problem`."""
-        taken = {name: record[name] for name in ("image", *self._read)}
+                if problem := _shape_problem(name, value, sizes):
+                    raise Unusable(f"{name}: {problem}")
         if "landmarks" in self.fields:
             taken["mirrored"] = self.info.mirrored
         return taken
@@ -215,7 +221,7 @@ class Layout:
         return row
 
     def _largest(self, boxes: np.ndarray) -> np.ndarray:
-        """Returns the positions of the largest boxes, in the order they have."""
+        """Returns the indices of the largest boxes, in increasing order."""
         if len(boxes) <= self.max_boxes:
             return np.arange(len(boxes))
         sides = boxes[:, 2:] - boxes[:, :2]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fpn_jax.data import colours
+from fpn_jax.data import colours, movements
 from fpn_jax.data.colours import ColorJitter
 from fpn_jax.data.crops import (
     GeometricTransform,
@@ -22,13 +22,12 @@ from fpn_jax.data.crops import (
     check_whole,
     sample_box,
 )
-from fpn_jax.data.geometry import Placement
 from fpn_jax.data.pictures import Picture, moved_record
 from fpn_jax.data.records import Record
 from fpn_jax.errors import within
 
 ColourTransform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-"""A random change of the pixels of an image uint8 `[H, W, 3]` that moves none."""
+"""A random change of the colours of an image uint8 `[H, W, 3]`; no pixel moves."""
 
 
 class Operation(NamedTuple):
@@ -39,18 +38,18 @@ class Operation(NamedTuple):
       signed: Whether half of the amounts are negative.
       recolour: Image and amount → image. The amount 0 changes nothing, except for
         operations without an amount.
-      place: Size of the image and amount → placement.
+      move: Size of the image and amount → movement.
     """
 
     strongest: float
     signed: bool
     recolour: Callable[[np.ndarray, float], np.ndarray] | None = None
-    place: Callable[[tuple[int, int], float], Placement] | None = None
+    move: Callable[[movements.Size, float], movements.Step] | None = None
 
     def apply(self, picture: Picture, amount: float) -> Picture:
         """Returns the picture after the operation."""
-        if self.place is not None:
-            return picture.moved(self.place(picture.size, amount))
+        if self.move is not None:
+            return picture.moved(self.move(picture.size, amount))
         return picture.recoloured(self.recolour(picture.image, amount))
 
 
@@ -71,7 +70,7 @@ OPERATIONS = {
     ),
     "equalize": Operation(0.0, False, lambda image, _: colours.equalize(image)),
     # Degrees, counterclockwise.
-    "rotate": Operation(30.0, True, place=Placement.rotate),
+    "rotate": Operation(30.0, True, move=movements.rotate),
     # Levels from 256 - amount upwards are inverted.
     "solarize": Operation(256.0, False, colours.solarize),
     "color": _factor(colours.adjust_saturation),
@@ -81,17 +80,17 @@ OPERATIONS = {
     "brightness": _factor(colours.adjust_brightness),
     "sharpness": _factor(colours.adjust_sharpness),
     # Pixels along one axis per pixel along the other.
-    "shear_x": Operation(0.3, True, place=lambda size, s: Placement.shear(size, x=s)),
-    "shear_y": Operation(0.3, True, place=lambda size, s: Placement.shear(size, y=s)),
+    "shear_x": Operation(0.3, True, move=lambda size, s: movements.shear(size, x=s)),
+    "shear_y": Operation(0.3, True, move=lambda size, s: movements.shear(size, y=s)),
     # Share of the image's width or height.
     "translate_x": Operation(
-        0.45, True, place=lambda size, t: Placement.translate(size, t, 0)
+        0.45, True, move=lambda size, t: movements.translate(size, t, 0)
     ),
     "translate_y": Operation(
-        0.45, True, place=lambda size, t: Placement.translate(size, 0, t)
+        0.45, True, move=lambda size, t: movements.translate(size, 0, t)
     ),
 }
-"""The fourteen operations of the paper, and how strong each may become."""
+"""The fourteen operations of the paper with their greatest strengths."""
 
 _DRAWN = tuple(OPERATIONS.values())
 
@@ -101,8 +100,8 @@ class RandAugment(GeometricTransform):
     """Applies a few operations out of fourteen, each equally likely, one by one.
 
     "RandAugment: Practical automated data augmentation with a reduced search space"
-    (arXiv 1909.13719). `OPERATIONS` says how strong each one is; what enters from
-    outside the image is grey 128.
+    (arXiv 1909.13719). `OPERATIONS` lists their strengths; the area outside of the
+    image is grey 128.
 
     Attributes:
       num_layers: Operations per image, 0 or more.
@@ -132,11 +131,11 @@ class RandomErasing:
 
     "Random Erasing Data Augmentation" (arXiv 1708.04896), with a random level for every
     pixel and channel. Differs from the paper: the aspect ratio is log-uniform, and if
-    none of ten boxes fits, the image stays as it is. Only the image changes: masks,
-    boxes and landmarks stay, also under the noise.
+    none of ten boxes fits, the image stays unchanged. Masks, boxes and landmarks stay
+    unchanged, also under the noise.
 
     Attributes:
-      probability: Share of the images that lose a box, in [0, 1].
+      probability: Share of the images that get a box of noise, in [0, 1].
       scale: Least and greatest share of the image's area, in (0, 1].
       ratio: Least and greatest width / height of the box.
     """
@@ -151,7 +150,7 @@ class RandomErasing:
         check_interval("RandomErasing.ratio", self.ratio)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Returns the image uint8 `[H, W, 3]`, or a copy that lacks a box."""
+        """Returns the image uint8 `[H, W, 3]`, or a copy with a box of noise."""
         if rng.random() >= self.probability:
             return image
         box = sample_box(rng, image.shape[:2], self.scale, self.ratio)
@@ -166,10 +165,10 @@ class RandomErasing:
 
 @dataclasses.dataclass(frozen=True)
 class Compose:
-    """Applies random transforms one after the other, to records.
+    """Applies random transforms to a record, one after the other.
 
-    The image goes through every transform. The other fields are moved once, at the
-    end, by all movements joined into one placement.
+    Every transform changes the image. The other fields are moved once, at the end, by
+    the placement that joins all movements.
 
     Attributes:
       transforms: The first one is applied first.
@@ -204,7 +203,7 @@ def build_train(
 ) -> Compose:
     """Builds the stack for training: crop, flip, colours, RandAugment, erasing.
 
-    A transform whose strength is zero is left out and costs nothing.
+    A transform whose strength is zero is omitted and costs nothing.
 
     Args:
       image_size: Height and width of the result, in pixels.
@@ -220,7 +219,7 @@ def build_train(
       erasing: `RandomErasing.probability`.
 
     Raises:
-      InputError: A value is out of range, also one of a transform that is left out.
+      InputError: A value is out of range, even if its transform is omitted.
     """
     stages = (
         (True, RandomResizedCrop(image_size, crop_scale, crop_ratio)),

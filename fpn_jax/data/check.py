@@ -1,124 +1,170 @@
-"""Decodes every record once, to name those that are not whole or there twice."""
+"""Reads every record once; names bad records, wrong annotations and duplicates."""
 
+import collections
 import concurrent.futures
 import dataclasses
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from fpn_jax.data import duplicates
+from fpn_jax.data.annotations import problems
+from fpn_jax.data.images.decode import Undecodable, pixels
 from fpn_jax.data.records import BadRecord, Source
 
-# Bounds the results in waiting, and with them the memory, on sources of any size.
+# Limits the results that wait, and their memory, on sources of any size.
 _RECORDS_PER_ROUND = 4096
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
-    """What `check` found.
+class Findings:
+    """What `check` found in one split.
 
     Attributes:
-      total: Number of records that were decoded.
-      bad: `(id, reason)` of every record that does not decode whole, in their order.
+      total: Number of records that were read.
+      bad: `(id, reason)` of every record that cannot be decoded, in their order.
       counts: Number of good records by name of the class.
-      good: Id, name of the class and fingerprint of every good record.
+      good: Id, name of the class and fingerprint of every record that can be decoded.
+      annotations: `(id, field, rule)` for every annotation that breaks a rule.
+      missing: Number of records without an annotation, by name of the field.
     """
 
     total: int
     bad: tuple[tuple[str, str], ...]
     counts: dict[str, int]
     good: tuple[tuple[str, str, duplicates.Fingerprint], ...] = ()
+    annotations: tuple[tuple[str, str, str], ...] = ()
+    missing: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every record can be decoded and no annotation breaks a rule."""
+        return not self.bad and not self.annotations
 
     def text(self) -> str:
-        """Returns one line for every bad record, and a closing summary."""
+        """Returns one line for every problem, and a closing summary."""
+        lines = [f"{id}: {reason}" for id, reason in self.bad]
+        lines += [f"{id}: {field}: {rule}" for id, field, rule in self.annotations]
+        empty = [name for name, count in self.counts.items() if not count]
+        lines += [f"no image of class {name}" for name in empty]
+        lines += [
+            f"{count} records have no {field!r} annotation"
+            for field, count in self.missing.items()
+        ]
+        bad = len(self.bad)
+        verdict = f"{bad} cannot be used" if bad else "all can be decoded"
+        if self.annotations:
+            verdict += f", {len(self.annotations)} annotations are wrong"
         counts = ", ".join(f"{name} {count}" for name, count in self.counts.items())
-        verdict = f"{len(self.bad)} cannot be used" if self.bad else "all decode whole"
-        return "\n".join(
-            [f"{id}: {reason}" for id, reason in self.bad]
-            + [f"no image of class {name}" for name, n in self.counts.items() if not n]
-            + [f"{self.total} records: {verdict} (good by class: {counts})"]
-        )
+        good = f" (good by class: {counts})" if counts else ""
+        return "\n".join([*lines, f"{self.total} records: {verdict}{good}"])
 
 
-def check(source: Source, num_threads: int = 8) -> Report:
-    """Decodes every record, in threads, and changes nothing.
+class _Found(NamedTuple):
+    """What is known about one record; `reason` where it cannot be decoded."""
+
+    reason: str = ""
+    label: int | None = None
+    fingerprint: duplicates.Fingerprint | None = None
+    annotations: tuple[tuple[str, str], ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+def _examine(source: Source, index: int) -> _Found:
+    try:
+        record = source[index]
+        image = pixels(record["image"])
+    except BadRecord as error:
+        return _Found(error.reason)
+    except Undecodable as error:
+        return _Found(str(error))
+    wrong = tuple(problems(record, source.info))
+    fields = source.info.fields
+    missing = tuple(name for name in fields if record.get(name) is None)
+    usable = set(fields) - set(missing) - dict(wrong).keys()
+    label = int(record["label"]) if "label" in usable else None
+    return _Found("", label, duplicates.fingerprint(image), wrong, missing)
+
+
+def check(source: Source, num_threads: int = 8) -> Findings:
+    """Reads every record, in threads, and changes nothing.
 
     Args:
       source: The records of one split.
-      num_threads: Number of records decoded at the same time, at least 1.
+      num_threads: Number of records read at the same time, at least 1.
 
     Returns:
-      The bad records, the number of good ones in each class, and their fingerprints.
+      The bad records, the annotations that break a rule of `records.FIELDS`, the number
+      of good records in each class, and the fingerprints of the images.
     """
-
-    def look_at(index: int) -> tuple[int, duplicates.Fingerprint] | str:
-        try:
-            record = source[index]
-        except BadRecord as error:
-            return error.reason
-        return record["label"], duplicates.fingerprint(record["image"])
-
-    bad, good = [], []
-    counts = dict.fromkeys(source.classes, 0)
+    classes = source.info.classes if "label" in source.info.fields else ()
+    counts, missing = dict.fromkeys(classes, 0), collections.Counter()
+    bad, good, annotations = [], [], []
     with concurrent.futures.ThreadPoolExecutor(num_threads) as threads:
         for start in range(0, len(source), _RECORDS_PER_ROUND):
             indices = range(start, min(start + _RECORDS_PER_ROUND, len(source)))
-            # map cancels what has not begun when it is left, so Ctrl-C ends at once.
-            results = threads.map(look_at, indices)
-            for index, result in zip(indices, results, strict=True):
-                if isinstance(result, str):
-                    bad.append((source.id(index), result))
+            # `map` cancels calls that have not begun, so Ctrl-C ends it at once.
+            results = threads.map(lambda index: _examine(source, index), indices)
+            for index, found in zip(indices, results, strict=True):
+                id = source.id(index)
+                if found.fingerprint is None:
+                    bad.append((id, found.reason))
                     continue
-                name = source.classes[result[0]]
-                counts[name] += 1
-                good.append((source.id(index), name, result[1]))
-    return Report(len(source), tuple(bad), counts, tuple(good))
+                name = "" if found.label is None else classes[found.label]
+                if name:
+                    counts[name] += 1
+                good.append((id, name, found.fingerprint))
+                annotations += [(id, *problem) for problem in found.annotations]
+                missing.update(found.missing)
+    return Findings(
+        len(source), tuple(bad), counts, tuple(good), tuple(annotations), dict(missing)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
-class Twice:
-    """An image that stands under two splits or under two classes.
+class Duplicate:
+    """An image that occurs in two splits or in two classes.
 
     Attributes:
-      ids: Where it is.
-      under: The names of the splits and of the classes, as the user reads them.
-      bits: How many bits their looks differ in; None of equal pixels.
+      ids: Where its copies are.
+      where: Names of the splits and of the classes, as the user reads them.
+      bits: Number of differing bits of the perceptual hashes of near-duplicates; None
+        for equal pixels.
     """
 
     ids: tuple[str, ...]
-    under: str
+    where: str
     bits: int | None
 
     def text(self) -> str:
         """Returns one line."""
-        if self.bits is None:
-            return f"the same image in {self.under}: {', '.join(self.ids)}"
-        return (
-            f"images that look alike ({self.bits} of 256 bits differ) in {self.under}: "
-            f"{', '.join(self.ids)}"
-        )
+        kind = "duplicate"
+        if self.bits is not None:
+            kind = f"near-duplicate ({self.bits} of 256 bits differ)"
+        return f"{kind} in {self.where}: {', '.join(self.ids)}"
 
 
-def twice(reports: Mapping[str, Report]) -> list[Twice]:
-    """Returns the images that stand under two splits or two classes.
+def find_duplicates(findings: Mapping[str, Findings]) -> list[Duplicate]:
+    """Returns the images that occur in two splits or in two classes.
 
     Args:
-      reports: Name of a split → what `check` found there.
+      findings: Name of a split → what `check` found there.
 
     Returns:
-      Those of equal pixels first, then those that look alike, the closest first.
+      Duplicates first, then near-duplicates, the closest ones first.
     """
-    rows = [(split, *row) for split, found in reports.items() for row in found.good]
+    rows = [(split, *row) for split, found in findings.items() for row in found.good]
     prints = [row[-1] for row in rows]
-    groups = [(places, None) for places in duplicates.equal(prints)]
-    closest = sorted(duplicates.alike(prints), key=lambda pair: pair[2])
-    groups += [((first, second), bits) for first, second, bits in closest]
+    groups = [(group, None) for group in duplicates.duplicates(prints)]
+    near = sorted(duplicates.near_duplicates(prints), key=lambda pair: pair[2])
+    groups += [((first, second), bits) for first, second, bits in near]
     found = []
-    for places, bits in groups:
-        splits, ids, classes, _ = zip(*(rows[place] for place in places), strict=True)
-        under = [
+    for indices, bits in groups:
+        splits, ids, classes, _ = zip(*(rows[index] for index in indices), strict=True)
+        where = [
             " and ".join(dict.fromkeys(names))
             for names in (splits, classes)
             if len(set(names)) > 1
         ]
-        if under:
-            found.append(Twice(ids, ", as ".join(under), bits))
+        if where:
+            found.append(Duplicate(ids, ", as ".join(where), bits))
     return found

@@ -1,8 +1,8 @@
-"""Crops, flips and letterboxes: what places the picture of an example.
+"""Crops, flips and letterboxes, which choose the `Placement` of an example.
 
-For training they draw a `Placement` from the generator that comes with the record; for
-evaluation they are fixed. They keep no state, so threads may share them and workers
-may pickle them.
+The transforms for training draw it from a generator; the transforms for evaluation
+depend on the image's size alone. They keep no state, so threads may share them and
+workers may pickle them.
 """
 
 import abc
@@ -14,7 +14,7 @@ import numpy as np
 
 from fpn_jax.data.geometry import Placement
 from fpn_jax.data.images.decode import pixels
-from fpn_jax.data.movements import Box, Size, reduction_for
+from fpn_jax.data.movements import Box, Crop, Flip, Size, reduction_for
 from fpn_jax.data.pictures import Picture, moved_record
 from fpn_jax.data.records import Record
 from fpn_jax.errors import InputError, at_least, within
@@ -143,12 +143,12 @@ class RandomResizedCrop(GeometricTransform):
         check_interval("RandomResizedCrop.ratio", self.ratio)
 
     def move(self, picture: Picture, rng: np.random.Generator) -> Picture:
-        """Returns a picture of `image_size`; decodes an image that is encoded."""
+        """Returns the picture at `image_size`; decodes an encoded image."""
         size, side = picture.size, self.image_size
         box = sample_box(rng, size, self.scale, self.ratio)
         box = box or self._largest_center_box(size)
         reduction = reduction_for(picture.image, box, side)
-        return picture.moved(Placement.crop(size, box, (side, side), reduction))
+        return picture.moved(Crop(size, (side, side), box, reduction))
 
     def _largest_center_box(self, size: Size) -> Box:
         height, width = size
@@ -175,7 +175,7 @@ class HorizontalFlip(GeometricTransform):
         """Returns the picture or its mirror image."""
         if rng.random() >= self.probability:
             return picture
-        return picture.moved(Placement.flip(picture.size))
+        return picture.moved(Flip(picture.size))
 
 
 class _FixedTransform(abc.ABC):
@@ -183,12 +183,13 @@ class _FixedTransform(abc.ABC):
 
     @abc.abstractmethod
     def placement(self, source_size: Size) -> Placement:
-        """Returns where the points of an image of a size come to be."""
+        """Returns the placement of an image of a size."""
 
     def __call__(self, record: Record) -> Record:
-        """Returns the record, its image decoded exactly and moved with its fields."""
+        """Returns the record after the placement; the image is decoded exactly."""
         image = pixels(record["image"])
-        picture = Picture.of(image).moved(self.placement(image.shape[:2]))
+        picture = Picture.of(image)
+        picture = picture.moved(*self.placement(picture.size).steps)
         return moved_record(record, picture)
 
 
@@ -196,9 +197,9 @@ class _FixedTransform(abc.ABC):
 class ResizeAndCenterCrop(_FixedTransform):
     """Resizes the short side to `round(image_size / crop_fraction)`, crops the middle.
 
-    The crop is cut out first, in whole pixels of the given image, and is the only part
-    to be resized (by `resize`): an image of extreme aspect never grows. With
-    `crop_fraction` 1 an image of the right size passes unchanged.
+    The middle is cut out first, at whole pixels of the given image, and only this part
+    is resized, so an image of extreme aspect ratio is never enlarged as a whole. With
+    `crop_fraction` 1 an image of the right size stays unchanged.
 
     Attributes:
       image_size: Height and width of the result, in pixels.
@@ -214,7 +215,7 @@ class ResizeAndCenterCrop(_FixedTransform):
         within(name, self.crop_fraction, 0, 1, open_low=True)
 
     def placement(self, source_size: Size) -> Placement:
-        """Returns the crop of the middle of an image of a size."""
+        """Returns the placement of an image of a size: a crop of its middle."""
         short_side = round(self.image_size / self.crop_fraction)
         side = max(1, round(min(source_size) * self.image_size / short_side))
         box = center_box(source_size, side, side)
@@ -235,5 +236,5 @@ class Letterbox(_FixedTransform):
         check_whole("Letterbox.image_size", self.image_size, 1)
 
     def placement(self, source_size: Size) -> Placement:
-        """Returns how an image of a size fits into the square."""
+        """Returns the placement of an image of a size inside of the square."""
         return Placement.letterbox(source_size, (self.image_size, self.image_size))

@@ -1,4 +1,4 @@
-"""Where the points of a picture go: one `Placement` moves image, mask, boxes, points.
+"""`Placement`: one movement for image, mask, boxes and points.
 
 Coordinates are continuous: pixel `i` covers `[i, i + 1)`, so an image of width `W` is
 the interval `[0, W]`; x points right, y down. Sizes are (height, width) in pixels.
@@ -6,30 +6,41 @@ Nothing here writes into its input or keeps a state.
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from fpn_jax.data.images.decode import Encoded, pixels
-from fpn_jax.data.movements import Box, Crop, Flip, Pad, Size, Step, Warp
+from fpn_jax.data.movements import (
+    Box,
+    Crop,
+    Flip,
+    Pad,
+    Size,
+    Step,
+    Warp,
+    rotate,
+    shear,
+    translate,
+    warp,
+)
 from fpn_jax.data.records import IGNORE
 
 MIN_VISIBLE = 0.1
-"""A box goes where less than this share of its area stays visible."""
+"""A box is dropped if less than this share of its area stays visible."""
 
-# Rounding may move a point on the border by this much, in pixels.
+# A point on the border may move by this much through rounding, in pixels.
 _TOLERANCE = 1e-6
 
 
 class MovedBoxes(NamedTuple):
-    """What became of boxes.
+    """Boxes after a movement.
 
     Attributes:
-      boxes: float32 `[M, 4]`, those that are still visible, in their order.
-      box_labels: Their labels `[M]`; None if none were given.
-      dropped: Number of boxes that went.
+      boxes: float32 `[M, 4]`, the boxes that stay visible, in the order before.
+      box_labels: Their labels `[M]`; None if no labels were given.
+      dropped: Number of boxes that are not visible any more.
     """
 
     boxes: np.ndarray
@@ -39,11 +50,11 @@ class MovedBoxes(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Where every point of a picture comes to be in another picture.
+    """The map from the points of one picture to the points of another picture.
 
-    Made by the constructors below, joined by `then`. A point that leaves the picture
-    in between does not come back: a rotation after a crop shows nothing from outside
-    of the crop.
+    The constructors below make simple placements, and `then` joins them. A point that
+    leaves the picture after one of the steps stays lost: a rotation after a crop shows
+    nothing from outside of the crop.
 
     Attributes:
       source_size: Height and width of the picture before.
@@ -60,11 +71,11 @@ class Placement:
         """Cuts out a box and resizes it.
 
         Args:
-          source_size: Of the picture before.
-          box: Inside of it.
-          size: Of the result.
-          reduction: By what the picture is reduced where it is a JPEG that is decoded
-            for this placement, from `reduction_for`.
+          source_size: Size of the picture before.
+          box: Part of the picture before.
+          size: Size of the picture after.
+          reduction: Factor by which a JPEG is reduced while it is decoded for this
+            placement, from `reduction_for`.
         """
         return cls(source_size, (Crop(source_size, size, box, reduction),))
 
@@ -95,40 +106,32 @@ class Placement:
         """Moves the point `center + v` to `center + linear @ v + shift`.
 
         Args:
-          source_size: Of the picture before, and of the result.
-          linear: `[2, 2]`, of `(x, y)`.
+          source_size: Size of the picture before, and of the one after.
+          linear: `[2, 2]`, applied to `(x, y)`.
           shift: `(x, y)` in pixels.
         """
-        height, width = source_size
-        center = np.array([(width - 1) / 2, (height - 1) / 2])
-        x, y = (center - linear @ center).tolist()
-        (a, b), (d, e) = linear.tolist()
-        rows = (a, b, x + shift[0]), (d, e, y + shift[1])
-        return cls(source_size, (Warp(source_size, source_size, rows),))
+        return cls(source_size, (warp(source_size, linear, shift),))
 
     @classmethod
     def rotate(cls, source_size: Size, degrees: float) -> "Placement":
         """Turns the picture counterclockwise around its middle."""
-        cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-        return cls.warp(source_size, np.array([[cos, sin], [-sin, cos]]))
+        return cls(source_size, (rotate(source_size, degrees),))
 
     @classmethod
     def shear(cls, source_size: Size, x: float = 0.0, y: float = 0.0) -> "Placement":
         """Shears the picture around its middle.
 
         Args:
-          source_size: Of the picture before, and of the result.
+          source_size: Size of the picture before, and of the one after.
           x: Pixels to the right for each pixel downwards.
           y: Pixels downwards for each pixel to the right.
         """
-        return cls.warp(source_size, np.array([[1.0, x], [y, 1.0]]))
+        return cls(source_size, (shear(source_size, x, y),))
 
     @classmethod
     def translate(cls, source_size: Size, x: float, y: float) -> "Placement":
         """Shifts the picture by a share of its width and of its height."""
-        height, width = source_size
-        rows = (1.0, 0.0, x * width), (0.0, 1.0, y * height)
-        return cls(source_size, (Warp(source_size, source_size, rows),))
+        return cls(source_size, (translate(source_size, x, y),))
 
     def then(self, other: "Placement") -> "Placement":
         """Returns the placement that does this one first and the other one after it.
@@ -152,9 +155,10 @@ class Placement:
     def matrix(self) -> np.ndarray:
         """Affine map, float64 `[3, 3]`: `(x, y, 1)` before → `(x, y, 1)` after.
 
-        Of a JPEG that is reduced while it is decoded, the box is the rounded one that
-        is seen. That is exact for files stored upright; where Exif turns the image, it
-        may be off by less than one pixel of the reduced image, and so of the result.
+        For a JPEG that is reduced while it is decoded, the matrix is the one of the
+        rounded box. It is exact for files that are stored upright. If Exif turns the
+        image, its error is less than one pixel of the reduced image, and therefore of
+        the result.
         """
         matrix = np.eye(3)
         for step in self.steps:
@@ -168,17 +172,17 @@ class Placement:
 
     @property
     def inverse(self) -> "Placement":
-        """The way back: takes answers about the result to the picture before.
+        """The placement that takes answers about the result back to the picture before.
 
-        `inverse.points` and `inverse.boxes(…, min_visible=0)` give coordinates in the
-        picture before, `inverse.mask` a class map of its size.
+        `inverse.points` and `inverse.boxes(…, min_visible=0)` return coordinates in the
+        picture before, `inverse.mask` returns a class map of its size.
         """
         way_back = np.linalg.inv(self.matrix)
-        warp = Warp.of(self.size, self.source_size, way_back)
-        return Placement(self.size, (warp,))
+        step = Warp.of(self.size, self.source_size, way_back)
+        return Placement(self.size, (step,))
 
     def image(self, image: np.ndarray | Encoded) -> np.ndarray:
-        """Returns the moved image, uint8 `[h, w, 3]`; what enters from outside is grey.
+        """Returns the moved image, uint8 `[h, w, 3]`, grey outside of the picture.
 
         Args:
           image: uint8 `[H, W, 3]`, or a JPEG of this size that is still encoded.
@@ -216,12 +220,12 @@ class Placement:
         return np.where(inside, mask[rows, columns], mask.dtype.type(fill))
 
     def points(self, points: np.ndarray, mirrored: Sequence[int] = ()) -> np.ndarray:
-        """Returns the moved points, float32 `[K, 3]`; outside they are not visible.
+        """Returns the moved points, float32 `[K, 3]`; a point outside is not visible.
 
         Args:
           points: `[K, 3]` as `(x, y, visible)`, in pixels of the picture before.
-          mirrored: Point `i` of a mirrored picture is point `mirrored[i]` of the one
-            before (`SourceInfo.mirrored`); empty keeps the order.
+          mirrored: Permutation for mirrored pictures, `SourceInfo.mirrored`; an empty
+            one keeps the order.
         """
         moved = points[:, :2].astype(np.float64)
         inside = _inside(moved, self.source_size)
@@ -243,8 +247,8 @@ class Placement:
         Args:
           boxes: `[N, 4]` as `(x0, y0, x1, y1)`, in pixels of the picture before.
           box_labels: `[N]`, kept or dropped with the boxes.
-          min_visible: A box goes if a smaller share of its area stays visible. With 0
-            all are kept, boxes out of sight with no area.
+          min_visible: A box is dropped if a smaller share of its area stays visible. 0
+            keeps all boxes; those outside of the picture have no area then.
         """
         matrices = [step.matrix for step in self.steps]
         corners = boxes.astype(np.float64)
@@ -277,7 +281,7 @@ class Placement:
     def _turned_box(
         self, box: np.ndarray, matrices: list[np.ndarray]
     ) -> tuple[float, np.ndarray]:
-        """Does what `_upright_boxes` does for a box that is not upright any more."""
+        """Returns share and box, as `_upright_boxes`, for a box that is turned."""
         corners = box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2)
         part = _clipped(corners, self.source_size)
         for step, matrix in zip(self.steps, matrices, strict=True):
@@ -301,8 +305,8 @@ def _inside(points: np.ndarray, size: Size) -> np.ndarray:
 def _clipped(polygon: np.ndarray, size: Size) -> np.ndarray:
     """Returns the part `[M, 2]` of a convex polygon `[N, 2]` inside an image.
 
-    "Reentrant Polygon Clipping" (Sutherland and Hodgman, 1974): cuts it by one border
-    after the other.
+    "Reentrant Polygon Clipping" (Sutherland and Hodgman, 1974): each border of the
+    image cuts the polygon in turn.
     """
     for axis, sign, border in (
         (0, 1, 0),

@@ -4,6 +4,7 @@ Sizes are (height, width) in pixels. Nothing here writes into its input or keeps
 state.
 """
 
+import math
 from typing import NamedTuple, Protocol
 
 import cv2
@@ -12,7 +13,7 @@ import numpy as np
 from fpn_jax.data.images.decode import Encoded, pixels
 
 FILL = (128, 128, 128)
-"""Colour of what enters from outside of a picture: grey."""
+"""Colour of the area outside of a picture: grey."""
 
 Size = tuple[int, int]
 Box = tuple[int, int, int, int]
@@ -43,12 +44,13 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def reduction_for(image: np.ndarray | Encoded, box: Box, least: int) -> int:
-    """Returns by what a JPEG may be reduced while it is decoded: 1, 2, 4 or 8.
+    """Returns the factor by which a JPEG is reduced while it is decoded: 1, 2, 4 or 8.
 
     Args:
       image: An array, or a JPEG that is still encoded; an array is never reduced.
       box: The part that is needed.
-      least: Pixels that must be left on both sides of the box, where it has as many.
+      least: Height and width that the reduced box must have, if the box itself has
+        them.
     """
     if not isinstance(image, Encoded) or not image.header.plain:
         return 1
@@ -62,36 +64,16 @@ def _reduced(box: Box, size: Size, reduced: Size) -> Box:
     down, across = reduced[0] / size[0], reduced[1] / size[1]
     top, height = round(top * down), max(1, round(height * down))
     left, width = round(left * across), max(1, round(width * across))
-    # Rounding both ends up may lead over the edge.
+    # Where both numbers round up, the box may cross the border.
     return min(top, reduced[0] - height), min(left, reduced[1] - width), height, width
-
-
-def cut(image: np.ndarray | Encoded, box: Box, reduction: int = 1) -> np.ndarray:
-    """Returns the pixels of a box; of a reduced image as many fewer.
-
-    Args:
-      image: uint8 `[H, W, 3]`, or a JPEG of this size, which is decoded in quick
-        arithmetic.
-      box: Part of the image. It is rounded to whole pixels of a reduced image.
-      reduction: 1, 2, 4 or 8, by `reduction_for`.
-
-    Raises:
-      Undecodable: The JPEG cannot be decoded; the text is the reason.
-    """
-    if isinstance(image, Encoded):
-        size = image.shape[:2]
-        image = image.decode(reduction=reduction, quick=True)
-        box = _reduced(box, size, image.shape[:2])
-    top, left, height, width = box
-    return image[top : top + height, left : left + width]
 
 
 class Step(Protocol):
     """One movement of a picture.
 
     Attributes:
-      source_size: Of the picture before.
-      size: Of the picture after.
+      source_size: Size of the picture before.
+      size: Size of the picture after.
     """
 
     source_size: Size
@@ -114,10 +96,10 @@ class Crop(NamedTuple):
     """Cuts out a box and resizes it.
 
     Attributes:
-      source_size: Of the picture before.
-      size: Of the picture after.
-      box: Part of the picture before.
-      reduction: By what an encoded image is reduced while it is decoded.
+      source_size: Size of the picture before.
+      size: Size of the picture after.
+      box: Part of the picture before, in pixels.
+      reduction: Factor by which an encoded image is reduced while it is decoded.
     """
 
     source_size: Size
@@ -127,26 +109,43 @@ class Crop(NamedTuple):
 
     @property
     def matrix(self) -> np.ndarray:
-        """Affine map `[3, 3]` of the box that is seen: the rounded one."""
+        """Affine map `[3, 3]` of the rounded box, which is the visible one."""
         r, box = self.reduction, self.box
         if r > 1:
             rows, columns = self.source_size
-            # libjpeg makes one pixel of `r` times `r`; the last ones may be partial.
+            # libjpeg turns `r × r` pixels into one; the last ones may be partial.
             box = _reduced(box, self.source_size, (-(-rows // r), -(-columns // r)))
         top, left, height, width = (r * side for side in box)
         down, across = self.size[0] / height, self.size[1] / width
         return scale_and_shift(across, down, -left * across, -top * down)
 
+    def cut(self, image: np.ndarray | Encoded) -> np.ndarray:
+        """Returns the pixels of the box; an encoded image is decoded and reduced.
+
+        Args:
+          image: uint8 `[H, W, 3]`, or a JPEG of this size. A JPEG is decoded with fast
+            arithmetic, and the box is rounded to pixels of the reduced image.
+
+        Raises:
+          Undecodable: The JPEG is damaged; the text is the reason.
+        """
+        box = self.box
+        if isinstance(image, Encoded):
+            image = image.decode(reduction=self.reduction, quick=True)
+            box = _reduced(box, self.source_size, image.shape[:2])
+        top, left, height, width = box
+        return image[top : top + height, left : left + width]
+
     def image(self, image: np.ndarray | Encoded) -> np.ndarray:
         """Returns the box of the image, resized."""
-        return resize(cut(image, self.box, self.reduction), *self.size)
+        return resize(self.cut(image), *self.size)
 
 
 class Flip(NamedTuple):
     """Mirrors left and right.
 
     Attributes:
-      source_size: Of the picture before, and of the one after.
+      source_size: Size of the picture before, and of the one after.
     """
 
     source_size: Size
@@ -170,8 +169,8 @@ class Pad(NamedTuple):
     """Puts the picture into a larger one.
 
     Attributes:
-      source_size: Of the picture before.
-      size: Of the picture after.
+      source_size: Size of the picture before.
+      size: Size of the picture after.
       corner: Row and column that the top left pixel gets.
     """
 
@@ -196,8 +195,8 @@ class Warp(NamedTuple):
     """Moves the picture by an affine map, with linear interpolation.
 
     Attributes:
-      source_size: Of the picture before.
-      size: Of the picture after.
+      source_size: Size of the picture before.
+      size: Size of the picture after.
       pixel_matrix: The map `[2, 3]` as OpenCV takes it: whole numbers are the middles
         of pixels.
     """
@@ -219,10 +218,52 @@ class Warp(NamedTuple):
         return _FROM_MIDDLES @ pixel_matrix @ _TO_MIDDLES
 
     def image(self, image: np.ndarray | Encoded) -> np.ndarray:
-        """Returns the warped image; what enters from outside is grey."""
+        """Returns the warped image, grey outside of the picture."""
         matrix = np.array(self.pixel_matrix)
         return cv2.warpAffine(pixels(image), matrix, self.size[::-1], borderValue=FILL)
 
 
 _TO_MIDDLES = scale_and_shift(1, 1, -0.5, -0.5)
 _FROM_MIDDLES = scale_and_shift(1, 1, 0.5, 0.5)
+
+
+def warp(
+    source_size: Size, linear: np.ndarray, shift: tuple[float, float] = (0.0, 0.0)
+) -> Warp:
+    """Returns the step that moves `center + v` to `center + linear @ v + shift`.
+
+    Args:
+      source_size: Size of the picture before, and of the one after.
+      linear: `[2, 2]`, applied to `(x, y)`.
+      shift: `(x, y)` in pixels.
+    """
+    height, width = source_size
+    center = np.array([(width - 1) / 2, (height - 1) / 2])
+    x, y = (center - linear @ center).tolist()
+    (a, b), (d, e) = linear.tolist()
+    rows = (a, b, x + shift[0]), (d, e, y + shift[1])
+    return Warp(source_size, source_size, rows)
+
+
+def rotate(source_size: Size, degrees: float) -> Warp:
+    """Returns the step that turns the picture counterclockwise around its middle."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return warp(source_size, np.array([[cos, sin], [-sin, cos]]))
+
+
+def shear(source_size: Size, x: float = 0.0, y: float = 0.0) -> Warp:
+    """Returns the step that shears the picture around its middle.
+
+    Args:
+      source_size: Size of the picture before, and of the one after.
+      x: Pixels to the right for each pixel downwards.
+      y: Pixels downwards for each pixel to the right.
+    """
+    return warp(source_size, np.array([[1.0, x], [y, 1.0]]))
+
+
+def translate(source_size: Size, x: float, y: float) -> Warp:
+    """Returns the step that shifts the picture by a share of its width and height."""
+    height, width = source_size
+    rows = (1.0, 0.0, x * width), (0.0, 1.0, y * height)
+    return Warp(source_size, source_size, rows)

@@ -27,26 +27,28 @@ class Picture(NamedTuple):
 
     @classmethod
     def of(cls, image: np.ndarray | Encoded) -> "Picture":
-        """Returns the picture of an image that nothing has moved."""
+        """Returns the picture of an image before any movement."""
         return cls(image, image.shape[:2])
 
     @property
     def size(self) -> Size:
         """Height and width of the image."""
-        return self.image.shape[:2]
+        return self.steps[-1].size if self.steps else self.source_size
 
     @property
     def placement(self) -> Placement:
-        """From the record's image to this one."""
+        """The placement from the record's image to this one."""
         return Placement(self.source_size, self.steps)
 
-    def moved(self, placement: Placement) -> "Picture":
-        """Returns the picture after one more movement."""
-        image = placement.image(self.image)
-        return Picture(image, self.source_size, self.steps + placement.steps)
+    def moved(self, *steps: Step) -> "Picture":
+        """Returns the picture after more movements."""
+        image = self.image
+        for step in steps:
+            image = step.image(image)
+        return Picture(image, self.source_size, self.steps + steps)
 
     def recoloured(self, image: np.ndarray) -> "Picture":
-        """Returns the picture with other pixels at the same places."""
+        """Returns the picture with other colours; no pixel moves."""
         return Picture(image, self.source_size, self.steps)
 
 
@@ -54,12 +56,13 @@ def moved_record(record: Record, picture: Picture) -> Record:
     """Returns a record with the image of a picture, and every field moved with it.
 
     Args:
-      record: `image`, names of `FIELDS`, and for landmarks `mirrored`, their
+      record: Has `image`, fields of `FIELDS`, and for landmarks `mirrored`, their
         permutation. A field that is None stays None.
-      picture: Of the record's image.
+      picture: The record's image after all movements.
 
     Returns:
-      A new record. Where it has boxes, `dropped_boxes` counts those that went.
+      A new record. With boxes it also has `dropped_boxes`, the number of boxes that are
+      not visible any more.
     """
     result, moving = record | {"image": picture.image}, _MOVING & record.keys()
     placement = picture.placement if moving else None

@@ -19,7 +19,7 @@ import grain
 import numpy as np
 
 from fpn_jax.data import workers
-from fpn_jax.data.annotations import MAX_BOXES, Layout
+from fpn_jax.data.annotations import MAX_BOXES, Layout, Unusable
 from fpn_jax.data.images.decode import Undecodable
 from fpn_jax.data.order import generator_at, record_number
 from fpn_jax.data.records import DROPPED, BadRecord, Batch, Record, Source
@@ -34,10 +34,10 @@ LAST_STEP = 2**31 - 1
 """Limit of the steps of a run."""
 
 Augmentation = Callable[[Record, np.random.Generator], Record]
-"""Moves and recolours a record: `image` uint8 `[S, S, 3]` and every field with it."""
+"""Record and generator → record with `image` uint8 `[S, S, 3]` and moved fields."""
 
 SKIPPED = "skipped"
-"""Key of a batch inside this module: the bad records that a row went without."""
+"""Key of a batch inside this module: the bad records that a row skipped."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,13 +70,14 @@ class Options:
 class _Share(grain.transforms.Map):
     """Number of a batch → this process's share of it, one row for each position.
 
-    An element is a whole batch: grain's cost for an element equals half a decoding.
+    An element is a whole batch, because grain's overhead for an element is about half
+    the time of decoding an image.
 
     Attributes:
       global_batch_size: Positions in a batch of all processes together.
       options: Says which process this is.
       source: The records.
-      layout: The annotations of a batch.
+      layout: The annotations of a batch, and their shapes.
     """
 
     global_batch_size: int
@@ -88,12 +89,13 @@ class _Share(grain.transforms.Map):
         first = int(number) * self.global_batch_size
         positions = range(first, first + self.global_batch_size)
         share = positions[self.options.process_index :: self.options.process_count]
-        # A source that can reads the files of the batch in the background.
+        numbers = [self.number_at(position) for position in share]
+        # Sources with this method read the files of the batch in the background.
         if hasattr(self.source, "read_ahead"):
-            self.source.read_ahead(dict.fromkeys(map(self.number_at, share)))
+            self.source.read_ahead(dict.fromkeys(numbers))
         rows, images = [], None
-        for slot, position in enumerate(share):
-            row = self.row(position)
+        for slot, (position, requested) in enumerate(zip(share, numbers, strict=True)):
+            row = self.row(position, requested)
             image = row.pop("image")
             if images is None:
                 images = np.empty((len(share), *image.shape), image.dtype)
@@ -108,8 +110,8 @@ class _Share(grain.transforms.Map):
         """Returns the number of the record that a position asks for."""
 
     @abc.abstractmethod
-    def row(self, position: int) -> Batch:
-        """Returns one example, a pure function of the position."""
+    def row(self, position: int, requested: int) -> Batch:
+        """Returns one example; `requested` is the record that `number_at` returns."""
 
     def read(self, index: int, change: Callable[[Record], Record]) -> Record:
         """Returns a record of the source, changed.
@@ -118,12 +120,10 @@ class _Share(grain.transforms.Map):
           BadRecord: The record cannot be decoded, or lacks an annotation.
         """
         record = self.source[index]
-        if problem := self.layout.problem(record):
-            raise BadRecord(self.source.id(index), problem)
         try:
             # An encoded image is decoded in here.
             return change(self.layout.take(record))
-        except Undecodable as error:
+        except (Undecodable, Unusable) as error:
             raise BadRecord(self.source.id(index), str(error)) from None
 
 
@@ -135,8 +135,7 @@ class _ForTraining(_Share):
     def number_at(self, position: int) -> int:
         return record_number(len(self.source), self.seed, position)
 
-    def row(self, position: int) -> Batch:
-        requested = self.number_at(position)
+    def row(self, position: int, requested: int) -> Batch:
         # The next good record replaces a bad one, so that every batch is full and all
         # processes count the same number of steps.
         skipped = []
@@ -166,7 +165,7 @@ class _ForEvaluation(_Share):
         # Clamp: padding positions name the last record but never read it.
         return min(position, len(self.source) - 1)
 
-    def row(self, position: int) -> Batch:
+    def row(self, position: int, requested: int) -> Batch:
         if position >= len(self.source):
             return self._padding(-1)
         try:
@@ -201,7 +200,7 @@ def _row(
 
 
 class Batches:
-    """An iterator of batches that also counts what the batches lack.
+    """An iterator of batches that also counts skipped records and dropped boxes.
 
     Attributes:
       skipped: Record number → (id, reason), of the bad records found so far.
@@ -254,8 +253,8 @@ class Batches:
             limit = self._layout.max_boxes
             print(
                 f"record {index[first]} has {limit + dropped[first, 1]} boxes, but a "
-                f"batch holds {limit} of an image: the largest are kept, here and in "
-                "other records",
+                f"batch has room for {limit} of each image: the largest are kept, here "
+                "and in other records",
                 file=sys.stderr,
             )
         self.boxes_out_of_view += out_of_view
@@ -276,7 +275,7 @@ def why_bad(source: Source, index: int) -> tuple[str, str]:
 
 
 def _batches(dataset: grain.MapDataset, share: _Share) -> Batches:
-    # Our threads decode one image each; OpenCV's own threads would only disturb them.
+    # Each thread decodes one image; threads of OpenCV would only compete with them.
     cv2.setNumThreads(0)
     options = share.options
     # Elements are whole batches; buffer one for each thread.

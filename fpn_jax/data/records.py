@@ -153,6 +153,9 @@ class SourceInfo:
 class Source(Protocol):
     """Random access to the records of one split.
 
+    A source may also offer `read_ahead(indices)`, which starts to read records in the
+    background; the pipeline calls it before it reads a batch.
+
     Attributes:
       info: Classes and annotations of the records.
     """

@@ -1,4 +1,4 @@
-"""Where the command that prepares TFDS data sets was; says where it is now."""
+"""The former address of the command that prepares TFDS data sets; names the new one."""
 
 import sys
 

@@ -1,12 +1,12 @@
-"""`--mode=check`: finds files that cannot be decoded, and duplicates."""
+"""`--mode=check`: reads every record, and names bad files and duplicates."""
 
 from fpn_jax.data import check
 from fpn_jax.data.records import SPLITS, AbsentSplit
-from fpn_jax.experiment import read_options, source
 from fpn_jax.modes import Options
+from fpn_jax.parts import read_options, source
 from fpn_jax.resolve import resolve
 
-SUMMARY = "Finds files that cannot be decoded, and duplicates between splits."
+SUMMARY = "Names files and annotations that cannot be used, and duplicates."
 TAKES = frozenset({"config"})
 NEEDS = frozenset({"config"})
 
@@ -25,19 +25,19 @@ def run(options: Options) -> int:
       InputError: The config or the data cannot be used.
     """
     config = resolve(options.given)
-    reports, threads = {}, read_options(config).num_threads
+    findings, threads = {}, read_options(config).num_threads
     for split in SPLITS:
         try:
             records = source(config, split)
         except AbsentSplit as error:
             print(f"{split}: {error}")
             continue
-        reports[split] = check.check(records, threads)
-        for line in reports[split].text().splitlines():
+        findings[split] = check.check(records, threads)
+        for line in findings[split].text().splitlines():
             print(f"{split}: {line}")
-    repeated = check.twice(reports)
-    for one in repeated:
-        print(one.text())
-    bad = any(report.bad for report in reports.values())
+    duplicates = check.find_duplicates(findings)
+    for duplicate in duplicates:
+        print(duplicate.text())
+    bad = not all(found.passed for found in findings.values())
     # Near-duplicates may be burst photographs, so they do not fail the check.
-    return 1 if bad or any(one.bits is None for one in repeated) else 0
+    return 1 if bad or any(one.bits is None for one in duplicates) else 0

@@ -6,9 +6,9 @@ import json
 import jax
 
 from fpn_jax.data.records import Source
-from fpn_jax.experiment import source
 from fpn_jax.modes import Options
 from fpn_jax.modes.report import evaluated
+from fpn_jax.parts import source
 from fpn_jax.train.evaluation import Evaluation
 from fpn_jax.trained import Trained, load
 from fpn_jax.views import VIEWS

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from fpn_jax.data.records import Source
-from fpn_jax.experiment import source
 from fpn_jax.modes import Options
+from fpn_jax.parts import source
 from fpn_jax.report import attribution, html
 from fpn_jax.train import writers
 from fpn_jax.train.evaluation import Evaluation

@@ -11,10 +11,11 @@ from flax import linen as nn
 from fpn_jax.config import Config
 from fpn_jax.data.records import SourceInfo
 from fpn_jax.errors import InputError
-from fpn_jax.experiment import Experiment, source
+from fpn_jax.experiment import Experiment
 from fpn_jax.model import PARTS
 from fpn_jax.modes import Options
 from fpn_jax.modes.tables import console, table
+from fpn_jax.parts import source
 from fpn_jax.resolve import resolve
 
 SUMMARY = "Shows the blocks of a model: outputs, parameters, FLOPs, memory."

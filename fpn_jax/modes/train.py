@@ -10,9 +10,10 @@ import jax
 from fpn_jax.config import as_json
 from fpn_jax.data.records import Source
 from fpn_jax.errors import InputError, RunError
-from fpn_jax.experiment import Experiment, Prepared, source
+from fpn_jax.experiment import Experiment, Prepared
 from fpn_jax.modes import Options
 from fpn_jax.modes.report import write_report
+from fpn_jax.parts import source
 from fpn_jax.resolve import resolve
 from fpn_jax.train import loop, parallel
 from fpn_jax.train.checkpoints import Checkpoints, DamagedCheckpoint
@@ -170,7 +171,6 @@ class _Training:
         metrics = self.workdir.metrics
         writer = MetricsWriter(metrics, resume_step=start) if first else NoWriter()
         progress = ProgressBar(total, start_step=start, shown=first)
-        ranking = Ranking.from_json(self.meta.get("ranking"))
         # Bad files of earlier processes of this run; those of this process follow.
         skipped = [tuple(file) for file in self.meta.get("skipped", [])]
 
@@ -183,15 +183,11 @@ class _Training:
         try:
             if start:
                 progress.say(f"resuming {self.workdir} at step {start} of {total}")
-            self.state, reason = loop.train(
-                self.state,
-                start_step=start,
+            training = loop.Loop(
                 step_at=self.prepared.step_at,
-                batches=batches,
                 evaluate=evaluate,
                 plan=plan,
-                ranking=ranking,
-                pending=self.meta.get("pending"),
+                ranking=Ranking.from_json(self.meta.get("ranking")),
                 checkpoints=self.checkpoints,
                 meta={
                     "config": as_json(experiment.config),
@@ -202,6 +198,9 @@ class _Training:
                 writer=writer,
                 progress=progress,
                 stop=stop,
+            )
+            self.state, reason = training.train(
+                self.state, start, batches, self.meta.get("pending")
             )
             self.checkpoints.wait()
         except NonFiniteLoss as error:

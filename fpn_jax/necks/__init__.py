@@ -17,5 +17,7 @@ NECKS = {
 }
 """Name → constructor."""
 
-REGISTRY = Registry("neck", NECKS, base=nn.Module, members=("output_channels",))
+REGISTRY = Registry(
+    "neck", NECKS, base=nn.Module, members=("output_channels", "num_scales")
+)
 names, accepts, build = REGISTRY.names, REGISTRY.accepts, REGISTRY.build

@@ -4,10 +4,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fpn_jax.layers.context import ASPP, PPM
+from fpn_jax.necks.single_scale import SingleScaleNeck
 from fpn_jax.pyramid import Pyramid
 
 
-class _ContextNeck(nn.Module, kw_only=True):
+class _ContextNeck(SingleScaleNeck, kw_only=True):
     """The coarsest map alone, through a block that `_make(**fields)` returns.
 
     Attributes:
@@ -19,7 +20,6 @@ class _ContextNeck(nn.Module, kw_only=True):
     norm: str = "batch"
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
-    num_scales = 1
 
     def __post_init__(self):
         # Building the block refuses attributes that it cannot have.

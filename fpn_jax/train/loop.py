@@ -5,6 +5,7 @@ the host. Before a checkpoint the loop reads the metrics of the last step, so th
 state with a non-finite loss is never saved.
 """
 
+import dataclasses
 import os
 import signal
 import sys
@@ -78,31 +79,13 @@ StepFn = Callable[[TrainState, Any], tuple[TrainState, dict[str, Any]]]
 """State and batch → the next state, and the metrics of the step."""
 
 
-def train(
-    state: TrainState,
-    *,
-    start_step: int,
-    step_at: Callable[[int], StepFn],
-    batches: Iterator[dict[str, np.ndarray]],
-    evaluate: Callable[[TrainState], dict[str, float]],
-    plan: Plan,
-    ranking: Ranking,
-    checkpoints: Checkpoints,
-    meta: dict[str, Any],
-    writer: Writer,
-    progress: ProgressBar,
-    stop: StopRequest,
-    pending: dict[str, float] | None = None,
-) -> tuple[TrainState, str]:
-    """Trains from a step to the end of the plan.
+@dataclasses.dataclass(frozen=True)
+class Loop:
+    """The training loop of a run.
 
-    Args:
-      state: The replicated state at `start_step`; its buffers are donated.
-      start_step: Optimizer steps taken. `state.step` has the same value, but reading it
-        would wait for the device.
+    Attributes:
       step_at: Number of steps taken → the next mapped train step. The step can change
         during a run, because fine-tuning changes the parameters that train.
-      batches: Training batches from `start_step` on.
       evaluate: State → metrics of the validation split, which include `plan.monitor`.
       plan: When to log, evaluate and stop.
       ranking: The best evaluation so far; changed in place.
@@ -111,65 +94,94 @@ def train(
       writer: Writes the entries.
       progress: Shows the progress to the user.
       stop: Tells after every step whether to stop.
-      pending: Sums of the unfinished entry, from the checkpoint.
-
-    Returns:
-      The last state, and the reason for the end: `"finished"`, `"stopped"` (a signal)
-      or `"early"` (early stopping).
-
-    Raises:
-      NonFiniteLoss: A loss or gradient is not finite. The last checkpoint is good.
-      SaveFailed: A save failed. It is raised after the step in which it is noticed.
-      Exception: The batches failed. A single process saves the state first.
     """
-    step = start_step
-    entries = Entries(plan, writer, progress, Sums(**pending or {}))
 
-    def save(metrics: dict[str, float] | None) -> None:
-        position = {"ranking": ranking.as_json(), "pending": entries.as_json()}
+    step_at: Callable[[int], StepFn]
+    evaluate: Callable[[TrainState], dict[str, float]]
+    plan: Plan
+    ranking: Ranking
+    checkpoints: Checkpoints
+    meta: dict[str, Any]
+    writer: Writer
+    progress: ProgressBar
+    stop: StopRequest
+
+    def train(
+        self,
+        state: TrainState,
+        start_step: int,
+        batches: Iterator[dict[str, np.ndarray]],
+        pending: dict[str, Any] | None = None,
+    ) -> tuple[TrainState, str]:
+        """Trains from a step to the end of the plan.
+
+        Args:
+          state: The replicated state at `start_step`; its buffers are donated.
+          start_step: Optimizer steps taken. `state.step` has the same value, but
+            reading it would wait for the device.
+          batches: Training batches from `start_step` on.
+          pending: Sums of the unfinished entry, from the checkpoint.
+
+        Returns:
+          The last state, and the reason for the end: `"finished"`, `"stopped"` (a
+          signal) or `"early"` (early stopping).
+
+        Raises:
+          NonFiniteLoss: A loss or gradient is not finite. The last checkpoint is good.
+          SaveFailed: A save failed. It is raised after the step in which it is noticed.
+          Exception: The batches failed. A single process saves the state first.
+        """
+        step, plan = start_step, self.plan
+        entries = Entries(plan, self.writer, self.progress, Sums(**pending or {}))
+        if step < plan.total_steps and self._patience_is_over():
+            return state, "early"
+        while step < plan.total_steps:
+            try:
+                batch = next(batches)
+            except Exception:
+                # With several processes, the other processes would not reach this save.
+                if step > start_step and jax.process_count() == 1:
+                    entries.catch_up()
+                    self._save(state, entries, None)
+                    self.checkpoints.wait()
+                raise
+            state, metrics = self.step_at(step)(state, parallel.shard(batch))
+            if parallel.must_wait():
+                jax.block_until_ready(metrics)
+            step += 1
+            entries.add(step, metrics)
+            self.checkpoints.raise_if_failed()
+            ended = step == plan.total_steps
+            if ended or step % plan.evaluate_every_steps == 0:
+                self._evaluate(state, step, entries)
+                if self._patience_is_over() and not ended:
+                    return state, "early"
+            if not ended and self.stop.after(step):
+                entries.catch_up()
+                self._save(state, entries, None)
+                return state, "stopped"
+        return state, "finished"
+
+    def _evaluate(self, state: TrainState, step: int, entries: Entries) -> None:
+        entries.catch_up()
+        began = time.monotonic()
+        metrics = self.evaluate(state)
+        self.ranking.add(metrics[self.plan.monitor], step)
+        self.writer.write(step, {f"validate/{k}": v for k, v in metrics.items()})
+        shown = "  ".join(f"{k} {v:.4f}" for k, v in metrics.items())
+        self.progress.say(f"step {step}/{self.plan.total_steps}  validation: {shown}")
+        self._save(state, entries, metrics)
+        entries.exclude(time.monotonic() - began)
+
+    def _save(
+        self, state: TrainState, entries: Entries, metrics: dict[str, float] | None
+    ) -> None:
+        position = {"ranking": self.ranking.as_json(), "pending": entries.as_json()}
         # Write the entries first: a resumed run drops entries after its step, but
         # cannot restore missing entries before it.
-        writer.flush()
-        checkpoints.save(state, meta | position, metrics)
+        self.writer.flush()
+        self.checkpoints.save(state, self.meta | position, metrics)
 
-    def patience_is_over() -> bool:
-        patience = plan.early_stopping_evaluations
-        return bool(patience) and ranking.evaluations_since >= patience
-
-    if step < plan.total_steps and patience_is_over():
-        return state, "early"
-
-    while step < plan.total_steps:
-        try:
-            batch = next(batches)
-        except Exception:
-            # With several processes, the other processes would not reach this save.
-            if step > start_step and jax.process_count() == 1:
-                entries.catch_up()
-                save(None)
-                checkpoints.wait()
-            raise
-        state, metrics = step_at(step)(state, parallel.shard(batch))
-        if parallel.must_wait():
-            jax.block_until_ready(metrics)
-        step += 1
-        entries.add(step, metrics)
-        checkpoints.raise_if_failed()
-        ended = step == plan.total_steps
-        if ended or step % plan.evaluate_every_steps == 0:
-            entries.catch_up()
-            began = time.monotonic()
-            evaluated = evaluate(state)
-            ranking.add(evaluated[plan.monitor], step)
-            writer.write(step, {f"validate/{k}": v for k, v in evaluated.items()})
-            shown = "  ".join(f"{k} {v:.4f}" for k, v in evaluated.items())
-            progress.say(f"step {step}/{plan.total_steps}  validation: {shown}")
-            save(evaluated)
-            entries.exclude(time.monotonic() - began)
-            if patience_is_over() and not ended:
-                return state, "early"
-        if not ended and stop.after(step):
-            entries.catch_up()
-            save(None)
-            return state, "stopped"
-    return state, "finished"
+    def _patience_is_over(self) -> bool:
+        patience = self.plan.early_stopping_evaluations
+        return bool(patience) and self.ranking.evaluations_since >= patience

@@ -119,7 +119,7 @@ def test_randaugment_draws_every_operation_and_both_signs(monkeypatch):
             drawn.append((name, amount))
             return image
 
-        return operation._replace(recolour=recolour, place=None)
+        return operation._replace(recolour=recolour, move=None)
 
     spies = tuple(spy(*item) for item in augmentation.OPERATIONS.items())
     monkeypatch.setattr(augmentation, "_DRAWN", spies)
@@ -154,7 +154,7 @@ def test_random_erasing_fills_one_box_of_the_asked_area():
     assert not image.any()
 
 
-def test_erasing_leaves_an_image_whole_where_no_box_fits():
+def test_erasing_changes_nothing_where_no_box_fits():
     pixel = np.zeros((1, 1, 3), np.uint8)
     erasing = augmentation.RandomErasing(1.0, scale=(0.02, 0.05))
     assert erasing(pixel, np.random.default_rng(0)) is pixel
@@ -178,7 +178,7 @@ def test_whole_stack_is_a_function_of_the_generator(size):
     np.testing.assert_array_equal(image, before)
 
 
-def test_build_train_leaves_out_what_is_at_zero():
+def test_build_train_omits_transforms_of_strength_zero():
     full = augmentation.build_train(32, **STACK)
     assert full.transforms == (
         crops.RandomResizedCrop(32, (0.25, 1.0), (3 / 4, 4 / 3)),

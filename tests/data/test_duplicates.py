@@ -6,7 +6,12 @@ import pytest
 from PIL import Image
 
 from fpn_jax.data import check, duplicates
-from fpn_jax.data.duplicates import Fingerprint, alike, equal, fingerprint
+from fpn_jax.data.duplicates import (
+    NEAR_DUPLICATE_BITS,
+    Fingerprint,
+    fingerprint,
+    near_duplicates,
+)
 
 
 def smooth(seed, height=120, width=160):
@@ -22,12 +27,12 @@ def compressed(image, quality):
 
 
 def bits(a, b):
-    pair = [fingerprint(a).look, fingerprint(b).look]
-    words = [np.frombuffer(look, np.uint8) for look in pair]
+    pair = [fingerprint(a).perceptual_hash, fingerprint(b).perceptual_hash]
+    words = [np.frombuffer(one, np.uint8) for one in pair]
     return int(np.bitwise_count(words[0] ^ words[1]).sum())
 
 
-def test_a_look_is_that_of_a_naive_loop():
+def test_a_perceptual_hash_is_that_of_a_naive_loop():
     image = smooth(0)
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     small = cv2.resize(grey, (17, 16), interpolation=cv2.INTER_AREA)
@@ -36,19 +41,19 @@ def test_a_look_is_that_of_a_naive_loop():
         for row in range(16)
         for column in range(16)
     ]
-    look = np.unpackbits(np.frombuffer(fingerprint(image).look, np.uint8))
-    np.testing.assert_array_equal(look, expected)
+    value = np.unpackbits(np.frombuffer(fingerprint(image).perceptual_hash, np.uint8))
+    np.testing.assert_array_equal(value, expected)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_copies_look_alike_and_others_do_not(seed):
+def test_copies_are_near_duplicates_and_others_are_not(seed):
     image = smooth(seed)
     half = cv2.resize(image, (80, 60), interpolation=cv2.INTER_AREA)
     brighter = np.clip(image * 1.1 + 5, 0, 255).astype(np.uint8)
     for copy in (compressed(image, 50), half, compressed(half, 60), brighter):
-        assert bits(image, copy) <= duplicates.LOOKS_ALIKE
-    assert bits(image, smooth(seed + 100)) > duplicates.LOOKS_ALIKE
-    assert bits(image, image[:, ::-1]) > duplicates.LOOKS_ALIKE
+        assert bits(image, copy) <= NEAR_DUPLICATE_BITS
+    assert bits(image, smooth(seed + 100)) > NEAR_DUPLICATE_BITS
+    assert bits(image, image[:, ::-1]) > NEAR_DUPLICATE_BITS
 
 
 def test_size_counts_in_equality():
@@ -57,44 +62,44 @@ def test_size_counts_in_equality():
     assert fingerprint(flat) == fingerprint(flat.copy())
 
 
-def test_plain_images_look_like_nothing():
+def test_images_of_one_colour_have_no_perceptual_hash():
     prints = [fingerprint(np.full((30, 30, 3), g, np.uint8)) for g in (10, 20, 30)]
-    assert [one.look for one in prints] == [b""] * 3
-    assert list(alike(prints)) == []
-    assert list(alike([])) == []
+    assert [one.perceptual_hash for one in prints] == [b""] * 3
+    assert list(near_duplicates(prints)) == []
+    assert list(near_duplicates([])) == []
 
 
-def made(*looks):
-    return [Fingerprint(bytes([place]), look) for place, look in enumerate(looks)]
+def made(*hashes):
+    return [Fingerprint(bytes([index]), value) for index, value in enumerate(hashes)]
 
 
 def test_all_pairs_are_found_in_blocks(monkeypatch):
     monkeypatch.setattr(duplicates, "_ROWS_AT_A_TIME", 3)
     rng = np.random.default_rng(0)
-    looks = [rng.bytes(32) for _ in range(10)]
-    near = bytearray(looks[2])
+    hashes = [rng.bytes(32) for _ in range(10)]
+    near = bytearray(hashes[2])
     near[0] ^= 0b111
-    prints = made(*looks, b"", bytes(near), looks[7])
-    assert sorted(alike(prints, 3)) == [(2, 11, 3), (7, 12, 0)]
-    assert sorted(alike(prints, 2)) == [(7, 12, 0)]
+    prints = made(*hashes, b"", bytes(near), hashes[7])
+    assert sorted(near_duplicates(prints, 3)) == [(2, 11, 3), (7, 12, 0)]
+    assert sorted(near_duplicates(prints, 2)) == [(7, 12, 0)]
 
 
-def test_equal_ones_are_grouped_and_not_called_alike():
-    look = bytes(range(32))
-    a, b = Fingerprint(b"a", look), Fingerprint(b"b", look)
-    assert equal([a, b, a, a]) == [[0, 2, 3]]
-    assert list(alike([a, a])) == []
+def test_equal_ones_are_grouped_and_not_called_near_duplicates():
+    value = bytes(range(32))
+    a, b = Fingerprint(b"a", value), Fingerprint(b"b", value)
+    assert duplicates.duplicates([a, b, a, a]) == [[0, 2, 3]]
+    assert list(near_duplicates([a, a])) == []
 
 
 def report(*rows):
     return check.Report(len(rows), (), {}, tuple(rows))
 
 
-def test_only_what_stands_under_two_splits_or_classes_is_named():
+def test_only_images_in_two_splits_or_classes_are_named():
     rng = np.random.default_rng(0)
-    looks = [rng.bytes(32) for _ in range(5)]
-    a, b, c, d, e = made(*looks)
-    near = bytearray(looks[4])
+    hashes = [rng.bytes(32) for _ in range(5)]
+    a, b, c, d, e = made(*hashes)
+    near = bytearray(hashes[4])
     near[5] ^= 1
     reports = {
         "train": report(
@@ -111,9 +116,9 @@ def test_only_what_stands_under_two_splits_or_classes_is_named():
             ("v/3", "cat", Fingerprint(b"other", bytes(near))),
         ),
     }
-    assert [one.text() for one in check.twice(reports)] == [
-        "the same image in cat and dog: t/3, t/4",
-        "the same image in train and validate: t/5, v/1",
-        "images that look alike (1 of 256 bits differ) in train and validate, as dog "
-        "and cat: t/6, v/3",
+    assert [one.text() for one in check.find_duplicates(reports)] == [
+        "duplicate in cat and dog: t/3, t/4",
+        "duplicate in train and validate: t/5, v/1",
+        "near-duplicate (1 of 256 bits differ) in train and validate, as dog and cat: "
+        "t/6, v/3",
     ]

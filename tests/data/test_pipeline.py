@@ -415,7 +415,9 @@ def test_too_many_boxes_are_counted_and_reported_once(capsys):
     assert made.boxes_out_of_view == 0
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
-    assert lines[0].startswith("record 3 has 3 boxes, but a batch holds 2 of an image")
+    assert lines[0].startswith(
+        "record 3 has 3 boxes, but a batch has room for 2 of each image"
+    )
 
 
 def test_a_missing_annotation_is_a_bad_record_and_no_box_is_not():

@@ -95,20 +95,19 @@ class Bench:
         writer = MetricsWriter(self.directory / "metrics.jsonl", resume_step=begun)
         try:
             with loop.StopRequest(checkpoints) as stop:
-                end, reason = loop.train(
-                    start,
-                    start_step=begun,
+                training = loop.Loop(
                     step_at=lambda _: step,
-                    batches=self.batches(begun),
                     evaluate=self.evaluate,
                     plan=of_plan,
                     ranking=self.ranking,
-                    pending=meta.get("pending"),
                     checkpoints=checkpoints,
                     meta={"config": {"seed": 0}},
                     writer=writer,
                     progress=ProgressBar(of_plan.total_steps, shown=False),
                     stop=stop,
+                )
+                end, reason = training.train(
+                    start, begun, self.batches(begun), meta.get("pending")
                 )
         finally:
             checkpoints.close()

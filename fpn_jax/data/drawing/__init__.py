@@ -1,1 +1,1 @@
-"""Drawing: strokes, shapes and the animals made of them."""
+"""Drawing: strokes, and the animals that are made of them."""

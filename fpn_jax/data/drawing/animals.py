@@ -1,7 +1,7 @@
-"""Cats and dogs as layers of curves: individuals, and the figure each one makes.
+"""Cats and dogs as layers of curves.
 
-All lengths are in head units: the head is about 2 wide, its middle the origin, x to the
-right, y down.
+All lengths are in head units: the head is about 2 wide, the origin is its middle, x
+points right and y down.
 """
 
 import math
@@ -50,8 +50,8 @@ class Individual:
     """What stays the same in every picture of one animal.
 
     Attributes:
-      label: 0 for a cat, 1 for a dog; the only thing that chooses ears, eyes, muzzle
-        and whiskers. All else comes from one distribution.
+      label: 0 for a cat, 1 for a dog. Only ears, eyes, muzzle and whiskers depend on
+        it; everything else comes from one distribution.
       coat: Colour of the fur.
       ear: Colour of the ears.
       muzzle: Colour around the mouth.
@@ -62,7 +62,7 @@ class Individual:
       body_marks: The fur's pattern on the body.
       proportions: Named factors around 1: head height, jaw, eyes, eye gap, ears, ear
         lean, muzzle.
-      pricked: Whether a dog's ears stand and fold over at the tip.
+      pricked: Whether a dog's ears point up and fold over at the tip.
     """
 
     label: int
@@ -79,7 +79,7 @@ class Individual:
 
 
 def individual(rng: np.random.Generator, label: int) -> Individual:
-    """Returns a new animal; the random numbers mean the same for both classes.
+    """Returns a new animal; both classes use the random numbers in the same way.
 
     Args:
       rng: Decides everything but the class.

@@ -1,8 +1,8 @@
-"""Layers of curves, where a view puts them, and how they are painted.
+"""Layers of curves, their projection into an image, and how they are painted.
 
-Curves are in head units: a head is about 2 wide, its middle the origin, x to the right,
-y down. Pixels, masks, boxes and landmarks are all made of the points that
-`View.project` gives, so an annotation is exact by construction.
+Curves are in head units: a head is about 2 wide, the origin is its middle, x points
+right and y down. Pixels, masks, boxes and landmarks are all computed from the points of
+`Pose.project`, so an annotation is exact by construction.
 """
 
 import functools
@@ -17,7 +17,7 @@ import numpy as np
 Colour = tuple[float, float, float]
 
 SHIFT = 4
-"""Coordinates are drawn in sixteenths of a pixel: `2**SHIFT` steps."""
+"""OpenCV draws at sixteenths of a pixel: `2**SHIFT` steps."""
 
 _SUBPIXELS = 2**SHIFT
 _ANGLES = np.linspace(0, 2 * np.pi, 24, endpoint=False)
@@ -31,7 +31,7 @@ class Stroke(NamedTuple):
     Attributes:
       points: `[N, 2]`, head units.
       colour: RGB, 0 to 255.
-      depth: How far it lies in front of the plane of the head's outline.
+      depth: Distance in front of the plane of the head's outline, head units.
       width: Width of an open line, head units; 0 for a filled closed curve.
     """
 
@@ -49,7 +49,7 @@ class Layer(NamedTuple):
       marks: Strokes seen only inside a filled base.
       edge: Width of a dark outline, head units; 0 for none.
       part: `"head"` or `"ear"` (these make the head box), `"body"`, or `""` for what
-        is not part of the silhouette.
+        does not belong to the silhouette.
     """
 
     base: Stroke
@@ -59,8 +59,8 @@ class Layer(NamedTuple):
 
 
 @dataclass(frozen=True)
-class View:
-    """Where and how a head stands in the image.
+class Pose:
+    """Position, size and direction of a head in the image.
 
     Attributes:
       centre: `(x, y)` of the head's middle, fractions of the image side.
@@ -81,7 +81,7 @@ class View:
     perspective: tuple[float, float]
 
     def project(self, points: np.ndarray, depth: np.ndarray | float) -> np.ndarray:
-        """Returns where points lie, `[N, 2]`, fractions of the image side.
+        """Returns points in the image, `[N, 2]`, as fractions of the image side.
 
         Args:
           points: `[N, 2]`, head units.
@@ -142,7 +142,7 @@ def smooth(knots: np.ndarray | list, closed: bool = True) -> np.ndarray:
 
 
 def tint(colour: Colour, factor: float) -> Colour:
-    """Returns the colour made darker (factor below 1) or lighter, towards white."""
+    """Returns a darker colour (factor below 1), or a lighter one, towards white."""
     red, green, blue = colour
     if factor <= 1:
         return factor * red, factor * green, factor * blue
@@ -151,7 +151,7 @@ def tint(colour: Colour, factor: float) -> Colour:
 
 
 class Placed(NamedTuple):
-    """A layer and where its points lie in one image.
+    """A layer with the coordinates of its points in one image.
 
     Attributes:
       layer: What is drawn.
@@ -168,38 +168,41 @@ class Placed(NamedTuple):
     edge: int
 
 
-def project(strokes: list[Stroke], view: View) -> np.ndarray:
-    """Returns the points of all strokes, one after another, as `view` projects them."""
-    return view.project(
+def project(strokes: list[Stroke], pose: Pose) -> np.ndarray:
+    """Returns the points of all strokes, one after another, as `pose` projects them."""
+    return pose.project(
         np.concatenate([stroke.points for stroke in strokes]),
         np.repeat([s.depth for s in strokes], [len(s.points) for s in strokes]),
     )
 
 
 def to_fixed(points: np.ndarray, size: int) -> np.ndarray:
-    """Returns fractions of the image side as what `shift=SHIFT` draws, int32.
+    """Returns points as the integers that OpenCV draws with `shift=SHIFT`.
 
     Args:
-      points: `[N, 2]`.
+      points: `[N, 2]`, fractions of the image side.
       size: Side of the image, pixels.
+
+    Returns:
+      int32 `[N, 2]`.
     """
-    # A record's coordinates count from an edge, OpenCV's from a pixel's middle.
+    # Coordinates of a record start at an edge, OpenCV's at the middle of a pixel.
     return np.rint((points * size - 0.5) * _SUBPIXELS).astype(np.int32)
 
 
-def place(layers: list[Layer], view: View, size: int) -> list[Placed]:
+def place(layers: list[Layer], pose: Pose, size: int) -> list[Placed]:
     """Returns the layers with the coordinates they have in a square image.
 
     Args:
       layers: From the back to the front.
-      view: Where they stand.
+      pose: Of the head.
       size: Side of the image, pixels.
     """
     strokes = [stroke for layer in layers for stroke in (layer.base, *layer.marks)]
-    fixed = to_fixed(project(strokes, view), size)
+    fixed = to_fixed(project(strokes, pose), size)
     ends = np.cumsum([len(stroke.points) for stroke in strokes]).tolist()
     pieces = iter([fixed[start:end] for start, end in itertools.pairwise([0, *ends])])
-    unit = view.scale * size
+    unit = pose.scale * size
     return [
         Placed(
             layer,
@@ -213,7 +216,7 @@ def place(layers: list[Layer], view: View, size: int) -> list[Placed]:
 
 
 def silhouette(placed: list[Placed], size: int) -> np.ndarray:
-    """Returns uint8 `[size, size]`, 255 where a layer with a `part` lies."""
+    """Returns uint8 `[size, size]`, 255 inside of every layer with a `part`."""
     mask = np.zeros((size, size), np.uint8)
     for layer, base, _, width, edge in placed:
         if layer.part and width:
@@ -272,8 +275,8 @@ def line(
     closed: bool = False,
 ) -> None:
     """Draws a line of `width` pixels through fixed-point `points`, in place."""
-    # OpenCV antialiases thick lines six times slower than it draws them plain, and
-    # the picture is made smaller anyway; a line of one pixel needs the antialiasing.
+    # In OpenCV a thick line with antialiasing is six times slower, and the image is
+    # reduced later anyway; only a line of one pixel needs the antialiasing.
     kind = cv2.LINE_AA if width == 1 else cv2.LINE_8
     cv2.polylines(image, [points], closed, colour, width, kind, SHIFT)
 

@@ -1,9 +1,9 @@
-"""Encoded bytes to an upright RGB array, or the reason why the file is not whole.
+"""Encoded bytes to an upright RGB array, or the reason why the file is damaged.
 
-Decoders are lenient: what is missing at the end of a JPEG comes back as grey. A model
-would learn that grey, so everything here is decoded whole or refused.
+Decoders are lenient: they fill the missing end of a JPEG with grey. A model would learn
+that grey, so this module refuses a file that is not complete.
 
-Plain JPEGs, by far the most, go through libjpeg-turbo itself, all other kinds through
+Plain JPEGs, the most frequent kind, are decoded by libjpeg-turbo, all other files by
 Pillow.
 """
 
@@ -23,7 +23,7 @@ from PIL import (
 from fpn_jax.data.images import exif, jpeg, pillow, reading
 
 WHITE = (255, 255, 255)
-"""The background that transparent images are composited over unless told otherwise."""
+"""The default background behind transparent pixels."""
 
 _KINDS = (
     ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
@@ -39,7 +39,7 @@ _KINDS = (
 
 
 class Undecodable(ValueError):
-    """Bytes do not decode whole; the text is the reason."""
+    """A file that cannot be decoded completely; the text is the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Encoded:
 
     Attributes:
       data: The bytes of the file.
-      header: What its markers say.
+      header: The contents of its markers.
     """
 
     data: bytes
@@ -65,15 +65,15 @@ class Encoded:
         """Returns the upright image in RGB.
 
         Args:
-          reduction: 1, 2, 4 or 8, which divides height and width, rounded up; an
-            unusual JPEG comes whole all the same.
-          quick: Takes less exact arithmetic.
+          reduction: 1, 2, 4 or 8, which divides height and width, rounded up; a JPEG
+            that is not plain ignores it and keeps its size.
+          quick: Whether to use faster, less exact arithmetic.
 
         Returns:
           uint8 `[H, W, 3]`.
 
         Raises:
-          Undecodable: The file does not decode whole; the text is the reason.
+          Undecodable: The file is damaged; the text is the reason.
         """
         try:
             return jpeg.decode(self.data, self.header, reduction=reduction, quick=quick)
@@ -84,11 +84,11 @@ class Encoded:
 def decode(data: bytes, *, background: tuple[int, int, int] = WHITE) -> np.ndarray:
     """Returns the (first) image of an encoded file, upright, in RGB.
 
-    Reads JPEG, PNG, GIF, WebP, BMP and TIFF, whatever the file is called. Transparent
-    pixels are composited over the background, 16-bit samples are rounded to 8 bits,
-    and the EXIF orientation is applied. Colour profiles are not.
+    Reads JPEG, PNG, GIF, WebP, BMP and TIFF; the contents decide, not the file's name.
+    Transparent pixels are composited over the background, 16-bit samples are rounded to
+    8 bits, and the EXIF orientation is applied. Colour profiles are ignored.
 
-    Flipped bits of a JPEG that still make valid codes are noticed by no decoder.
+    No decoder notices flipped bits of a JPEG that still form valid codes.
 
     Args:
       data: The bytes of the file.
@@ -98,16 +98,16 @@ def decode(data: bytes, *, background: tuple[int, int, int] = WHITE) -> np.ndarr
       uint8 `[H, W, 3]`.
 
     Raises:
-      ValueError: The file does not decode whole; the text is the reason.
+      ValueError: The file is damaged or of another kind; the text is the reason.
     """
     return pixels(open_encoded(data, background=background))
 
 
 def pixels(image: "Encoded | np.ndarray") -> np.ndarray:
-    """Returns an image exactly decoded, if it was not already.
+    """Returns the pixels of an image, decoded exactly if it is still encoded.
 
     Raises:
-      ValueError: It does not decode whole; the text is the reason.
+      Undecodable: The file is damaged; the text is the reason.
     """
     return image.decode() if isinstance(image, Encoded) else image
 
@@ -115,15 +115,15 @@ def pixels(image: "Encoded | np.ndarray") -> np.ndarray:
 def open_encoded(
     data: bytes, *, background: tuple[int, int, int] = WHITE
 ) -> "Encoded | np.ndarray":
-    """Returns a JPEG still encoded; an image of another kind as `decode` does.
+    """Returns a JPEG as `Encoded`, and an image of another kind decoded.
 
     Args:
       data: The bytes of the file.
       background: Red, green and blue, 0 to 255, seen through transparent pixels.
 
     Raises:
-      ValueError: The file does not decode whole, as far as can be told; of a JPEG its
-        `Encoded.decode` tells the rest.
+      ValueError: The file is damaged or of another kind; the text is the reason. Of a
+        JPEG only the markers are read here; `Encoded.decode` finds other damage.
     """
     if not data:
         raise ValueError("the file is empty (0 bytes)")
@@ -139,7 +139,7 @@ def open_encoded(
 def decode_file(
     path: str | os.PathLike, *, background: tuple[int, int, int] = WHITE
 ) -> np.ndarray:
-    """Returns the (first) image of a file, as `decode` does.
+    """Returns the (first) image of a file; see `decode`.
 
     Args:
       path: A local file.
@@ -149,6 +149,6 @@ def decode_file(
       uint8 `[H, W, 3]`.
 
     Raises:
-      ValueError: The file cannot be read or does not decode whole.
+      ValueError: The file cannot be read or decoded; the text is the reason.
     """
     return decode(reading.read_file(path), background=background)

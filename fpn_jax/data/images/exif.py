@@ -1,11 +1,11 @@
-"""Which way up an image is: the orientation of an Exif block, and turning by it."""
+"""The orientation in an Exif block, and turning an image upright by it."""
 
 import struct
 
 import numpy as np
 
 HEADER = b"Exif\0\0"
-"""How an Exif block begins inside a JPEG."""
+"""The first bytes of an Exif block in a JPEG."""
 
 _ORIENTATION_TAG = 0x0112
 
@@ -21,14 +21,14 @@ _UPRIGHT = {
 }
 
 SIDEWAYS = frozenset({5, 6, 7, 8})
-"""Orientations that change height and width for each other."""
+"""Orientations that exchange height and width."""
 
 
 def orientation(block: bytes) -> int:
-    """Returns the orientation of an Exif block, 1 to 8; 1 where none makes sense.
+    """Returns the orientation in an Exif block, 1 to 8; 1 if there is no valid one.
 
     Args:
-      block: With its header or without.
+      block: The block, with or without `HEADER`.
     """
     block = block.removeprefix(HEADER)
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
@@ -47,13 +47,13 @@ def orientation(block: bytes) -> int:
 
 
 def upright(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Returns an image as it is to be seen.
+    """Returns an image turned upright.
 
     Args:
       image: `[H, W, C]` as stored.
-      orientation: 1 to 8, as Exif counts them.
+      orientation: Exif orientation, 1 to 8.
 
     Returns:
-      `[H, W, C]`, or `[W, H, C]` for orientations that are `SIDEWAYS`; contiguous.
+      `[H, W, C]`, or `[W, H, C]` for the orientations in `SIDEWAYS`; contiguous.
     """
     return np.ascontiguousarray(_UPRIGHT[orientation](image))

@@ -1,8 +1,8 @@
-"""JPEG files: what their markers say, and their pixels, if the file is whole.
+"""JPEG files: their markers, and their pixels if the file is complete.
 
-Decoders are lenient: what is missing at the end comes back as grey. Asked to be strict,
-libjpeg-turbo refuses that, but harmless oddities as well; those are decoded once more
-and looked at.
+Decoders are lenient: they fill the missing end of a file with grey. In its strict mode
+libjpeg-turbo refuses such files, but also harmless oddities; a file that it refuses is
+decoded once more in lenient mode, and the result is examined.
 """
 
 import dataclasses
@@ -25,24 +25,24 @@ _ALONE = frozenset(range(0xD0, 0xD8)) | {0x01}
 _END, _SCAN, _APP1 = 0xD9, 0xDA, 0xE1
 _SEQUENTIAL, _PROGRESSIVE = frozenset({0xC0, 0xC1}), 0xC2
 
-# Of libjpeg's warnings those that mean that pixels are made up.
+# The warnings of libjpeg that mean that the decoder invented pixels.
 _DAMAGE = re.compile(r"Premature end|Corrupt JPEG data: (?!\d+ extraneous bytes)")
 
 
 @dataclasses.dataclass
 class Header:
-    """What the markers of a JPEG say.
+    """The contents of a JPEG's markers.
 
     Attributes:
-      height: Rows as stored, before the image is turned upright.
-      width: Columns, likewise.
-      frame: The marker of its frame: the coding process.
+      height: Number of rows as stored, before the image is turned upright.
+      width: Number of columns as stored.
+      frame: The marker of the frame, which names the coding process.
       precision: Bits per sample.
       components: Identifiers of the colour components.
       scans: Number of scans.
-      missing: Per component a bit for each of the 64 coefficients that no scan has
-        brought to full precision.
-      exif: The Exif block, or nothing.
+      missing: Component → a bit for each of the 64 coefficients that no scan has
+        completed to full precision.
+      exif: The Exif block, or no bytes.
       scan_end: Offset of the marker that ends the last scan.
     """
 
@@ -58,7 +58,7 @@ class Header:
 
     @property
     def plain(self) -> bool:
-        """Whether it is grey or of three colours, 8 bits each."""
+        """Whether the image is grey or has three colours, with 8 bits each."""
         return self.precision == 8 and len(self.components) in (1, 3)
 
     def start_frame(self, marker: int, body: bytes) -> None:
@@ -87,10 +87,10 @@ class Header:
 
 
 def read_header(data: bytes) -> Header:
-    """Walks over the segments and scans of a JPEG up to its end marker.
+    """Reads the segments and scans of a JPEG up to its end marker.
 
     Raises:
-      ValueError: The markers say that the file is not whole, or too large.
+      ValueError: The file is incomplete or damaged by its markers, or too large.
     """
     header = Header()
     position, marker, in_scan = 2, 0, False
@@ -133,18 +133,19 @@ def decode(
 
     Args:
       data: The bytes of the file.
-      header: Of the same file.
+      header: The header of the same file.
       reduction: 1, 2, 4 or 8 divides height and width, rounded up: the image is made
-        from the lowest 8 / reduction frequencies of each block, in both directions. Of
-        a JPEG that is not plain it comes whole.
-      quick: Less exact arithmetic, and chroma that is repeated instead of interpolated.
+        from the lowest 8 / reduction frequencies of each block, in both directions. A
+        JPEG that is not plain keeps its size.
+      quick: Whether to use faster, less exact arithmetic, and to repeat chroma instead
+        of interpolating it.
 
     Raises:
-      ValueError: The file does not decode whole; the text is the reason.
+      ValueError: The file is damaged; the text is the reason.
     """
     if not header.plain:
         image = _with_pillow(data)
-        whole = _reaches_its_end(data, header, image, _with_pillow)
+        complete = _reaches_its_end(data, header, image, _with_pillow)
     else:
         least = {
             "min_height": -(-header.height // reduction),
@@ -154,20 +155,20 @@ def decode(
         read = functools.partial(
             simplejpeg.decode_jpeg, fastdct=quick, fastupsample=quick, **least
         )
-        image, whole = _read_plain(data, header, read)
-    if not whole:
+        image, complete = _read_plain(data, header, read)
+    if not complete:
         raise ValueError("the JPEG is truncated: its last scan ends early")
     return exif.upright(image, exif.orientation(header.exif))
 
 
 def _read_plain(data: bytes, header: Header, read: Callable) -> tuple[np.ndarray, bool]:
-    """Returns the image of a plain JPEG, and whether it is all there."""
+    """Returns the image of a plain JPEG, and whether the file is complete."""
     try:
         return read(data), True
     except ValueError as error:
-        said = str(error)
-    if _DAMAGE.match(said):
-        raise ValueError(f"the JPEG data is damaged: {said}")
+        refusal = str(error)
+    if _DAMAGE.match(refusal):
+        raise ValueError(f"the JPEG data is damaged: {refusal}")
     lenient = functools.partial(read, strict=False)
     try:
         image = lenient(data)
@@ -182,15 +183,15 @@ def _reaches_its_end(
     """Returns whether the last scan has data for all of its blocks."""
     if header.frame not in _SEQUENTIAL and header.frame != _PROGRESSIVE:
         return True
-    # A decoder that has all it needs skips what it finds before the next marker; one
-    # that still wants blocks makes them out of it.
+    # A decoder with all of its blocks skips extra bytes before the next marker; a
+    # decoder that still needs blocks decodes them from these bytes.
     filler, end = bytes(range(1, 255)), header.scan_end
     filled = data[:end] + filler + data[end:]
     return np.array_equal(image, read(filled))
 
 
 def _with_pillow(data: bytes) -> np.ndarray:
-    # Without Exif blocks: Pillow looks there for a resolution and warns of bad ones.
+    # Hide the Exif blocks: Pillow reads the resolution there and warns of bad values.
     plain = data.replace(exif.HEADER, b"\0" * len(exif.HEADER))
-    # The background is for transparency, which JPEGs have not.
+    # A JPEG has no transparency, so the background has no effect.
     return pillow.decode("JPEG", JpegImagePlugin.JpegImageFile, plain, (0, 0, 0))

@@ -1,4 +1,4 @@
-"""Decoding with Pillow, whose settings for the whole process are left alone."""
+"""Decoding with Pillow, without a change of Pillow's process-wide settings."""
 
 import io
 
@@ -9,11 +9,11 @@ from PIL import Image, ImageFile
 from fpn_jax.data.images import exif
 
 MAX_PIXELS = 100_000_000
-"""Images with more pixels are refused from their header, before memory is taken."""
+"""Limit of an image's pixels, checked in the header before memory is allocated."""
 
 
 def check_size(width: int, height: int) -> None:
-    """Refuses a size before memory is taken for it.
+    """Refuses a size before memory is allocated for it.
 
     Raises:
       ValueError: There are no pixels, or more than `MAX_PIXELS`.
@@ -35,18 +35,18 @@ def decode(
     """Returns the (first) image of a file, upright, in RGB.
 
     Args:
-      kind: What the file is, for the reason.
-      reader: Pillow's class for it. Not `Image.open`: that one warns, by settings of
-        the whole process, about sizes that are judged here.
+      kind: Name of the file format, for the text of an error.
+      reader: Pillow's class for the format. `Image.open` would warn about sizes that
+        `check_size` judges, by a process-wide setting.
       data: The bytes of the file.
       background: Red, green and blue, 0 to 255, seen through transparent pixels.
 
     Raises:
-      ValueError: The file does not decode whole; the text is the reason.
+      ValueError: The file is damaged; the text is the reason.
     """
     try:
         if kind == "PNG":
-            # Decoding alone looks at no checksum of the compressed data.
+            # Decoding alone does not verify the checksums of the compressed data.
             with reader(io.BytesIO(data)) as image:
                 image.verify()
         with reader(io.BytesIO(data)) as image:
@@ -60,8 +60,8 @@ def decode(
     except ValueError:
         raise
     except Exception as error:
-        # Pillow has no one exception for damaged files: OSError, SyntaxError,
-        # struct.error, EOFError, DecompressionBombError and others are all seen.
+        # Pillow has no single exception for damaged files: it raises OSError,
+        # SyntaxError, struct.error, EOFError, DecompressionBombError and others.
         raise ValueError(f"the {kind} data is damaged: {error}") from error
     return exif.upright(rgb, orientation)
 
@@ -71,7 +71,9 @@ def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image
         samples = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((samples + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        raise ValueError("32-bit samples have no range that says what is white")
+        raise ValueError(
+            "32-bit samples are not supported: their white level is unknown"
+        )
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")
@@ -83,10 +85,10 @@ def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image
 def _decode_png16(
     data: bytes, transparent: int | tuple | None, background: tuple[int, int, int]
 ) -> np.ndarray:
-    """Decodes a PNG of 16-bit samples, of which Pillow would drop the lower bytes."""
+    """Decodes a PNG of 16-bit samples, whose lower bytes Pillow would drop."""
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if image.ndim == 2:
-        # OpenCV applies the transparent value (tRNS) to colours, but not to greys.
+        # OpenCV applies the transparent value (tRNS) to colour images only.
         alpha = np.where(image == transparent, 0, 65535).astype(np.uint16)
         image = np.stack([image, image, image, alpha], axis=-1)
     rgb = image[..., 2::-1].astype(np.float64)

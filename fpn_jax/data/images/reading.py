@@ -1,8 +1,8 @@
-"""Files and records, read within a limit of time.
+"""Reads files and records within a time limit.
 
-A network disk that went away does not fail: its reads never return, and no thread can
-take them back. So each is left to a thread of its own, which is given up where it does
-not answer.
+A read from a network disk that is gone does not fail: it never returns, and no thread
+can cancel it. So a second thread does the reads of each thread, and is abandoned when
+a read does not return in time.
 """
 
 import collections
@@ -17,56 +17,57 @@ from functools import partial
 from typing import Any
 
 READ_SECONDS = 7.0
-"""What has not come by then cannot be read."""
+"""Time limit of a read, in seconds."""
 
 MAX_BYTES = 2**30
-"""Files larger than this are refused before memory is taken for them."""
+"""Limit of a file's size, checked before memory is allocated."""
 
 Call = Callable[[], Any]
-"""Reads something."""
+"""A function that reads something."""
 
 Answer = tuple[Any, Exception | None]
-"""What a call returned, or what it raised."""
+"""The value that a call returned, or the exception that it raised."""
 
 
 class _Reader:
-    """Calls what reads for one thread, one after the other, in another thread."""
+    """Makes the calls of one thread, one after the other, in another thread."""
 
     def __init__(self):
         self._calls, self._answers = queue.SimpleQueue(), queue.SimpleQueue()
-        self._asked: collections.deque[str] = collections.deque()
-        self._came: dict[str, Answer] = {}
-        # A daemon, since the end of the process would wait for any other.
+        self._queued: collections.deque[str] = collections.deque()
+        self._answered: dict[str, Answer] = {}
+        # A daemon thread: the process would not end before any other thread.
         threading.Thread(
             target=_serve, args=(self._calls, self._answers), daemon=True
         ).start()
         weakref.finalize(self, _end, self._calls).atexit = False
 
-    def ask(self, calls: Iterable[tuple[str, Call]]) -> None:
-        """Begins to call; what was asked for before and not answered goes."""
-        self._came.clear()
+    def queue(self, calls: Iterable[tuple[str, Call]]) -> None:
+        """Queues calls, and forgets answers of earlier ones that nobody fetched."""
+        self._answered.clear()
         for name, call in calls:
-            self._asked.append(name)
+            self._queued.append(name)
             self._calls.put(call)
 
     def answer(self, name: str, call: Call, seconds: float) -> Answer:
-        """Returns what came of a call.
+        """Returns the answer of a call.
 
         Raises:
-          queue.Empty: It, or one that was asked for before it, has not come in time.
+          queue.Empty: The call, or one that was queued before it, has not returned in
+            time.
         """
-        if name not in self._came and name not in self._asked:
-            self._asked.append(name)
+        if name not in self._answered and name not in self._queued:
+            self._queued.append(name)
             self._calls.put(call)
-        while name not in self._came:
+        while name not in self._answered:
             answer = self._answers.get(timeout=seconds)
-            self._came[self._asked.popleft()] = answer
-        return self._came.pop(name)
+            self._answered[self._queued.popleft()] = answer
+        return self._answered.pop(name)
 
     def give_up(self) -> str:
-        """Returns the name of what has not come; only that is still waited for."""
+        """Drops all queued calls; returns the name of the one that does not return."""
         _end(self._calls)
-        return self._asked[0]
+        return self._queued[0]
 
 
 def _serve(calls: queue.SimpleQueue, answers: queue.SimpleQueue) -> None:
@@ -76,12 +77,12 @@ def _serve(calls: queue.SimpleQueue, answers: queue.SimpleQueue) -> None:
         except Exception as error:
             answer = None, error
         answers.put(answer)
-        # They would stay as long as the thread waits.
+        # Drop the references while the thread blocks.
         del call, answer
 
 
 def _end(calls: queue.SimpleQueue) -> None:
-    """Ends a reader's thread after the call that it is in."""
+    """Ends a reader's thread after its current call."""
     with contextlib.suppress(queue.Empty):
         while True:
             calls.get_nowait()
@@ -90,7 +91,7 @@ def _end(calls: queue.SimpleQueue) -> None:
 
 _reader_of = threading.local()
 _stuck: dict[str, _Reader] = {}
-"""Name → the reader that was given up over it."""
+"""Name of a call that did not return in time → the reader that still waits for it."""
 _stuck_lock = threading.Lock()
 
 
@@ -100,20 +101,20 @@ def _own_reader() -> _Reader:
     return _reader_of.this
 
 
-def ask(calls: Iterable[tuple[str, Call]]) -> None:
-    """Begins what this thread will `fetch` next, under names of its own."""
-    _own_reader().ask((name, call) for name, call in calls if name not in _stuck)
+def prefetch(calls: Iterable[tuple[str, Call]]) -> None:
+    """Queues the calls that this thread will `fetch` next, as (name, call)."""
+    _own_reader().queue((name, call) for name, call in calls if name not in _stuck)
 
 
 def fetch(name: str, call: Call) -> Any:
-    """Returns what a call returns that may never return, or raises what it raises.
+    """Returns the result of a call that may never return, or raises its exception.
 
     Args:
-      name: Of what is read, and of nothing else.
+      name: Unique name of the thing that is read.
       call: Reads it.
 
     Raises:
-      TimeoutError: It has not come in time.
+      TimeoutError: The call has not returned in time.
     """
     answer = None
     while answer is None:
@@ -124,45 +125,47 @@ def fetch(name: str, call: Call) -> Any:
     try:
         raise error
     finally:
-        # Its trace leads back here: both would stay until the next collection.
+        # The traceback refers to this frame: break the reference cycle.
         del error, answer
 
 
 def _in_time(name: str, call: Call) -> Answer | None:
-    """Returns what came of a call; None where something never came."""
+    """Returns the answer of a call; None if some call does not return."""
     reader = _own_reader()
     try:
         return reader.answer(name, call, READ_SECONDS)
     except queue.Empty:
-        # It waits, perhaps for ever; others get a new one.
+        # This reader may wait for ever; the next call starts a new reader.
         _stuck.setdefault(reader.give_up(), reader)
         del _reader_of.this
         return None
 
 
 def _late(name: str, call: Call) -> Answer | None:
-    """Returns what came after all; None where another thread has just fetched it."""
+    """Returns a late answer; None if another thread has just fetched it."""
     with _stuck_lock:
         if name not in _stuck:
             return None
         try:
             answer = _stuck[name].answer(name, call, 0)
         except queue.Empty:
-            raise TimeoutError(f"it has not come within {READ_SECONDS:g} s") from None
+            raise TimeoutError(
+                f"it could not be read within {READ_SECONDS:g} s"
+            ) from None
         del _stuck[name]
         return answer
 
 
-def ask_for_files(paths: Iterable[str]) -> None:
-    """Begins to read the files that this thread will ask for next."""
-    ask((path, partial(_read, path)) for path in paths)
+def prefetch_files(paths: Iterable[str]) -> None:
+    """Starts to read the files that this thread will read next."""
+    prefetch((path, partial(_read, path)) for path in paths)
 
 
 def read_file(path: str | os.PathLike) -> bytes:
     """Returns the bytes of a local file.
 
     Raises:
-      ValueError: It cannot be read, or has not come in time.
+      ValueError: The file cannot be read, or not in time.
     """
     path = os.fspath(path)
     try:

@@ -1,7 +1,7 @@
-"""The embedded data set: cats and dogs drawn on the fly, no files and no download.
+"""Built-in synthetic drawings of cats and dogs: no files and no download.
 
-The classes differ only in ears, eyes, muzzle and whiskers; fur, pose, background and
-light come from one distribution, so colour and brightness tell nothing.
+The classes differ only in ears, eyes, muzzle and whiskers. Fur, pose, background and
+light come from one distribution, so colour and brightness do not reveal the class.
 """
 
 import math
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from fpn_jax.data.drawing import animals, strokes
-from fpn_jax.data.drawing.strokes import Colour, View, rotation, tint
+from fpn_jax.data.drawing.strokes import Colour, Pose, rotation, tint
 from fpn_jax.data.records import FIELDS, SPLITS, Record, SourceInfo
 from fpn_jax.errors import at_least, unknown
 
@@ -31,17 +31,17 @@ INFO = SourceInfo(
     mirrored=(1, 0, 2, 4, 3),
     mask_classes=("background", "animal"),
 )
-"""What is annotated: everything, exactly."""
+"""Every field is annotated, and exact."""
 
 RECORDS_PER_INDIVIDUAL = 4
 
 _GRID = 48
-"""Side of the coarse fields of light and texture; they are smooth, so it suffices."""
+"""Side of the coarse fields of light and texture, which are smooth."""
 
 
 @dataclass(frozen=True)
 class DrawnSource:
-    """Cats and dogs that are drawn on the fly; needs no files.
+    """Built-in synthetic drawings of cats and dogs; needs no files.
 
     Attributes:
       split: One of train, validate, test; no individual is in two of them.
@@ -106,11 +106,11 @@ def draw(seed: int, split: str, index: int, image_size: int) -> Record:
 
     Returns:
       `image` uint8 `[S, S, 3]`; `label` int, 0 cat, 1 dog; `mask` uint8 `[S, S]`, 1
-      where the animal is seen; `boxes` float32 `[1, 4]`, the head with its ears, as
-      far as it is in the image; `box_labels` int32 `[1]`; `landmarks` float32
-      `[5, 3]`: left eye, right eye, nose, left ear tip, right ear tip, where left is
-      the viewer's and `visible` is 0 behind an occluder or outside of the image;
-      `identity` int32, the same in four records and never in two splits.
+      on the visible part of the animal; `boxes` float32 `[1, 4]`, the part of the head
+      with its ears that is inside of the image; `box_labels` int32 `[1]`; `landmarks`
+      float32 `[5, 3]`: left eye, right eye, nose, left ear tip, right ear tip, where
+      left is the viewer's left, and `visible` is 0 behind an occluder or outside of the
+      image; `identity` int32, equal in four records and never in two splits.
 
     Raises:
       InputError: The split is unknown, or a number is out of range.
@@ -120,21 +120,21 @@ def draw(seed: int, split: str, index: int, image_size: int) -> Record:
     if index < 0:
         raise IndexError(f"record {index} is out of range; the first one is 0")
     label = index.bit_count() % 2
-    # Eight records in a row show one cat and one dog, four times each.
+    # Eight consecutive records show one cat and one dog, four times each.
     member = 2 * (index // (2 * RECORDS_PER_INDIVIDUAL)) + label
     number = SPLITS.index(split)
     who = animals.individual(np.random.default_rng([seed, number, member, 0]), label)
     rng = np.random.default_rng([seed, number, index, 1])
-    view, does = _pose(rng)
+    pose, does = _pose(rng)
     figure = animals.figure(who, does)
-    image, mask, covered = _scene(rng, who.coat, figure, view, image_size)
+    image, mask, covered = _scene(rng, who.coat, figure, pose, image_size)
     return {
         "image": image,
         "label": label,
         "mask": mask,
-        "boxes": _head_box(figure, view, image_size)[None],
+        "boxes": _head_box(figure, pose, image_size)[None],
         "box_labels": np.array([label], np.int32),
-        "landmarks": _landmarks(figure, view, covered, image_size),
+        "landmarks": _landmarks(figure, pose, covered, image_size),
         "identity": np.int32(len(SPLITS) * member + number),
     }
 
@@ -146,11 +146,11 @@ def _check(seed: int, split: str, image_size: int) -> None:
     at_least("image_size", image_size, 8)
 
 
-def _pose(rng: np.random.Generator) -> tuple[View, animals.Expression]:
+def _pose(rng: np.random.Generator) -> tuple[Pose, animals.Expression]:
     scale = rng.uniform(0.18, 0.39)
     margin, room_for_ears = 0.9 * scale + 0.02, 1.2 * scale
     roll = math.radians(min(max(rng.normal(0, 14), -35), 35))
-    view = View(
+    pose = Pose(
         centre=(
             rng.uniform(margin, 1 - margin),
             rng.uniform(room_for_ears, 1 - 0.9 * margin),
@@ -169,19 +169,19 @@ def _pose(rng: np.random.Generator) -> tuple[View, animals.Expression]:
         tongue=rng.random() < 0.4,
         ears=(rng.uniform(-0.12, 0.12), rng.uniform(-0.12, 0.12)),
     )
-    return view, does
+    return pose, does
 
 
 def _scene(
     rng: np.random.Generator,
     coat: Colour,
     figure: animals.Figure,
-    view: View,
+    pose: Pose,
     size: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the image, the mask and, at twice their size, what is covered."""
+    """Returns the image, the mask and, at twice their size, the occluded pixels."""
     canvas = 2 * size
-    placed = strokes.place(figure.layers, view, canvas)
+    placed = strokes.place(figure.layers, pose, canvas)
     animal = strokes.silhouette(placed, canvas)
     angle = rng.uniform(0, 2 * np.pi)
     light = np.array([math.cos(angle), math.sin(angle)])
@@ -197,17 +197,17 @@ def _scene(
     return _photograph(rng, image, size, light), mask, covered
 
 
-def _head_box(figure: animals.Figure, view: View, size: int) -> np.ndarray:
+def _head_box(figure: animals.Figure, pose: Pose, size: int) -> np.ndarray:
     head = [layer.base for layer in figure.layers if layer.part in ("head", "ear")]
-    points = strokes.project(head, view)
+    points = strokes.project(head, pose)
     box = np.concatenate([points.min(axis=0), points.max(axis=0)])
     return (np.clip(box, 0, 1) * size).astype(np.float32)
 
 
 def _landmarks(
-    figure: animals.Figure, view: View, covered: np.ndarray, size: int
+    figure: animals.Figure, pose: Pose, covered: np.ndarray, size: int
 ) -> np.ndarray:
-    points = view.project(figure.landmarks[:, :2], figure.landmarks[:, 2])
+    points = pose.project(figure.landmarks[:, :2], figure.landmarks[:, 2])
     inside = ((points >= 0) & (points < 1)).all(axis=1)
     column, row = np.clip(points * len(covered), 0, len(covered) - 1).astype(int).T
     visible = inside & (covered[row, column] == 0)
@@ -237,7 +237,7 @@ def _fill(
 def _background(
     rng: np.random.Generator, size: int, palette: list[Colour], coat: Colour
 ) -> np.ndarray:
-    # Of three walls the one furthest from the fur, so that the animal can be read.
+    # The wall whose brightness differs most from the fur: the animal stays visible.
     wall = max(palette[:3], key=lambda colour: abs(sum(colour) - sum(coat)))
     corners = np.array(wall) + rng.normal(0, 14, (2, 2, 3))
     corners = corners.clip(0, 255).astype(np.float32)
@@ -317,7 +317,7 @@ def _drop_shadow(soft: np.ndarray, light: np.ndarray) -> np.ndarray:
 def _relief(
     soft: np.ndarray, light: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Returns how bright the animal is: the soft mask as a hill lit from one side."""
+    """Returns the animal's brightness: its soft mask as a hill, lit from one side."""
     slope_x, slope_y = cv2.Sobel(soft, -1, 1, 0), cv2.Sobel(soft, -1, 0, 1)
     hill = np.float32(light[0]) * slope_x + np.float32(light[1]) * slope_y
     grain = rng.standard_normal((_GRID, _GRID), np.float32)
@@ -325,14 +325,14 @@ def _relief(
 
 
 def _lit(image: np.ndarray, field: np.ndarray) -> np.ndarray:
-    """Returns the image times a field around 1, `[G, G]`, resized to it."""
+    """Returns the image times a field `[G, G]` of factors around 1, resized to it."""
     field = cv2.resize((field * 128).clip(0, 255).astype(np.uint8), image.shape[1::-1])
     field = cv2.cvtColor(field, cv2.COLOR_GRAY2RGB)
     return cv2.multiply(image, field, scale=1 / 128)
 
 
 def _occlude(rng: np.random.Generator, image: np.ndarray, colour: Colour) -> np.ndarray:
-    """Paints what stands in front; returns uint8 `[C, C]`, 255 there."""
+    """Paints the occluders; returns uint8 `[C, C]`, 255 on them."""
     covered = np.zeros(image.shape[:2], np.uint8)
     for shape in _occluders(rng):
         _fill(image, shape, colour)

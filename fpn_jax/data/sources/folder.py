@@ -1,4 +1,4 @@
-"""Images in folders: one folder per class, below one per split or directly."""
+"""Images in folders: one folder for each class, with or without folders of splits."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ from fpn_jax.errors import InputError, unknown, within
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 )
-"""Endings, in any case, of the files that are taken for images."""
+"""Suffixes of image files, in lower case; other files are skipped."""
 
 SPLIT_FOLDERS = {
     "train": "train",
@@ -31,29 +31,29 @@ SPLIT_FOLDERS = {
     "test": "test",
     "testing": "test",
 }
-"""The split that a folder stands for, by its name in lower case."""
+"""Name of a folder, in lower case → its split."""
 
 
 class FolderSource:
     """The images of one split of a folder, in the same order on every machine.
 
-    Two layouts are understood: `root/Train/Cat/….jpg`, where the folders of the splits
-    are any of `SPLIT_FOLDERS` in any case, and `root/Cat/….jpg`, where everything is
-    Train. Images may lie deeper than the folder of their class; hidden files and
-    folders are skipped. The classes are the names of the folders in Train, sorted
+    There are two layouts: `root/Train/Cat/….jpg`, where the folders of the splits have
+    any name of `SPLIT_FOLDERS` in any case, and `root/Cat/….jpg`, where every image
+    belongs to the training split. A class may have subfolders; hidden files and folders
+    are skipped. The classes are the names of the folders in the training split, sorted
     without regard to case; other splits may lack some of them but not add any.
 
-    Without a folder for `validate`, the files of Train whose hash falls below
-    `validate_fraction` make that split. The hash is of the path below the split, so
-    adding a file moves no other.
+    Without a folder for `validate`, the training files whose hash is below
+    `validate_fraction` form that split. The hash depends on the path below the split,
+    so adding files does not change the split of existing files.
 
     Args:
       root: The folder.
       split: `train`, `validate` or `test`.
-      validate_fraction: Share of Train, in (0, 1), that is `validate` where there is no
-        such folder.
+      validate_fraction: Share of the training files, in (0, 1), that forms the
+        validation split if it has no folder.
       background: Red, green and blue, 0 to 255, seen through transparent pixels.
-      encoded: Whether JPEGs stay `decode.Encoded`, for a random crop to decode.
+      encoded: Whether JPEGs stay `decode.Encoded`, so that a crop decodes them.
 
     Attributes:
       info: Classes, named as on disk, and the field `label`.
@@ -61,8 +61,7 @@ class FolderSource:
       labels: The label of every record, without decoding it.
 
     Raises:
-      InputError: No folder is given, it is not laid out as above, or the split has no
-        image.
+      InputError: No folder is given, it has another layout, or the split has no image.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class FolderSource:
         self._background, self._encoded = background, encoded
         folders = _split_folders(Path(root))
         folder = folders.get(split)
-        # Held-out photographs may come without those that a model was trained on.
+        # A test folder alone is enough to evaluate a model.
         train = folders.get("train", folder)
         if train is None:
             raise InputError(
@@ -130,19 +129,19 @@ class FolderSource:
         return {"image": image, "label": self.labels[index]}
 
     def read_ahead(self, indices: Iterable[int]) -> None:
-        """Begins to read the files of records that this thread will ask for next."""
-        reading.ask_for_files(self._paths[index] for index in indices)
+        """Starts to read the files of the records that this thread reads next."""
+        reading.prefetch_files(self._paths[index] for index in indices)
 
     def id(self, index: int) -> str:
-        """Returns the path of a record's file, below the root as it was given.
+        """Returns the path of a record's file, which starts with `root` as given.
 
-        What no line of text can hold, such as a newline, comes escaped.
+        Characters that cannot be printed, such as a newline, are escaped.
         """
         return printable(self._paths[index])
 
 
 def is_image(name: str | os.PathLike) -> bool:
-    """Returns whether a file's name is that of an image, and not a hidden one."""
+    """Returns whether a file is an image by its name, and not hidden."""
     path = Path(name)
     return not path.name.startswith(".") and path.suffix.lower() in EXTENSIONS
 
@@ -164,7 +163,7 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
-    """Returns the folder of each split; only `train`, the root, without any."""
+    """Returns the folder of each split; without such folders the root is `train`."""
     if not root.exists():
         raise InputError(f"{root} does not exist; give a folder of images")
     if not root.is_dir():
@@ -174,8 +173,8 @@ def _split_folders(root: Path) -> dict[str, Path]:
         split = SPLIT_FOLDERS.get(folder.name.lower())
         if split in folders:
             raise InputError(
-                f"{folders[split]} and {folder} both stand for the split {split!r}; "
-                "keep one"
+                f"{folders[split]} and {folder} are both folders of the split "
+                f"{split!r}; keep one"
             )
         if split:
             folders[split] = folder
@@ -191,7 +190,7 @@ def _splits_of(folders: dict[str, Path]) -> str:
 def _classes(train: Path) -> tuple[str, ...]:
     names = sorted((path.name for path in _subfolders(train)), key=str.lower)
     for name in names:
-        # It stands in records, tables and pages.
+        # Class names are printed in tables and in the report.
         if printable(name) != name:
             raise InputError(
                 f"the class folder {printable(name)} has characters that cannot be "
@@ -208,7 +207,7 @@ def _classes(train: Path) -> tuple[str, ...]:
 def _labelled_files(
     folder: Path, classes: tuple[str, ...], strict: bool
 ) -> list[tuple[str, int]]:
-    """Returns `(path below folder, label)` of every image, in code-point order."""
+    """Returns `(path below folder, label)` of every image, sorted by code points."""
     label_of = {name: label for label, name in enumerate(classes)}
     files = []
     for class_folder in _subfolders(folder):
@@ -216,7 +215,7 @@ def _labelled_files(
         if name not in label_of:
             raise InputError(
                 f"label outside the classes: {class_folder} is not a class of the "
-                f"training images; those are {', '.join(classes)}"
+                f"training images; its classes are {', '.join(classes)}"
             )
         images = _images(class_folder)
         if strict and not images:
@@ -242,7 +241,7 @@ def _images(folder: Path) -> list[str]:
         for name in folders:
             path = os.path.join(parent, name)
             real = os.path.realpath(path)
-            # A link to a folder that holds it would be followed without end.
+            # Following a link to one of its own parent folders would never end.
             if not name.startswith(".") and real not in seen:
                 ancestors[path] = seen | {real}
                 kept.append(name)

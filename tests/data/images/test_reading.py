@@ -77,13 +77,13 @@ def test_a_pipe_that_nobody_writes_to_is_given_up_and_may_still_come(
     pipe, other = tmp_path / "pipe", tmp_path / "other"
     os.mkfifo(pipe)
     other.write_bytes(b"other")
-    with pytest.raises(ValueError, match=r"not come within 0\.2 s"):
+    with pytest.raises(ValueError, match=r"could not be read within 0\.2 s"):
         reading.read_file(pipe)
     assert reading.read_file(other) == b"other"
     threads = threading.active_count()
     began = time.monotonic()
     for _ in range(5):
-        with pytest.raises(ValueError, match="not come"):
+        with pytest.raises(ValueError, match="could not be read within"):
             reading.read_file(pipe)
     # Neither waited for again, nor with more threads.
     assert time.monotonic() - began < 0.2
@@ -134,7 +134,7 @@ def test_an_error_that_comes_late_is_told_of_once(monkeypatch):
 def test_what_was_given_up_reads_nothing_more(monkeypatch):
     monkeypatch.setattr(reading, "READ_SECONDS", 0.2)
     disk, read = threading.Event(), []
-    reading.ask([("hangs", disk.wait), ("behind", lambda: read.append("behind"))])
+    reading.prefetch([("hangs", disk.wait), ("behind", lambda: read.append("behind"))])
     with pytest.raises(TimeoutError):
         reading.fetch("hangs", disk.wait)
     disk.set()
@@ -148,7 +148,7 @@ def test_files_that_were_asked_for_ahead_come_in_any_order(tmp_path):
     for path in paths[:5]:
         with open(path, "w") as file:
             file.write(path)
-    reading.ask_for_files(paths)
+    reading.prefetch_files(paths)
     # Some are never fetched, one is absent, one was not asked for.
     (tmp_path / "other").write_bytes(b"other")
     for path in (paths[3], paths[1], str(tmp_path / "other"), paths[4]):
@@ -156,7 +156,7 @@ def test_files_that_were_asked_for_ahead_come_in_any_order(tmp_path):
         assert reading.read_file(path) == expected
     with pytest.raises(ValueError, match="No such file"):
         reading.read_file(paths[5])
-    reading.ask_for_files([paths[0], paths[0]])
+    reading.prefetch_files([paths[0], paths[0]])
     assert reading.read_file(paths[0]) == paths[0].encode()
     assert reading.read_file(paths[2]) == paths[2].encode()
 
@@ -168,8 +168,8 @@ def test_what_stands_behind_a_file_that_hangs_comes_all_the_same(tmp_path, monke
     for path in others:
         with open(path, "w") as file:
             file.write(path)
-    reading.ask_for_files([others[0], pipe, others[1]])
+    reading.prefetch_files([others[0], pipe, others[1]])
     assert reading.read_file(others[1]) == others[1].encode()
-    with pytest.raises(ValueError, match="not come"):
+    with pytest.raises(ValueError, match="could not be read within"):
         reading.read_file(pipe)
     assert reading.read_file(others[0]) == others[0].encode()

@@ -134,9 +134,9 @@ def test_occluders_hide_landmarks_and_mask(monkeypatch):
 def test_silhouette_is_what_is_painted(label):
     for index in range(12):
         rng = np.random.default_rng([label, index])
-        view, does = drawn._pose(rng)
+        pose, does = drawn._pose(rng)
         layers = animals.figure(animals.individual(rng, label), does).layers
-        placed = strokes.place([layer for layer in layers if layer.part], view, 256)
+        placed = strokes.place([layer for layer in layers if layer.part], pose, 256)
         black = np.zeros((256, 256, 3), np.uint8)
         white = np.full_like(black, 255)
         strokes.paint(black, placed)

@@ -134,7 +134,7 @@ def test_the_hash_is_the_same_in_every_process(tmp_path):
     ]
 
 
-def test_test_is_whole_where_validate_is_split_off(tmp_path):
+def test_a_test_folder_is_complete_without_a_validation_folder(tmp_path):
     names = [f"test/{name}/{k}.png" for name in ("cat", "dog") for k in range(30)]
     root = write(tmp_path, *names, *(name.replace("test", "train") for name in names))
     assert len(FolderSource(root, "test")) == 60
@@ -164,7 +164,7 @@ def test_mistakes_are_named(tmp_path):
     (tmp_path / "Test/cat").mkdir(parents=True)
     refused("split 'test' is empty: .*Test has no image", split="test")
     write(tmp_path, "valid/cat/1.png")
-    refused("Val and .*valid both stand for the split 'validate'")
+    refused("Val and .*valid are both folders of the split 'validate'")
 
 
 def test_a_root_without_train(tmp_path):

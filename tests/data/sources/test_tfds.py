@@ -172,7 +172,7 @@ def test_a_record_that_does_not_come_is_given_up(data_dir, monkeypatch):
     try:
         source.read_ahead(range(4))
         assert source[1]["label"] == labels[1]
-        with pytest.raises(BadRecord, match=r":2: it has not come within 0\.3 s"):
+        with pytest.raises(BadRecord, match=r":2: it could not be read within 0\.3 s"):
             source[2]
         assert source[3]["label"] == labels[3]
     finally:

@@ -1,6 +1,6 @@
-"""Images of TensorFlow Datasets, read at random positions and without TensorFlow.
+"""Images of TensorFlow Datasets, read in any order and without TensorFlow.
 
-Only preparing a data set needs TensorFlow, once:
+TensorFlow is needed once, to prepare a data set:
 `python -m fpn_jax.data.sources.tfds NAME`.
 """
 
@@ -16,41 +16,42 @@ from fpn_jax.data.sources.folder import SPLIT_FOLDERS
 from fpn_jax.errors import InputError, unknown, within
 
 COMMAND = "python -m fpn_jax.data.sources.tfds"
-"""What prepares a data set."""
+"""The command that prepares a data set."""
 
 LABEL_KEYS = {"oxford_iiit_pet": "species"}
-"""The feature that is the label, where it is not the only one or called `label`."""
+"""Data set → the feature that is its label, where the usual rule finds another one."""
 
 
 class TfdsSource:
     """The images of one split of a prepared TFDS data set.
 
-    The splits of the data set are taken as they are, under whatever name it has for
-    them. Those that it lacks are cut off the end of its `train`, each of them
-    `validate_fraction` of it: with 0.1, `cats_vs_dogs`, which has only `train`, is
-    `train[:80%]`, `validate` `train[80%:90%]` and `test` `train[90%:]`; and
-    `oxford_iiit_pet`, which has `train` and `test`, gives its last 10% to `validate`.
-    `test` is cut off only where there is no `validate` either. TFDS shuffles when it
-    prepares, so slices hold all classes, and are the same for everyone.
+    A split that the data set has is used as it is, by any name of
+    `folder.SPLIT_FOLDERS`. A split that it lacks is cut off the end of its `train`,
+    each with the share `validate_fraction`. With 0.1, `cats_vs_dogs`, which has only
+    `train`, becomes `train[:80%]`, `train[80%:90%]` for `validate` and `train[90%:]`
+    for `test`; of `oxford_iiit_pet`, which has `train` and `test`, the last 10% of
+    `train` become `validate`. `test` is cut off only if `validate` is missing as well.
+    TFDS shuffles a data set when it prepares it, so a slice has all classes, and it is
+    the same for everyone.
 
     Args:
       split: `train`, `validate` or `test`.
-      root: The folder it was prepared in; TFDS' own default if empty.
+      root: The folder that holds the prepared data set; TFDS' own default if empty.
       dataset: Name of the data set, such as `cats_vs_dogs` or `oxford_iiit_pet`.
       image_key: Name of the feature that is the image.
-      label_key: Name of the feature that is the label; None takes that of
-        `LABEL_KEYS`, else `label`, else the only class label there is.
+      label_key: Name of the feature that is the label. None takes the one of
+        `LABEL_KEYS`, or else the only class label, or else `label`.
       validate_fraction: Share of `train`, in (0, 0.5), of every split that is cut off.
       background: Red, green and blue, 0 to 255, seen through transparent pixels.
-      encoded: Whether JPEGs stay `decode.Encoded`, for a random crop to decode.
+      encoded: Whether JPEGs stay `decode.Encoded`, so that a crop decodes them.
 
     Attributes:
       info: Classes, and the field `label`.
       classes: Names of the classes.
 
     Raises:
-      InputError: The data set is unknown, not prepared, prepared in a format without
-        random access, or lacks the split or one of the features.
+      InputError: The data set is unknown, is not prepared or has no random access, or
+        it lacks the split or one of the features.
     """
 
     def __init__(
@@ -123,21 +124,21 @@ class TfdsSource:
             if not self._encoded:
                 image = decode.pixels(image)
         except (ValueError, RuntimeError, TimeoutError) as error:
-            # RuntimeError: ArrayRecord's checksum, or a file that has vanished.
+            # RuntimeError: a wrong checksum of ArrayRecord, or a deleted file.
             raise BadRecord(self.id(index), str(error)) from error
         return {"image": image, "label": int(record[self._label_key])}
 
     def read_ahead(self, indices: Iterable[int]) -> None:
-        """Begins to read the records that this thread will ask for next."""
-        reading.ask(map(self._read, indices))
+        """Starts to read the records that this thread reads next."""
+        reading.prefetch(map(self._read, indices))
 
     def _read(self, index: int) -> tuple[str, reading.Call]:
-        # Two folders may hold the same data set.
+        # The folder belongs to the name: two folders may have the same data set.
         name = f"{self._folder}:{self._instruction}:{index}"
         return name, functools.partial(self._data.__getitem__, index)
 
     def id(self, index: int) -> str:
-        """Returns the data set, the slice of it, and the position in the slice."""
+        """Returns the data set, the slice of it, and the index in the slice."""
         return f"{self._name}:{self._instruction}:{index}"
 
 
@@ -159,7 +160,7 @@ def load_builder(name: str, data_dir: str | os.PathLike | None):
         )
     try:
         return tfds.builder(name, data_dir=data_dir)
-    # AssertionError: the version is none of the data set's.
+    # AssertionError: the data set has no such version.
     except (tfds.core.DatasetNotFoundError, AssertionError) as error:
         names = tfds.list_builders(with_community_datasets=False)
         close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
@@ -181,7 +182,7 @@ def _label_key(name: str, features, label_key: str | None) -> str:
 
 
 def _instruction(name: str, sizes: dict[str, int], split: str, fraction: float) -> str:
-    """Returns the slice of the data set's own splits that is one of ours."""
+    """Returns the slice of the data set's own splits that forms one of our splits."""
     named = {SPLIT_FOLDERS.get(key): key for key in sizes}
     if split in named and split != "train":
         return named[split]

@@ -13,7 +13,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Downloads a data set and prepares it for random access.
 
     Args:
-      arguments: Of the command line; those of the process if None.
+      arguments: Arguments of the command line; `sys.argv` if None.
 
     Returns:
       Exit code: 0, or 2 if the data set cannot be prepared; stderr says why.
@@ -22,8 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog=COMMAND,
         description=main.__doc__.splitlines()[0],
     )
-    parser.add_argument("name", help="such as cats_vs_dogs or oxford_iiit_pet")
-    parser.add_argument("--data_dir", help="where to; the default of TFDS if not given")
+    parser.add_argument(
+        "name", help="data set, such as cats_vs_dogs or oxford_iiit_pet"
+    )
+    parser.add_argument(
+        "--data_dir", help="folder for the data set; by default the one of TFDS"
+    )
     options = parser.parse_args(arguments)
     if importlib.util.find_spec("tensorflow") is None:
         print(
