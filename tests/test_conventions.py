@@ -3,8 +3,10 @@
 import ast
 import importlib
 import inspect
+import io
 import pkgutil
 import re
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,74 @@ def test_flax_submodules_with_parameters_have_names():
                 assert "name" in keywords or None in keywords, (
                     f"{path}:{node.lineno} {ast.unparse(node)[:60]}"
                 )
+
+
+VAGUE = {"It", "Its", "They", "Of", "What", "Where", "As", "Said", "Made", "Sent"}
+"""First words with which a comment does not name what it speaks of."""
+
+UNCLEAR = {
+    "alike": "the same, or near-duplicate",
+    "comes along": "is set by",
+    "goes on": "resumes",
+    "left out": "skipped, or omitted",
+    "poolings": "pooling layers, or pooling operations",
+    "rehearses": "simulates",
+    "said by": "set by",
+    "set aside": "moved",
+    "strangers": "untrusted files",
+    "the best one": "the best checkpoint",
+    "told of": "reported",
+    "whoever": "the user, or those who",
+}
+"""Words and phrases that newcomers did not understand → what to write instead."""
+
+TEXTS = sorted(
+    path
+    for folder in ("fpn_jax", "configs", "launch")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in (".py", ".html", ".css", ".sh", ".sbatch")
+)
+
+
+def comments(source):
+    """Returns each block of comment lines as one text, without `#`."""
+    blocks, last = [], None
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            follows = last == token.start[0] - 1 and token.line.lstrip()[0] == "#"
+            if not follows:
+                blocks.append([])
+            blocks[-1].append(token.string.lstrip("#: "))
+            last = token.start[0]
+    return [" ".join(block) for block in blocks]
+
+
+def unclear(text):
+    """Returns the words and phrases of a text that are in `UNCLEAR`."""
+    phrases = [form for key in UNCLEAR for form in (key, key.capitalize())]
+    return re.findall(rf"\b(?:{'|'.join(phrases)})\b", " ".join(text.split()))
+
+
+def test_comments_and_unclear_words_are_found():
+    source = "# It is\n# one.\nx = 1  # Two.\n\n# Three.\n"
+    assert comments(source) == ["It is one.", "Two.", "Three."]
+    assert unclear("Poolings,\nPOOLINGS and all that goes\n  on") == [
+        *("Poolings", "goes on")
+    ]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in TEXTS if path.suffix == ".py"],
+    ids=lambda p: str(p.relative_to(ROOT)),
+)
+def test_comments_name_what_they_speak_of(path):
+    texts = comments(path.read_text())
+    vague = [text for text in texts if VAGUE.intersection(text.split()[:1])]
+    assert vague == [], "begin the comment with its subject"
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_texts_have_no_unclear_words(path):
+    found = unclear(path.read_text())
+    assert found == [], [UNCLEAR[phrase.lower()] for phrase in found]

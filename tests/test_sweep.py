@@ -193,12 +193,12 @@ def abstract_outputs(module, inputs):
     return jax.eval_shape(init, jax.random.key(0), *inputs)[0]
 
 
-def parts_of(room):
-    return [name for name, case in CASES.items() if case.room is room]
+def parts_of(registry):
+    return [name for name, case in CASES.items() if case.registry is registry]
 
 
 @pytest.mark.parametrize("name", backbones.names())
-def test_every_backbone_keeps_its_contract(name):
+def test_every_backbone_implements_the_backbone_protocol(name):
     backbone = backbones.build(name)
     assert isinstance(backbone, Backbone)
     assert tuple(backbone.channels) == tuple(sorted(backbone.levels))
@@ -208,7 +208,7 @@ def test_every_backbone_keeps_its_contract(name):
 
 
 @pytest.mark.parametrize("part", parts_of(necks))
-def test_every_neck_keeps_its_contract(part):
+def test_every_neck_implements_the_neck_protocol(part):
     neck = CASES[part].build()
     assert isinstance(neck, Neck)
     inputs = CASES[part].inputs(neck, 0)
@@ -227,8 +227,8 @@ def test_every_head_returns_the_keys_that_it_declares(part):
     assert set(abstract_outputs(head, CASES[part].inputs(head, 0))) == head.outputs
 
 
-def test_a_part_that_lacks_a_member_keeps_no_contract():
-    """What the tests above would say of a part without it."""
+def test_a_part_without_the_members_implements_no_protocol():
+    """Checks that the tests above would detect a missing member."""
     lacking = Upsampled(upsampling.build("nearest"))
     for contract in (Backbone, Neck, Head):
         assert not isinstance(lacking, contract)

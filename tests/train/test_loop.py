@@ -204,7 +204,7 @@ def test_an_early_stopped_run_does_not_resume(bench):
     end, reason = bench.run(chosen)
     assert (int(end.step), reason) == (8, "early")
     assert bench.ranking == Ranking(0.7, 4, 2)
-    # Of two equally good checkpoints, the newer one is kept.
+    # The newer of two equally good checkpoints is kept.
     assert bench.kept() == [6, 8]
     end, reason = bench.resume(chosen)
     assert (int(end.step), reason) == (8, "early")
