@@ -1,4 +1,4 @@
-"""Eight simulated CPU devices for every test, and absl flags as after start-up."""
+"""Simulates eight CPU devices for all tests; defines shared configs and fixtures."""
 
 import gc
 import os
@@ -6,14 +6,15 @@ import pathlib
 import sys
 import tempfile
 
-# With fewer threads, steps of simulated devices wait for each other for ever.
+# With fewer threads, the steps of simulated devices deadlock.
 os.environ.setdefault("NPROC", "16")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Tests compile many programs that run for milliseconds: this halves the suite's time.
+# Tests compile many programs that run for milliseconds. Compiling with fewer
+# optimizations halves the time of the suite.
 if os.environ["JAX_PLATFORMS"] == "cpu":
     QUICKLY = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
     os.environ["XLA_FLAGS"] = f"{QUICKLY} {os.environ.get('XLA_FLAGS', '')}".strip()
-# The same step is compiled once for all tests, those in other processes included.
+# All tests, also those in other processes, share one cache of compiled steps.
 CACHE = tempfile.TemporaryDirectory(prefix="fpn_jax_tests_")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", CACHE.name)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
@@ -25,25 +26,25 @@ from absl import flags
 jax.config.update("jax_num_cpu_devices", 8)
 
 if not flags.FLAGS.is_parsed():
-    # grain reads absl flags when it makes its iterators.
+    # grain reads absl flags when it creates iterators.
     flags.FLAGS.mark_as_parsed()
 
 
 def pytest_configure(config):
-    # By default files with few tests come last, and the longest have few.
+    # By default, files with few tests run last, but the slowest files have few tests.
     config.option.loadscopereorder = False
 
 
 @pytest.fixture(autouse=True)
 def seeded():
-    """Seeds PyTorch, where a test's file uses it: all layers share one generator."""
+    """Seeds PyTorch if it is loaded: all of its layers share one generator."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture
 def reads_collected():
-    """Collects the reads that Orbax left behind: here, not in some later test."""
+    """Collects Orbax's cancelled reads, so that no later test gets their warnings."""
     yield
     hook, sys.unraisablehook = sys.unraisablehook, lambda uncaught: None
     gc.collect()
@@ -53,7 +54,7 @@ def reads_collected():
 CONFIG = "configs/fpn.py:smoke"
 ROOT = pathlib.Path(__file__).parent.parent
 
-# A program that tests start, and a module of a user's own parts.
+# launch_stand_in.py is a program that tests start; outside_parts.py has no tests.
 collect_ignore = ["launch_stand_in.py", "outside_parts.py"]
 
 
@@ -65,7 +66,7 @@ SMALL = {
     "train__total_steps": 6,
     "train__evaluate_every_steps": 3,
 }
-"""Keys of the smoke config, shrunk to a few steps."""
+"""Changes of the smoke config for runs of a few steps."""
 
 
 def words(changes):
@@ -74,14 +75,14 @@ def words(changes):
 
 
 def given(config=CONFIG, **changes):
-    """Returns what a command line gives; `a__b` sets the key `a.b`."""
+    """Returns a config file with changes of the command line; `a__b` sets `a.b`."""
     from fpn_jax import command_line
 
     return command_line.read(str(ROOT / config), words(changes))
 
 
 def tiny_given(**changes):
-    """Returns the shrunk smoke config as a command line gives it."""
+    """Returns the smoke config with few steps, not yet resolved."""
     small = SMALL
     if "data__source" in changes:
         small = {k: v for k, v in SMALL.items() if "source" not in k}
@@ -89,14 +90,14 @@ def tiny_given(**changes):
 
 
 def tiny(workdir=None, /, **changes):
-    """Returns the shrunk smoke config, resolved."""
+    """Returns the smoke config with few steps, resolved."""
     from fpn_jax.resolve import resolve
 
     return resolve(tiny_given(**changes), workdir)
 
 
 def train(workdir, **changes):
-    """Trains the shrunk smoke config; returns the exit code."""
+    """Trains the smoke config for a few steps; returns the exit code."""
     from fpn_jax.modes import Options
     from fpn_jax.modes import train as mode
 
@@ -104,7 +105,7 @@ def train(workdir, **changes):
 
 
 class Counted:
-    """A source of which only the number of records and the classes are known."""
+    """A source without records, which has only a length and classes."""
 
     def __init__(self, records, classes=("cat", "dog")):
         from fpn_jax.data.records import SourceInfo
@@ -117,21 +118,21 @@ class Counted:
 
 
 def planned(config, classes=("cat", "dog")):
-    """Returns the experiment of a resolved config over cats and dogs."""
+    """Returns the experiment of a resolved config."""
     from fpn_jax.experiment import Experiment
 
     return Experiment(config, Counted(1, classes).info)
 
 
 def prepared(config, records=20_000, classes=("cat", "dog")):
-    """Returns the prepared training of a resolved config over so many records."""
+    """Returns the prepared training of a resolved config on `records` records."""
     source = Counted(records, classes)
     return planned(config, classes).prepare(source, source)
 
 
 @pytest.fixture(scope="session")
 def first_run(tmp_path_factory):
-    """Returns the workdir of a run that reached its end."""
+    """Returns the workdir of a finished run."""
     workdir = tmp_path_factory.mktemp("runs") / "first"
     assert train(workdir) == 0
     return workdir

@@ -1,4 +1,4 @@
-"""Stands for every command of the launch scripts: notes its call, acts by its name."""
+"""Replaces every command of the launch scripts: logs the call, then acts by name."""
 
 import json
 import os

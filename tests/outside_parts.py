@@ -1,4 +1,4 @@
-"""Parts from outside the package, as a user would write them in their own module."""
+"""Parts from outside the package, as a user writes them in a module of their own."""
 
 import dataclasses
 from typing import ClassVar
@@ -13,7 +13,7 @@ from fpn_jax.tasks.base import Task
 
 
 class MyBackbone(nn.Module):
-    """Two strided convolutions: levels 1 and 2."""
+    """A backbone of two strided convolutions, with the levels 1 and 2."""
 
     width: int = 4
     dtype: jnp.dtype = jnp.float32
@@ -39,7 +39,7 @@ class MyBackbone(nn.Module):
 
 
 class MyNeck(nn.Module):
-    """Doubles every map."""
+    """A neck that doubles the values of every map."""
 
     num_scales = 1
 
@@ -51,7 +51,7 @@ class MyNeck(nn.Module):
 
 
 class MyPool(nn.Module):
-    """The mean of the squares of a whole map."""
+    """A pooling that returns the mean of the squares of a map."""
 
     scale: float = 1.0
 
@@ -60,7 +60,7 @@ class MyPool(nn.Module):
 
 
 class MyHead(nn.Module):
-    """A map of class logits from the finest level, at its own size."""
+    """A head that returns a map of class logits, of the size of the finest level."""
 
     num_classes: int
     outputs: ClassVar[frozenset[str]] = frozenset({"logit_map"})
@@ -74,7 +74,7 @@ class MyHead(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class MyTask(Task):
-    """Class maps at half of the image's size: the mask's every other pixel."""
+    """Segmentation at half of the image size: the target is every other pixel."""
 
     weight_of_pet: float = 1.0
 
@@ -117,7 +117,7 @@ class MyTask(Task):
         }
 
     def keep(self, answer, batch):
-        # Masks are counted where they are made; a row is a few numbers.
+        # The metrics of masks are computed on the device, so no mask is kept.
         return {
             "label": batch["label"],
             "predicted": answer["label"],
@@ -126,7 +126,7 @@ class MyTask(Task):
 
 
 class MySource:
-    """Grey squares, some of them brighter; the split says how many."""
+    """A source of dark and bright grey squares."""
 
     def __init__(self, split, image_size, brightness=100):
         self.size, self.brightness = image_size, brightness

@@ -1,4 +1,4 @@
-"""Who may import whom, read from the imports themselves."""
+"""Checks which packages import which, by reading the import statements."""
 
 import ast
 from pathlib import Path
@@ -51,13 +51,13 @@ ROOMS = {
             "parts",
         ),
         *("predictor", "report", "resolve", "train", "trained", "views", "workdir"),
-        # --mode=list names everything that there is.
+        # --mode=list shows all names.
         *("backbones", "necks", "heads", "layers", "tasks"),
     },
     "runtime": set(),
     "main": {"command_line", "modes", "runtime"},
 }
-"""Room → the rooms that it imports, besides itself and `errors`; no arrow is unused."""
+"""Package → the packages that it imports, besides itself and `errors`."""
 
 FOREIGN_TO_DATA = {"jax", "flax", "optax", "orbax"}
 
@@ -66,13 +66,13 @@ def python_files():
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def room_of(path):
+def package_of(path):
     first = path.relative_to(PACKAGE).parts[0]
     return first.removesuffix(".py")
 
 
 def imported(path):
-    """Yields every dotted name that a file imports, names of `from` included."""
+    """Yields the dotted name of every import of a file, `from` imports included."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -84,36 +84,36 @@ def imported(path):
 
 
 @pytest.mark.parametrize("path", python_files(), ids=lambda p: str(p.relative_to(ROOT)))
-def test_a_room_imports_only_what_its_arrows_allow(path):
-    room = room_of(path)
-    if room == "__init__":
+def test_a_package_imports_only_allowed_packages(path):
+    package = package_of(path)
+    if package == "__init__":
         return
-    assert room in ROOMS, f"{path}: a room without arrows; add it to ROOMS"
-    allowed = ROOMS[room] | {room, "errors"}
+    assert package in ROOMS, f"{path}: add the package to ROOMS"
+    allowed = ROOMS[package] | {package, "errors"}
     for name in imported(path):
         parts = name.split(".")
         if parts[0] == "fpn_jax" and len(parts) > 1:
-            assert parts[1] in allowed, f"{room} may not import {parts[1]} ({path})"
+            assert parts[1] in allowed, f"{path} may not import {parts[1]}"
         assert parts[0] not in ("configs", "tests", "benchmarks"), path
-        if room == "data":
-            assert parts[0] not in FOREIGN_TO_DATA, f"{path}: data starts without JAX"
+        if package == "data":
+            assert parts[0] not in FOREIGN_TO_DATA, f"{path}: data must not need JAX"
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_every_arrow_is_used(room):
+@pytest.mark.parametrize("package", ROOMS)
+def test_every_allowed_import_is_used(package):
     used = {
         name.split(".")[1]
         for path in python_files()
-        if room_of(path) == room
+        if package_of(path) == package
         for name in imported(path)
         if name.startswith("fpn_jax.")
     }
-    assert used - {room, "errors"} == ROOMS[room]
+    assert used - {package, "errors"} == ROOMS[package]
 
 
-def test_backbones_necks_and_heads_do_not_know_each_other():
-    for room in ("backbones", "necks", "heads"):
-        assert not ROOMS[room] & {"backbones", "necks", "heads"}
+def test_backbones_necks_and_heads_do_not_import_each_other():
+    for package in ("backbones", "necks", "heads"):
+        assert not ROOMS[package] & {"backbones", "necks", "heads"}
 
 
 def uses(word, *, outside):
@@ -124,19 +124,19 @@ def uses(word, *, outside):
     ]
 
 
-def test_pmap_is_in_one_file():
+def test_only_one_file_uses_pmap():
     assert uses("jax.pmap(", outside="train/parallel.py") == []
 
 
-def test_flags_are_in_one_file():
+def test_only_one_file_defines_flags():
     assert uses("\nflags.DEFINE_", outside="main.py") == []
 
 
 @pytest.mark.parametrize("word", ["softmax(", "argmax("])
-def test_predictions_become_answers_in_the_tasks_alone(word):
-    """Elsewhere a softmax or a maximum is part of a loss or of an operation."""
-    rooms = {path.split("/")[1] for path in uses(word, outside="")}
-    assert rooms <= {"tasks", "ops", "layers", "data"}
+def test_only_tasks_decode_predictions(word):
+    """Operations, layers and losses may use softmax and argmax, too."""
+    packages = {path.split("/")[1] for path in uses(word, outside="")}
+    assert packages <= {"tasks", "ops", "layers", "data"}
 
 
 FILES_OF_A_WORKDIR = (
@@ -146,19 +146,19 @@ FILES_OF_A_WORKDIR = (
 
 
 @pytest.mark.parametrize("name", FILES_OF_A_WORKDIR)
-def test_files_of_a_workdir_are_named_in_one_room(name):
+def test_only_one_package_names_files_of_a_workdir(name):
     found = set()
     for path in python_files():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                # Docstrings may speak of them.
+                # Docstrings and sentences may name the files.
                 text = node.value
                 if name in text and "\n" not in text and " " not in text:
                     found.add(path.relative_to(PACKAGE).as_posix())
     assert found == {"workdir/folder.py"}
 
 
-def test_no_config_value_has_a_silent_default():
+def test_code_does_not_read_config_keys_with_a_default():
     assert uses("config.get(", outside="") == []
 
 

@@ -1,4 +1,4 @@
-"""A user's mistakes: one or two lines that name the thing, and nothing is lost."""
+"""Mistakes of the user: each gives one or two lines of text and loses no data."""
 
 import json
 import shutil
@@ -57,7 +57,7 @@ def command(*arguments):
         (["--distributed", "--coordinator=here:1"], "must be given together"),
     ],
 )
-def test_a_typo_is_one_line_with_the_choices(arguments, says, tmp_path):
+def test_a_mistyped_flag_gives_one_line_with_the_choices(arguments, says, tmp_path):
     workdir = tmp_path / "run"
     ran = command(f"--config={CONFIG}", f"--workdir={workdir}", *arguments)
     assert ran.returncode == 2
@@ -73,14 +73,14 @@ def test_a_typo_is_one_line_with_the_choices(arguments, says, tmp_path):
         ("configs/fpn.py:smok", "choose one of smoke, folder, cats_vs_dogs"),
     ],
 )
-def test_a_config_that_is_not_there(config, says):
+def test_a_missing_config_file_or_variant_is_refused(config, says):
     ran = command(f"--config={config}", "--workdir=x")
     assert ran.returncode == 2
     assert says in ran.stderr
     assert "Traceback" not in ran.stderr
 
 
-def test_a_mode_without_what_it_needs():
+def test_a_mode_refuses_to_run_without_a_flag_that_it_needs():
     ran = command("--mode=predict", "--workdir=x")
     assert (ran.returncode, ran.stderr) == (
         2,
@@ -88,7 +88,7 @@ def test_a_mode_without_what_it_needs():
     )
 
 
-def test_evaluate_without_a_checkpoint(tmp_path):
+def test_evaluating_a_workdir_without_a_checkpoint(tmp_path):
     with pytest.raises(InputError, match="has no checkpoint; train first"):
         load(str(tmp_path), "best")
 
@@ -119,32 +119,34 @@ def test_evaluate_without_a_checkpoint(tmp_path):
         ({"data__on_bad_file": "skip"}, "no effect, because drawn data has no files"),
     ],
 )
-def test_a_config_that_cannot_work_touches_nothing(changes, says, tmp_path):
+def test_an_invalid_config_is_refused_before_the_workdir_is_created(
+    changes, says, tmp_path
+):
     with pytest.raises(InputError, match=says):
         train(tmp_path / "run", **changes)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_workdir_of_another_config(first_run):
+def test_a_workdir_with_another_config_is_refused(first_run):
     before = (first_run / "config.json").read_text()
     with pytest.raises(InputError, match=r"train.seed was 0 and is now 7"):
         train(first_run, train__seed=7)
     assert (first_run / "config.json").read_text() == before
 
 
-def test_a_workdir_that_cannot_be_written(tmp_path):
+def test_an_unwritable_workdir_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written: Not a directory"):
         train(tmp_path / "file" / "run")
 
 
-def test_a_workdir_that_is_an_address():
+def test_a_remote_workdir_is_refused():
     with pytest.raises(InputError, match="remote paths are not supported"):
         train("gs://bucket/run")
 
 
-def test_a_checkpoint_of_another_architecture(first_run, tmp_path):
-    """The config of the workdir was edited by hand: what differs is named."""
+def test_a_checkpoint_of_another_architecture_is_refused(first_run, tmp_path):
+    """Edits the config of a workdir by hand, so that it differs from the checkpoint."""
     workdir = tmp_path / "copy"
     shutil.copytree(first_run, workdir)
     config = json.loads((workdir / "config.json").read_text())
@@ -186,7 +188,7 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[:600])
 
 
-def test_check_names_every_bad_file_and_changes_nothing(tmp_path, capsys):
+def test_check_lists_every_bad_file_and_changes_no_file(tmp_path, capsys):
     root = write_photographs(tmp_path / "photos")
     truncate(root / "Train" / "Cat" / "3.jpg")
     (root / "Validate" / "Dog" / "0.jpg").write_bytes(b"")
@@ -199,20 +201,20 @@ def test_check_names_every_bad_file_and_changes_nothing(tmp_path, capsys):
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
 
 
-def test_check_of_good_files(tmp_path, capsys):
+def test_check_succeeds_if_all_files_are_good(tmp_path, capsys):
     root = write_photographs(tmp_path / "photos")
     assert check_folder(root) == 0
     assert "all can be decoded" in capsys.readouterr().out
 
 
-def test_a_bad_file_stops_the_run_and_is_named(tmp_path):
+def test_a_bad_file_stops_the_run_with_its_name(tmp_path):
     root = write_photographs(tmp_path / "photos")
     truncate(root / "Train" / "Cat" / "3.jpg")
     with pytest.raises(InputError, match=r"Cat/3\.jpg"):
         train(tmp_path / "run", **folder(root))
 
 
-def test_a_bad_file_is_skipped_counted_and_reported(tmp_path, capsys):
+def test_skipped_bad_files_are_counted_and_listed_in_the_report(tmp_path, capsys):
     root = write_photographs(tmp_path / "photos")
     truncate(root / "Train" / "Cat" / "3.jpg")
     truncate(root / "Validate" / "Dog" / "5.jpg")
@@ -229,7 +231,7 @@ def test_a_bad_file_is_skipped_counted_and_reported(tmp_path, capsys):
     assert len(metrics["skipped"]) == 1
 
 
-def test_a_resumed_run_notices_other_data(tmp_path):
+def test_resuming_with_other_data_is_refused(tmp_path):
     root = write_photographs(tmp_path / "photos")
     changes = folder(root, train__total_steps=3, train__evaluate_every_steps=1)
     assert train(tmp_path / "run", **changes) == 0
@@ -242,7 +244,7 @@ def test_a_resumed_run_notices_other_data(tmp_path):
         train(tmp_path / "run", **changes)
 
 
-def test_a_split_of_which_nothing_decodes(first_run, tmp_path):
+def test_a_split_without_a_decodable_file_is_refused(first_run, tmp_path):
     root = write_photographs(tmp_path / "photos")
     for path in (root / "Validate").rglob("*.jpg"):
         truncate(path)
@@ -253,7 +255,7 @@ def test_a_split_of_which_nothing_decodes(first_run, tmp_path):
         train(tmp_path / "run", **changes)
 
 
-def test_other_classes_than_the_model_learned(first_run, tmp_path):
+def test_evaluating_on_other_classes_is_refused(first_run, tmp_path):
     root = write_photographs(tmp_path / "photos", classes=("cat", "fox"))
     with pytest.raises(InputError, match=r"was trained on data\.source=drawn"):
         evaluate_on(first_run, root)

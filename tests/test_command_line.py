@@ -1,4 +1,4 @@
-"""What `--config=FILE` and `--config.KEY=VALUE` give, and what they refuse."""
+"""The flags `--config=FILE` and `--config.KEY=VALUE`."""
 
 import subprocess
 import sys
@@ -38,7 +38,7 @@ def read(file, *words):
     return command_line.read(str(file), keys)
 
 
-def test_words_are_told_apart():
+def test_config_words_are_separated_from_other_words():
     rest, keys = command_line.split(
         [
             *("main", "--mode=train", "--config=a.py", "--config.data.size=3"),
@@ -53,14 +53,14 @@ def test_words_are_told_apart():
     ]
 
 
-def test_the_file_is_executed_once(file):
+def test_reading_executes_the_config_file_once(file):
     given = read(f"{file}:mine", "--config.data.size=3", "--config.head=spp")
     assert given.config.data.size == 3
     assert (file.parent / "executed").read_text() == "mine\n"
 
 
-def test_a_start_executes_the_file_once(tmp_path):
-    """A start of the whole program, which is refused only after the file has run."""
+def test_the_program_executes_the_config_file_once(tmp_path):
+    """Starts the program with a mistake that is found after the file was executed."""
     text = (ROOT / "configs" / "fpn.py").read_text()
     head, docstring, body = text.partition('"""Returns the config of a variant."""')
     count = '\n    open(__file__ + ".log", "a").write("x")'
@@ -78,7 +78,7 @@ def test_a_start_executes_the_file_once(tmp_path):
     assert (tmp_path / "config.py.log").read_text() == "x"
 
 
-def test_values_have_the_types_of_the_files(file):
+def test_values_keep_the_types_of_the_config_file(file):
     given = read(
         file,
         *("--config.train.rate=2", "--config.train.steps=7", "--noconfig.data.quick"),
@@ -97,7 +97,7 @@ def test_values_have_the_types_of_the_files(file):
 @pytest.mark.parametrize(
     ("words", "key", "value"),
     [
-        # A string becomes a dict where it gets an argument.
+        # A string becomes a dict if an argument is set.
         (["--config.head.pool=gem"], "head.pool", "gem"),
         (
             ["--config.head.pool=gem", "--config.head.pool.p=3.0"],
@@ -110,7 +110,7 @@ def test_values_have_the_types_of_the_files(file):
             {"name": "gem", "p": 3.0},
         ),
         (["--config.head.pool.p=2"], "head.pool", {"name": "average", "p": 2}),
-        # Another choice of a nested part drops the file's arguments.
+        # A new name of a nested choice drops the arguments of the config file.
         (["--config.neck.context=aspp"], "neck.context", {"name": "aspp"}),
         (["--config.neck.context.name=aspp"], "neck.context", {"name": "aspp"}),
         (
@@ -124,14 +124,14 @@ def test_values_have_the_types_of_the_files(file):
             "data.source",
             {"name": "drawn", "seed": 4},
         ),
-        # A part of the model keeps its arguments until `resolve` knows what it takes.
+        # A part of the model keeps its arguments; `resolve` drops some of them.
         (["--config.neck=identity"], "neck.name", "identity"),
         (["--config.neck=identity"], "neck.width", 32),
         (["--config.neck.extra_levels=2"], "neck.extra_levels", 2),
         (["--config.neck.upsampling=bilinear"], "neck.upsampling", "bilinear"),
     ],
 )
-def test_choices(file, words, key, value):
+def test_names_and_arguments_of_choices_can_be_set(file, words, key, value):
     found = read(file, *words).config
     for name in key.split("."):
         found = found[name]
@@ -155,7 +155,7 @@ def test_choices(file, words, key, value):
         (["--config.head.pool_arguments={}"], "is now named --config.head.pool"),
     ],
 )
-def test_mistakes_are_one_line(file, words, says):
+def test_a_mistake_gives_an_error_of_one_line(file, words, says):
     with pytest.raises(InputError, match=says) as raised:
         read(file, *words)
     assert len(str(raised.value).splitlines()) == 1
@@ -171,7 +171,7 @@ def test_mistakes_are_one_line(file, words, says):
         ("import no_such_module", "no_such_module"),
     ],
 )
-def test_a_file_that_cannot_be_used(tmp_path, text, says):
+def test_an_invalid_config_file_is_refused(tmp_path, text, says):
     (tmp_path / "config.py").write_text(text)
     with pytest.raises(InputError, match=says):
         read(tmp_path / "config.py")

@@ -1,4 +1,4 @@
-"""Every file of configs/: it builds, and the ways to read a backbone learn."""
+"""Every file of configs/ builds, and training reduces the loss."""
 
 import runpy
 
@@ -35,7 +35,7 @@ def prepare(name, variant, **changes):
     return prepared(resolve(given(f"configs/{name}.py:{variant}", **changes)))
 
 
-def test_every_file_is_tested():
+def test_every_config_file_is_tested():
     files = {path.stem for path in CONFIGS.glob("*.py")}
     assert files == {*NECKS_AND_HEADS, "finetune", "pooling"}
 
@@ -49,7 +49,7 @@ def test_the_files_cover_the_necks_heads_and_pooling_layers():
 
 @pytest.mark.parametrize("name", NECKS_AND_HEADS)
 @pytest.mark.parametrize("variant", ["smoke", "folder", "cats_vs_dogs"])
-def test_every_reader_builds(name, variant):
+def test_every_neck_and_head_config_builds(name, variant):
     size = {"data__image_size": 64} if variant == "smoke" else {}
     made = prepare(name, variant, **size)
     assert {"backbone", "head"} <= set(made.like.params)
@@ -57,7 +57,7 @@ def test_every_reader_builds(name, variant):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """Returns a file with a name of weights; building reads only its metadata."""
+    """Returns a file named like weights of mobilenet_v2; only its metadata is read."""
     path = tmp_path_factory.mktemp("weights") / "mobilenet_v2.npz"
     np.savez(path, weight=np.zeros(1, np.float32))
     return path
@@ -70,13 +70,13 @@ def weights(tmp_path_factory):
         *(("pooling", name) for name in VARIANTS),
     ],
 )
-def test_every_fine_tuning_builds(name, variant, weights):
+def test_every_fine_tuning_config_builds(name, variant, weights):
     made = prepare(name, variant, pretrained__path=weights)
     assert made.experiment.config.backbone.name == "mobilenet_v2"
 
 
 @pytest.mark.parametrize("name", ["fpn_ppm", "aspp", "spp", "covariance"])
-def test_a_few_steps_on_one_batch_bring_its_loss_down(name):
+def test_a_few_steps_on_one_batch_reduce_its_loss(name):
     made = prepare(
         name,
         "smoke",

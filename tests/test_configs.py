@@ -1,4 +1,4 @@
-"""Every shipped config builds, and resolving one keeps only what has an effect."""
+"""The config files build; resolving a config keeps only keys that have an effect."""
 
 import runpy
 
@@ -41,7 +41,7 @@ def test_a_config_survives_json():
 
 @pytest.mark.parametrize("neck", ["fpn", "identity"])
 @pytest.mark.parametrize("head", ["flatten", "pool"])
-def test_parts_are_chosen_by_name_alone(neck, head, capsys):
+def test_setting_only_a_name_replaces_a_part(neck, head, capsys):
     config = resolve("smoke", neck__name=neck, head__name=head)
     run = planned(config)
     assert len(run.model.channels) == (4 if neck == "fpn" else 1)
@@ -50,13 +50,13 @@ def test_parts_are_chosen_by_name_alone(neck, head, capsys):
     assert ("does not take pool" in said) == (head == "flatten")
 
 
-def test_backbones_are_chosen_by_name_alone():
+def test_setting_only_a_name_replaces_the_backbone():
     for name in ("resnet50", "vgg16", "vgg11_bn"):
         config = resolve("smoke", backbone__name=name)
         assert planned(config).model.backbone.channels
 
 
-def test_another_source_drops_the_arguments_of_the_files_own():
+def test_another_source_drops_the_arguments_of_the_config_file():
     assert "train_records" in resolve().data.source
     source = resolve(data__source="folder", data__root="photos").data.source
     assert source.to_dict() == {"name": "folder"}
@@ -66,7 +66,7 @@ def test_another_source_drops_the_arguments_of_the_files_own():
     assert source.to_dict() == {"name": "folder", "validate_fraction": 0.2}
 
 
-def test_the_command_line_chooses_the_unit_of_the_length():
+def test_the_command_line_chooses_steps_or_epochs():
     config = resolve(train__total_steps=7)
     assert (config.train.total_steps, config.train.epochs) == (7, None)
     config = resolve(train__epochs=2.0, optimizer__warmup_steps=0)
@@ -96,7 +96,7 @@ def test_the_command_line_chooses_the_unit_of_the_length():
         ({"augment__randaugment_magnitude": 5.0}, "magnitude has no effect"),
     ],
 )
-def test_resolving_refuses(changes, says):
+def test_resolving_refuses_invalid_configs(changes, says):
     with pytest.raises(InputError, match=says):
         resolve(**changes)
 
@@ -112,7 +112,7 @@ def test_resolving_refuses(changes, says):
         ({"head__dropout": 1.5}, "dropout"),
     ],
 )
-def test_building_the_model_refuses(changes, says):
+def test_building_the_model_refuses_invalid_arguments(changes, says):
     with pytest.raises(InputError, match=says):
         _ = planned(resolve(**changes)).model
 
@@ -135,12 +135,12 @@ def test_building_the_model_refuses(changes, says):
         ),
     ],
 )
-def test_a_batch_that_cannot_be_divided_is_refused(changes, says):
+def test_preparing_refuses_invalid_values(changes, says):
     with pytest.raises(InputError, match=says):
         prepared(resolve(**changes))
 
 
-def test_another_config_is_named_key_by_key():
+def test_resuming_with_another_config_names_every_key_that_differs():
     now = {"train": {"seed": 1}, "data": {"root": "b", "num_threads": 2}}
     stored = {"train": {"seed": 0}, "data": {"root": "a", "num_threads": 4}}
     with pytest.raises(InputError, match=r"train\.seed was 0 and is now 1\n"):
@@ -179,7 +179,7 @@ def test_a_step_of_a_shipped_config_keeps_every_shape_and_dtype(variant, changes
 
 
 @pytest.mark.parametrize(
-    ("place", "says"),
+    ("prefix", "says"),
     [
         ("train", "config.train key 'emma_decay' is unknown; did you mean 'ema_decay'"),
         ("optimizer", "argument of optimizer 'adamw' 'emma_decay' is unknown; did"),
@@ -187,10 +187,10 @@ def test_a_step_of_a_shipped_config_keeps_every_shape_and_dtype(variant, changes
         ("backbone", "argument of backbone 'resnet18' 'emma_decay' is unknown"),
     ],
 )
-def test_a_key_of_the_file_that_has_no_meaning_is_refused(place, says):
+def test_an_unknown_key_of_the_config_file_is_refused(prefix, says):
     config = file_config()
     here = config
-    for name in place.split("."):
+    for name in prefix.split("."):
         here = here[name]
     with config.unlocked():
         here.emma_decay = 0.5
@@ -201,7 +201,7 @@ def test_a_key_of_the_file_that_has_no_meaning_is_refused(place, says):
 @pytest.mark.parametrize(
     "missing", ["mix", "train.seed", "augment.flip", "model.dtype"]
 )
-def test_a_key_that_the_file_lacks_is_named(missing):
+def test_the_error_names_a_key_that_the_config_file_lacks(missing):
     config = file_config()
     *parents, last = missing.split(".")
     here = config[parents[0]] if parents else config

@@ -1,4 +1,4 @@
-"""A run from the config to the report, and everything that its folder is good for."""
+"""Trains a model, then evaluates, predicts, exports and resumes."""
 
 import csv
 import json
@@ -35,7 +35,7 @@ def photographs(tmp_path):
     return folder
 
 
-def test_the_workdir_holds_all_that_is_promised(first_run):
+def test_the_workdir_contains_all_documented_files(first_run):
     config = json.loads((first_run / "config.json").read_text())
     assert config["backbone"] == {"name": "resnet18", "width": 8}
     rows = writers.read(first_run / "metrics.jsonl")
@@ -45,7 +45,7 @@ def test_the_workdir_holds_all_that_is_promised(first_run):
     assert {"3", "6"} <= {path.name for path in (first_run / "checkpoints").iterdir()}
 
 
-def test_the_report_opens_offline_and_shows_every_level(first_run):
+def test_the_report_is_self_contained_and_shows_every_level(first_run):
     page = (first_run / "report.html").read_text()
     assert "<img" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
@@ -54,14 +54,14 @@ def test_the_report_opens_offline_and_shows_every_level(first_run):
         assert f"P{level}" in page
 
 
-def test_training_again_says_that_there_is_nothing_left(first_run, capsys):
+def test_training_again_after_the_end_only_reports(first_run, capsys):
     assert train(first_run) == 0
     said = capsys.readouterr().out
     assert "resuming" in said
     assert "step 6 of 6" in said
 
 
-def test_evaluate_writes_an_exact_count(first_run, capsys):
+def test_evaluate_writes_exact_metrics(first_run, capsys):
     assert evaluate.run(Options(workdir=str(first_run), split="test")) == 0
     metrics = json.loads((first_run / "evaluation_test.json").read_text())
     assert metrics["records"] == 24
@@ -80,7 +80,9 @@ def predicted(workdir, patterns, output):
     return predict.run(Options(workdir=str(workdir), input=patterns, output=output))
 
 
-def test_predict_agrees_with_evaluate(first_run, trained, photographs, tmp_path):
+def test_predict_equals_the_model_on_evaluation_crops(
+    first_run, trained, photographs, tmp_path
+):
     output = tmp_path / "out.csv"
     assert predicted(first_run, [photographs], str(output)) == 0
     rows = list(csv.DictReader(output.read_text().splitlines()))
@@ -122,7 +124,9 @@ def test_predict_continues_after_a_bad_file(first_run, photographs, tmp_path, ca
         (["a.jpg"], "nowhere/out.csv", "its folder does not exist"),
     ],
 )
-def test_predict_refuses(first_run, patterns, output, says, tmp_path, monkeypatch):
+def test_predict_refuses_invalid_input_and_output(
+    first_run, patterns, output, says, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=says):
         predicted(first_run, patterns, output)
@@ -154,7 +158,7 @@ def test_checkpoints_are_chosen_by_name_or_step(first_run):
 
 
 @pytest.mark.usefixtures("reads_collected")
-def test_a_damaged_checkpoint_is_left_out_and_said(first_run, tmp_path, capsys):
+def test_a_damaged_checkpoint_is_skipped_with_a_message(first_run, tmp_path, capsys):
     workdir = tmp_path / "copy"
     shutil.copytree(first_run, workdir)
     data = max(

@@ -1,4 +1,4 @@
-"""Real runs of the command line: devices and processes change nothing."""
+"""Runs of the command line on several devices and processes equal one device."""
 
 import itertools
 
@@ -20,7 +20,7 @@ def on_one_device(tmp_path_factory):
 @pytest.mark.parametrize(
     "shape", [{"devices": 8}, {"processes": 2}], ids=["8 devices", "2 processes"]
 )
-def test_it_equals_one_device(on_one_device, tmp_path, shape):
+def test_several_devices_and_processes_equal_one_device(on_one_device, tmp_path, shape):
     workdir = tmp_path / "run"
     runs.finish(workdir, STEPS, WHOLE_NETWORK, **shape)
     difference = runs.largest_difference(workdir, on_one_device, STEPS)

@@ -1,4 +1,4 @@
-"""Every check accepts the ends of its range and names the value it refuses."""
+"""The checks in `errors`: accepted values, and the text of errors."""
 
 import math
 
@@ -56,7 +56,7 @@ def test_at_least_whole_refuses(value):
         ({"open_low": True, "open_high": True}, (0.5,), (0, 1), "in (0, 1)"),
     ],
 )
-def test_within_an_interval(ends, inside, outside, interval):
+def test_within_checks_both_bounds(ends, inside, outside, interval):
     for value in inside:
         assert errors.within("share", value, 0, 1, **ends) is None
     for value in (*outside, math.nan, math.inf, "0.5", None, True):
@@ -102,6 +102,6 @@ def test_one_of():
     assert str(caught.value) == "stride 1 is unknown; choose one of 8, 16"
 
 
-def test_one_of_refuses_what_has_no_hash():
+def test_one_of_refuses_unhashable_values():
     with pytest.raises(InputError, match=r"pool \['max'\] is unknown"):
         errors.one_of("pool", ["max"], {"max": 1})

@@ -1,4 +1,4 @@
-"""The launch scripts: their dry runs as text, and real runs of stand-in commands."""
+"""The launch scripts: text of their dry runs, and real runs of replaced commands."""
 
 import json
 import os
@@ -22,7 +22,7 @@ TPU = {"TPU_NAME": "pyramid", "ZONE": "us-central2-b"}
 SLURM = {"CONFIG": "configs/fpn.py", "WORKDIR": "runs/it's a run"}
 SLURM_JOB = SLURM | {"SLURM_JOB_ID": "42", "SLURM_SUBMIT_DIR": str(ROOT)}
 
-# A shell cannot trap a signal that was ignored at its start, as under nohup or `&`.
+# A shell cannot trap a signal that was ignored when it started, as with nohup or `&`.
 FROM_A_TERMINAL = (
     sys.executable,
     "-c",
@@ -35,7 +35,7 @@ FROM_A_TERMINAL = (
 
 @pytest.fixture
 def stand_ins(tmp_path):
-    """An environment whose PATH begins with stand-ins, and which notes their calls."""
+    """Returns an environment in which commands are replaced by a program that logs."""
     folder = tmp_path / "stand ins"
     folder.mkdir()
     for name in ("gcloud", "git", "python", "scontrol", "srun"):
@@ -66,7 +66,7 @@ def launch(script, *arguments, env):
 
 
 def calls(env):
-    """Every call so far: rank, name, arguments, watched variables, process id."""
+    """Returns the logged calls: rank, name, arguments, variables, process id."""
     path = Path(env["CALLS"])
     lines = path.read_text().splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]
@@ -89,7 +89,7 @@ def is_running(pid):
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_bash_reads_every_script(script):
+def test_every_script_is_valid_bash(script):
     subprocess.run(["bash", "-n", LAUNCH / script], check=True)
 
 
@@ -229,7 +229,7 @@ def test_local_failure_of_one_ends_the_others(stand_ins):
     assert not any(is_running(note[4]) for note in notes if len(note) == 5)
 
 
-def test_local_kills_what_outlives_the_grace(stand_ins):
+def test_local_kills_processes_after_the_grace_period(stand_ins):
     env = stand_ins | {"ACTS": "ignore,fail3", "PEERS": "2", "GRACE_S": "0"}
     ran = launch("local.sh", "2", "1", "--", *FLAGS, env=env)
     assert ran.returncode == 3
@@ -237,7 +237,7 @@ def test_local_kills_what_outlives_the_grace(stand_ins):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_local_forwards_a_signal_as_one_term(sent, stand_ins):
+def test_local_forwards_a_signal_as_a_single_term(sent, stand_ins):
     env = stand_ins | {"ACTS": "save"}
     with subprocess.Popen(
         [*FROM_A_TERMINAL, LAUNCH / "local.sh", "2", "1", "--", *FLAGS],
@@ -270,7 +270,7 @@ def test_local_second_signal_kills(stand_ins):
     assert not any(map(is_running, pids))
 
 
-def test_gpu_looks_for_a_gpu_then_becomes_the_training(stand_ins):
+def test_gpu_checks_for_a_gpu_and_then_execs_the_training(stand_ins):
     with subprocess.Popen(
         ["bash", LAUNCH / "gpu.sh", *FLAGS], env=stand_ins, cwd=ROOT
     ) as process:
@@ -285,7 +285,7 @@ def test_gpu_looks_for_a_gpu_then_becomes_the_training(stand_ins):
     ("seconds_left", "acts", "code", "is_requeued"),
     [(3600, "", 0, False), (100, "", 0, True), (100, "fail5", 5, False)],
 )
-def test_slurm_requeues_what_its_time_limit_ended(
+def test_slurm_requeues_only_a_run_that_the_time_limit_ended(
     seconds_left, acts, code, is_requeued, stand_ins
 ):
     end = str(int(time.time()) + seconds_left)
@@ -320,7 +320,7 @@ def test_slurm_shell_waits_for_the_training_to_save(stand_ins):
         assert process.wait(timeout=10) == 0
 
 
-def test_tpu_vm_calls_come_in_order(stand_ins):
+def test_tpu_vm_create_and_delete_call_gcloud(stand_ins):
     env = stand_ins | TPU | {"TPU_NAME": "a pyramid"}
     for command in (["create"], ["delete", "--yes"]):
         assert launch("tpu_vm.sh", *command, env=env).returncode == 0
@@ -340,7 +340,7 @@ def test_tpu_vm_calls_come_in_order(stand_ins):
 
 def test_tpu_vm_setup_copies_before_it_installs(stand_ins):
     env = stand_ins | TPU
-    # The copy is only noted, so the worker has nothing to unpack and the rest is off.
+    # The copy is only logged, so the worker has no archive and the next command fails.
     assert launch("tpu_vm.sh", "setup", env=env).returncode != 0
     made = [call[1:3] for call in calls(env)]
     assert [name for name, _ in made] == ["git", "gcloud", "gcloud"]
@@ -350,7 +350,7 @@ def test_tpu_vm_setup_copies_before_it_installs(stand_ins):
     assert "tar -xzf fpn_jax.tar.gz" in made[2][1][-1]
 
 
-def test_tpu_vm_trains_once_and_stops_when_asked(stand_ins):
+def test_tpu_vm_starts_only_one_training_and_stops_it(stand_ins):
     env = stand_ins | TPU | {"ACTS": "save"}
     home = Path(env["HOME"])
 

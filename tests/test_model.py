@@ -1,4 +1,4 @@
-"""Backbone, neck and head together: shapes, gradients, and devices."""
+"""Models of backbone, neck and head: shapes, gradients and devices."""
 
 import functools
 
@@ -44,7 +44,7 @@ def batch(size=(17, 21), n=4):
 
 
 def random_variables(model, images):
-    """Made by NumPy: compiling the initial values takes longer than the test."""
+    """Returns random variables from NumPy, because compiling `init` takes too long."""
     rng = np.random.default_rng(1)
     abstract = jax.eval_shape(
         lambda x: model.init(jax.random.key(0), x, train=False), images
@@ -106,7 +106,7 @@ def assert_shapes(model, size):
 
 @pytest.mark.parametrize("neck", necks.names())
 @pytest.mark.parametrize("backbone", ["resnet18", "vgg11"])
-def test_every_neck_at_every_size(backbone, neck):
+def test_shapes_of_every_neck_at_every_image_size(backbone, neck):
     model = PyramidModel(
         backbones.build(backbone), necks.build(neck), heads.build("pool", num_classes=2)
     )
@@ -117,7 +117,7 @@ def test_every_neck_at_every_size(backbone, neck):
 
 
 def families():
-    """Returns the first name of every backbone's class."""
+    """Returns the first name of every class of backbones."""
     first = {}
     for name, constructor in backbones.BACKBONES.items():
         first.setdefault(getattr(constructor, "func", constructor), name)
@@ -125,13 +125,13 @@ def families():
 
 
 @pytest.mark.parametrize("name", families())
-def test_every_family_of_backbones_with_a_feature_pyramid(name):
+def test_shapes_of_every_backbone_family_with_a_feature_pyramid(name):
     backbone = backbones.build(name)
     head = heads.build("pool", num_classes=2)
     assert_shapes(PyramidModel(backbone, necks.build("fpn"), head), SIZES[-1])
 
 
-def test_predictions_are_the_heads_on_the_features():
+def test_predict_applies_the_head_to_the_features():
     model, images, variables = initialized()
     assert set(variables["params"]) == {"backbone", "neck", "head"}
 
@@ -146,7 +146,7 @@ def test_predictions_are_the_heads_on_the_features():
     assert expected["logits"].dtype == jnp.float32
 
 
-def test_evaluation_is_deterministic_and_one_image_does_not_see_another():
+def test_evaluation_is_deterministic_and_images_are_independent():
     model, images, variables = initialized()
     logits = evaluate(model)(variables, images)["logits"]
     again = evaluate(model)(variables, images)["logits"]
@@ -155,7 +155,7 @@ def test_evaluation_is_deterministic_and_one_image_does_not_see_another():
     np.testing.assert_allclose(alone, logits[:1], atol=1e-5)
 
 
-def test_floating_images_mean_the_same_as_uint8():
+def test_float_images_give_the_same_result_as_uint8():
     model, images, variables = initialized()
     np.testing.assert_allclose(
         evaluate(model)(variables, images.astype(np.float32))["logits"],
@@ -164,7 +164,7 @@ def test_floating_images_mean_the_same_as_uint8():
     )
 
 
-def test_images_are_normalized_by_the_models_mean_and_std():
+def test_images_are_normalized_with_the_mean_and_std_of_the_model():
     model, images, variables = initialized()
     other = model.clone(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     pixels = (images / 255 - model.mean) / model.std
@@ -231,7 +231,7 @@ def over_copies(num_scales):
 
 
 @pytest.mark.parametrize("num_scales", [1, 2])
-def test_image_pyramid_is_one_backbone_over_every_copy(num_scales):
+def test_image_pyramid_applies_one_backbone_to_every_copy(num_scales):
     model, images, variables = over_copies(num_scales)
     assert set(variables["params"]["backbone"]) == {"stem", "stage1", "stage2"}
 
@@ -279,7 +279,7 @@ def test_every_copy_of_an_image_pyramid_updates_the_statistics():
     )
 
 
-def test_frozen_norm_uses_and_keeps_the_backbones_statistics():
+def test_frozen_norm_uses_the_backbones_statistics_without_updating_them():
     model, (images, _) = small_model(), batch()
     neck = necks.build("fpn", width=8, norm="batch")
     model = model.clone(neck=neck, frozen_norm=True)
@@ -313,13 +313,13 @@ def test_frozen_norm_uses_and_keeps_the_backbones_statistics():
 
 
 @pytest.mark.parametrize("shape", [(17, 21, 3), (1, 17, 21, 4), (1, 17, 21, 1)])
-def test_other_shapes_are_refused(shape):
+def test_images_of_another_shape_are_refused(shape):
     model, _, variables = initialized()
     with pytest.raises(ValueError, match=r"it must be \[B, H, W, 3\]"):
         model.apply(variables, np.zeros(shape, np.uint8), train=False)
 
 
-def test_an_image_must_fill_a_cell_of_the_coarsest_level():
+def test_an_image_smaller_than_the_coarsest_cell_is_refused():
     check_image_size((32, 33), (2, 3, 4, 5))
     with pytest.raises(InputError, match=r"31 × 64 is too small for level 5.* 32 pix"):
         check_image_size((31, 64), (2, 3, 4, 5))
@@ -342,7 +342,7 @@ def test_an_image_must_fill_a_cell_of_the_coarsest_level():
         ({"neck": necks.FPN(levels=(2, 4))}, r"needs levels \(2, 4\)"),
     ],
 )
-def test_what_cannot_be_built_is_refused(arguments, sentence):
+def test_invalid_arguments_are_refused(arguments, sentence):
     parts = {
         "backbone": small_resnet(),
         "neck": necks.Identity(),

@@ -27,7 +27,7 @@ MODEL = {
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory):
-    """A run in which backbone, neck, pooling and source are the user's own."""
+    """Returns a run with backbone, neck, pooling and source from outside."""
     workdir = tmp_path_factory.mktemp("outside") / "classifier"
     changes = MODEL | {
         "head__pool": f"{PARTS}:MyPool",
@@ -41,7 +41,7 @@ def classifier(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def segmenter(tmp_path_factory):
-    """A run in which head and task are the user's own, too."""
+    """Returns a run with backbone, neck, head and task from outside."""
     workdir = tmp_path_factory.mktemp("outside") / "segmenter"
     changes = MODEL | {
         "head__name": f"{PARTS}:MyHead",
@@ -52,7 +52,7 @@ def segmenter(tmp_path_factory):
     return workdir
 
 
-def test_the_config_says_where_each_part_is(classifier):
+def test_the_stored_config_names_the_module_of_each_part(classifier):
     config = json.loads((classifier / "config.json").read_text())
     assert config["backbone"]["name"] == f"{PARTS}:MyBackbone"
     assert config["head"]["pool"] == {"name": f"{PARTS}:MyPool", "scale": 0.5}
@@ -60,7 +60,7 @@ def test_the_config_says_where_each_part_is(classifier):
 
 
 @pytest.mark.parametrize("run", ["classifier", "segmenter"])
-def test_every_mode_serves_them(run, request, tmp_path):
+def test_every_mode_works_with_outside_parts(run, request, tmp_path):
     workdir = str(request.getfixturevalue(run))
     assert evaluate.run(Options(workdir=workdir, split="test")) == 0
     assert report.run(Options(workdir=workdir, split="test")) == 0
@@ -79,7 +79,7 @@ def test_every_mode_serves_them(run, request, tmp_path):
     assert (answer["mask"].shape if run == "segmenter" else answer.shape)[0] == 2
 
 
-def test_each_loss_of_a_task_is_logged_and_its_own_metric_ranks(segmenter):
+def test_each_loss_is_logged_and_the_metric_of_the_task_ranks_checkpoints(segmenter):
     entries = writers.read(segmenter / "metrics.jsonl")
     steps = [entry for entry in entries if "train/loss" in entry]
     for entry in steps:
@@ -90,7 +90,7 @@ def test_each_loss_of_a_task_is_logged_and_its_own_metric_ranks(segmenter):
     assert load(str(segmenter), "best").step == best["step"]
 
 
-def test_masks_come_back_in_the_images_own_pixels(segmenter):
+def test_predicted_masks_are_in_pixels_of_the_image(segmenter):
     predictor = load(str(segmenter), "best").predictor()
     image = DrawnSource("test", 90, test_records=1)[0]["image"][:70]
     (answer,) = predictor.predict_images([image])
@@ -129,13 +129,13 @@ def test_masks_come_back_in_the_images_own_pixels(segmenter):
         ),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(changes, says, tmp_path):
+def test_unsuitable_parts_are_refused_by_name(changes, says, tmp_path):
     with pytest.raises(InputError, match=says):
         train(tmp_path / "run", **MODEL | changes)
     assert not (tmp_path / "run").exists()
 
 
-def test_mixing_is_refused_where_it_means_nothing(tmp_path):
+def test_mixup_is_refused_for_a_task_that_is_not_mixable(tmp_path):
     changes = MODEL | {
         "head__name": f"{PARTS}:MyHead",
         "task__name": f"{PARTS}:MyTask",

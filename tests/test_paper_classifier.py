@@ -1,4 +1,4 @@
-"""The classifiers of the backbones' own papers."""
+"""The classifiers of the papers that introduced the backbones."""
 
 import functools
 
@@ -28,7 +28,7 @@ PUBLISHED = {
     "resnet50": 25_557_032,
     "resnet101": 44_549_160,
     "resnet152": 60_192_808,
-    # Without the auxiliary classifiers.
+    # The counts of these two exclude the auxiliary classifiers.
     "googlenet": 6_624_904,
     "inception_v3": 23_834_568,
     "mobilenet_v1": 4_231_976,
@@ -42,7 +42,7 @@ PUBLISHED = {
     "efficientnet_b6": 43_040_704,
     "efficientnet_b7": 66_347_960,
 }
-"""Parameters of the classifiers as torchvision and timm count them."""
+"""Number of parameters of each classifier in torchvision or timm."""
 
 
 def shapes(model, channels=3, dtype=jnp.float32):
@@ -54,7 +54,7 @@ def shapes(model, channels=3, dtype=jnp.float32):
 
 
 @pytest.mark.parametrize("name", backbones.names())
-def test_the_classifier_of_the_paper_has_as_many_parameters_as_published(name):
+def test_classifiers_have_the_published_number_of_parameters(name):
     channels, classes = (1, 10) if name == "lenet5" else (3, 1000)
     model = paper_classifier(name, classes)
     predictions, variables = shapes(model, channels)
@@ -75,12 +75,12 @@ def coarsest_map(model):
 
 
 @pytest.mark.parametrize("name", ["lenet5", "alexnet", "vgg11"])
-def test_the_coarsest_map_has_the_cells_that_the_papers_layers_read(name):
+def test_the_coarsest_map_has_the_size_that_the_papers_layers_read(name):
     model = paper_classifier(name)
     assert coarsest_map(model) == (model.head.grid, model.head.grid)
 
 
-def test_padding_is_the_papers_unless_another_is_asked_for():
+def test_the_default_padding_is_that_of_the_paper():
     assert coarsest_map(paper_classifier("inception_v3")) == (8, 8)
     paddings = {name: paper_classifier(name).backbone.padding for name in PUBLISHED}
     paper = {name for name, padding in paddings.items() if padding == "paper"}
@@ -130,7 +130,7 @@ def test_bfloat16_agrees_with_float32():
     assert difference < 2e-2 * np.abs(expected["logits"]).max()
 
 
-def test_what_cannot_be_built_is_refused():
+def test_invalid_arguments_are_refused():
     with pytest.raises(InputError, match="backbone 'resnet19' is unknown"):
         paper_classifier("resnet19")
     with pytest.raises(InputError, match="argument of backbone 'resnet18' 'depth'"):

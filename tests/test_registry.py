@@ -1,4 +1,4 @@
-"""Choices by name: what a registry builds, gives, withholds and refuses."""
+"""The registry: specs, arguments, and classes from outside the package."""
 
 import dataclasses
 import functools
@@ -11,11 +11,11 @@ from fpn_jax.registry import Registry
 
 @dataclasses.dataclass
 class Kettle:
-    """Something to choose.
+    """A dataclass to choose.
 
     Attributes:
-      litres: Without a default.
-      colours: With a default that is made anew.
+      litres: An argument without a default.
+      colours: An argument with a default factory.
     """
 
     litres: float
@@ -28,7 +28,7 @@ class Kettle:
 
 
 class Fire:
-    """No dataclass: an ordinary constructor."""
+    """A class with an ordinary constructor."""
 
     def __init__(self, wood: str, *, width: int = 2):
         self.wood, self.width = wood, width
@@ -36,7 +36,7 @@ class Fire:
 
 @dataclasses.dataclass
 class Kitchen:
-    """Holds another choice."""
+    """A class with an argument that is a choice itself."""
 
     kettle: object = "small"
 
@@ -62,25 +62,25 @@ def test_a_default_factory_is_a_default():
     assert one.colours is not two.colours
 
 
-def test_what_a_partial_fixes_is_no_argument():
+def test_arguments_fixed_by_a_partial_cannot_be_set():
     assert KETTLES.accepts("small") == {"colours", "pour"}
     with pytest.raises(InputError, match="'litres' is unknown; choose one of colours"):
         KETTLES.build("small", litres=3.0)
 
 
-def test_ordinary_constructors_are_chosen_as_well():
+def test_constructors_need_not_be_dataclasses():
     assert KETTLES.accepts("fire") == {"wood", "width"}
     assert KETTLES.build({"name": "fire", "wood": "oak"}).width == 2
 
 
-def test_choices_nest():
+def test_specs_can_be_nested():
     built = KITCHENS.build({"name": "kitchen", "kettle": {"name": "small", "pour": 4}})
     assert built.kettle == Kettle(0.5, pour=4)
     with pytest.raises(InputError, match="argument of kettle 'small' 'por' is unknown"):
         KITCHENS.build({"name": "kitchen", "kettle": {"name": "small", "por": 4}})
 
 
-def test_what_the_caller_gives_reaches_those_that_take_it():
+def test_arguments_of_the_caller_reach_constructors_that_take_them():
     given = {"width": 7, "pour": 3}
     assert KETTLES.build({"name": "fire", "wood": "oak"}, given).width == 7
     assert KETTLES.build("small", given).pour == 3
@@ -106,17 +106,17 @@ def test_what_the_caller_gives_reaches_those_that_take_it():
         ("subprocess:Popen", "it lacks boils"),
     ],
 )
-def test_what_is_refused(spec, says):
+def test_invalid_specs_are_refused(spec, says):
     with pytest.raises(InputError, match=says):
         KETTLES.build(spec)
 
 
-def test_a_class_from_outside_is_named_with_its_module():
+def test_a_class_from_outside_is_built_by_its_module_and_name():
     spec = {"name": "tests.test_registry:Kettle", "litres": 1.5}
     assert KETTLES.build(spec).litres == 1.5
 
 
-def test_a_class_from_outside_must_have_the_base():
+def test_a_class_from_outside_must_inherit_from_the_base():
     modules = Registry("module", {}, base=Fire)
     with pytest.raises(
         InputError, match="the class must inherit from Fire; it lacks Fire"

@@ -22,20 +22,22 @@ def fail(error):
         (PermissionError(13, "Permission denied", "a.csv"), 2, "a.csv: Permission"),
     ],
 )
-def test_a_users_mistake_is_a_sentence_and_a_code(error, code, says, capsys):
+def test_a_mistake_of_the_user_gives_a_sentence_and_an_exit_code(
+    error, code, says, capsys
+):
     assert runtime.guard(lambda: fail(error), several_processes=False) == code
     assert says in capsys.readouterr().err
 
 
-def test_what_is_no_mistake_of_the_user_is_not_hidden():
+def test_an_unexpected_error_is_raised():
     with pytest.raises(ZeroDivisionError):
         runtime.guard(lambda: 1 // 0, several_processes=False)
 
 
-def test_a_failed_process_of_several_ends_at_once():
+def test_a_failed_process_does_not_wait_for_the_others():
     code = (
         "import threading, time; from fpn_jax import runtime;"
-        # Would keep the interpreter from ending, as JAX's shutdown barrier does.
+        # This thread keeps the interpreter alive, as JAX's shutdown barrier does.
         "threading.Thread(target=time.sleep, args=(60,)).start();"
         "runtime.guard(lambda: 1 // 0, several_processes=True)"
     )
@@ -52,7 +54,7 @@ def cache_after_start(monkeypatch):
     return os.environ.get("JAX_COMPILATION_CACHE_DIR")
 
 
-def test_compiled_steps_are_kept_in_the_users_cache(monkeypatch, tmp_path):
+def test_compiled_steps_are_cached_in_the_users_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     assert cache_after_start(monkeypatch) == str(tmp_path / "fpn_jax" / "compiled")
@@ -60,12 +62,12 @@ def test_compiled_steps_are_kept_in_the_users_cache(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("chosen", ["", "elsewhere"])
-def test_the_users_choice_of_a_cache_stands(monkeypatch, chosen):
+def test_the_cache_folder_of_the_user_is_kept(monkeypatch, chosen):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", chosen)
     assert cache_after_start(monkeypatch) == chosen
 
 
-def test_without_a_folder_to_write_there_is_no_cache(monkeypatch, tmp_path):
+def test_an_unwritable_cache_folder_switches_the_cache_off(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
@@ -95,14 +97,14 @@ def test_the_users_xla_flags_come_last(monkeypatch, plugin):
         ("always [madvise] never", None, True, False),
     ],
 )
-def test_large_pages_are_asked_for_once(
+def test_the_process_restarts_once_for_large_pages(
     offered, users, plugin, anew, monkeypatch, tmp_path
 ):
     if offered:
         (tmp_path / "enabled").write_text(offered)
     monkeypatch.setattr(runtime, "LARGE_PAGES", tmp_path / "enabled")
     monkeypatch.setattr(runtime, "_has_accelerator_plugin", lambda: plugin)
-    # Set first, so that it is gone again afterwards.
+    # Set the variable first, so that monkeypatch removes it after the test.
     monkeypatch.setenv("GLIBC_TUNABLES", "")
     monkeypatch.delenv("GLIBC_TUNABLES")
     if users:
@@ -110,7 +112,7 @@ def test_large_pages_are_asked_for_once(
     calls = []
     monkeypatch.setattr(os, "execv", lambda *call: calls.append(call))
     runtime.use_large_pages()
-    # A second time, as after the new start.
+    # The restarted process calls the function again.
     runtime.use_large_pages()
     assert len(calls) == anew
     if anew:
@@ -119,7 +121,7 @@ def test_large_pages_are_asked_for_once(
         assert os.environ.get("GLIBC_TUNABLES") == users
 
 
-def test_a_process_started_anew_runs_the_same_command(tmp_path):
+def test_a_restarted_process_runs_the_same_command(tmp_path):
     enabled = tmp_path / "enabled"
     enabled.write_text("always [madvise] never")
     code = (
@@ -137,11 +139,11 @@ def test_a_process_started_anew_runs_the_same_command(tmp_path):
         env=environment,
     )
     out, _ = ran.communicate(timeout=60)
-    # The same process number: whoever sends it a signal still reaches it.
+    # The process number does not change, so signals still reach the process.
     assert out == f"{ran.pid} ['a b', '--c'] {runtime.GLIBC_TUNABLES}\n"
 
 
-def test_what_jax_is_asked_to_log_is_shown():
+def test_requested_jax_logs_are_shown():
     code = (
         "from fpn_jax import runtime; runtime.set_environment();"
         "import jax; jax.jit(lambda x: x + 1)(1.0)"
@@ -155,7 +157,7 @@ def test_what_jax_is_asked_to_log_is_shown():
     assert "Finished XLA compilation" in ran.stderr
 
 
-def test_reads_that_nobody_waits_for_end_unheard_and_mistakes_do_not():
+def test_cancelled_reads_are_silent_but_other_errors_are_not():
     told = []
     hook = runtime._unless_reported(lambda uncaught: told.append(uncaught.exc_value))
     collected = Exception("Encountered error while reading array index: ()")

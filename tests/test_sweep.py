@@ -1,9 +1,9 @@
-"""Everything that a table names: gradients, determinism, bfloat16, one compilation.
+"""Every registered part: gradients, determinism, bfloat16, and number of compilations.
 
-Backbones that differ by numbers alone (how many blocks, how wide) are of one kind and
-have two representatives: the table's first, which is the smallest, is run, and narrow
-where it takes a width; the second is traced only. What has another class inside it, or
-another switch, is of another kind. `test_backbones.py` holds the shapes of all.
+Backbones that differ only in numbers, such as the number of blocks or the width, are of
+one kind. The first of each kind, which is the smallest, is run, with a small width. The
+second is only traced. Backbones with other classes of blocks or other switches are of
+another kind. `test_backbones.py` tests the shapes of all backbones.
 """
 
 import functools
@@ -20,7 +20,7 @@ from fpn_jax.layers import pooling, upsampling
 from fpn_jax.pyramid import Backbone, Head, Neck, is_aligned, level_size
 
 TOLERANCE = 2e-2
-"""Of bfloat16 against float32, relative to the largest value of a map."""
+"""Largest error of bfloat16, relative to the largest value of a map in float32."""
 BATCH = 2
 SIZE = 64
 SMALL = {
@@ -30,11 +30,11 @@ SMALL = {
     "num_classes": 3,
     "dropout": 0.5,
 }
-"""Arguments of every part that takes them."""
+"""Arguments that make parts small; a part gets those that it takes."""
 
 
 class Upsampled(nn.Module):
-    """An upsampling to an odd width, called as every other part is."""
+    """An upsampling to an odd width, with the signature of all other parts."""
 
     upsampling: nn.Module
 
@@ -43,42 +43,42 @@ class Upsampled(nn.Module):
 
 
 class Case(NamedTuple):
-    room: Any
+    registry: Any
     name: str
     arguments: dict[str, Any]
 
     def build(self, dtype=jnp.float32):
-        accepted = self.room.accepts(self.name)
+        accepted = self.registry.accepts(self.name)
         given = {key: SMALL[key] for key in SMALL.keys() & accepted} | self.arguments
         if "dtype" in accepted:
             given["dtype"] = dtype
-        module = self.room.build(self.name, **given)
-        return Upsampled(module) if self.room is upsampling else module
+        module = self.registry.build(self.name, **given)
+        return Upsampled(module) if self.registry is upsampling else module
 
     def inputs(self, module, seed):
-        """Returns arrays that bfloat16 holds exactly: their rounding is no error."""
+        """Returns arrays that bfloat16 represents exactly."""
         rng = np.random.default_rng(seed)
 
         def normal(*shape):
             return rng.normal(size=shape).astype(jnp.bfloat16).astype(np.float32)
 
-        if self.room is backbones:
+        if self.registry is backbones:
             return (normal(BATCH, SIZE, SIZE, 3),)
-        if self.room is pooling:
+        if self.registry is pooling:
             return (normal(BATCH, 6, 6, 4),)
-        if self.room is upsampling:
+        if self.registry is upsampling:
             return (normal(BATCH, 5, 6, 8),)
         return tuple(
             {
                 level: normal(BATCH, *level_size((SIZE, SIZE), level + scale), 8)
                 for level in (2, 3, 4, 5)
             }
-            for scale in range(module.num_scales if self.room is necks else 1)
+            for scale in range(module.num_scales if self.registry is necks else 1)
         )
 
 
 def kind(name):
-    """Returns what variants that differ by numbers alone have in common."""
+    """Returns the kind of a backbone: its class, and arguments that are no numbers."""
     constructor = backbones.BACKBONES[name]
     if not isinstance(constructor, functools.partial):
         return constructor
@@ -89,7 +89,7 @@ def kind(name):
 
 
 def kinds():
-    """Returns the names of every kind, in the table's order."""
+    """Returns the names of the backbones, grouped by kind."""
     grouped = {}
     for name in backbones.names():
         grouped.setdefault(kind(name), []).append(name)
@@ -97,7 +97,7 @@ def kinds():
 
 
 def cases():
-    for room, title, names in (
+    for registry, title, names in (
         (backbones, "backbone", [names[0] for names in kinds()]),
         (necks, "neck", necks.names()),
         (heads, "head", heads.names()),
@@ -105,7 +105,7 @@ def cases():
         (upsampling, "upsampling", upsampling.names()),
     ):
         for name in names:
-            yield f"{title}-{name}", Case(room, name, {})
+            yield f"{title}-{name}", Case(registry, name, {})
     for name in pooling.names():
         if "window" in pooling.accepts(name):
             yield f"window-{name}", Case(pooling, name, {"window": 3, "stride": 2})
@@ -123,20 +123,20 @@ OPTIONS = {
     "resnet18-same": Case(backbones, "resnet18", {"padding": "same", "levels": (3,)}),
     "alexnet-paper": Case(backbones, "alexnet", {"padding": "paper"}),
 }
-"""Switches that lead through other code."""
+"""Options that use other code."""
 
 CASES = dict(cases()) | OPTIONS
 GAINS = {"backbone-mobilenet_v2": 1}
-"""Part → variance of what a kernel gives; others keep it through a ReLU behind it: 2.
+"""Part → gain of its random kernels; the default 2 keeps the variance through a ReLU.
 
-MobileNetV2's projections have none, and add up: with 2 its maps outgrow the 6 at which
-ReLU6 cuts off, where a rounding decides what passes (0.45 of the largest value).
+MobileNetV2 adds projections without a ReLU. With a gain of 2, its maps exceed 6, at
+which ReLU6 clips, and the error of bfloat16 reaches 0.45 of the largest value.
 """
 every_part = pytest.mark.parametrize("part", CASES)
 
 
 def random_variables(abstract, seed, gain):
-    """Made by NumPy: compiling the initial values takes longer than the test."""
+    """Returns random variables from NumPy, because compiling `init` takes too long."""
     rng = np.random.default_rng(seed)
 
     def value(path, leaf):
@@ -153,7 +153,7 @@ def random_variables(abstract, seed, gain):
 
 
 def split(variables):
-    """Returns parameters, and statistics."""
+    """Returns the parameters and the other collections."""
     return variables.get("params", {}), {
         key: tree for key, tree in variables.items() if key != "params"
     }
@@ -193,12 +193,12 @@ def abstract_outputs(module, inputs):
     return jax.eval_shape(init, jax.random.key(0), *inputs)[0]
 
 
-def parts_of(room):
-    return [name for name, case in CASES.items() if case.room is room]
+def parts_of(registry):
+    return [name for name, case in CASES.items() if case.registry is registry]
 
 
 @pytest.mark.parametrize("name", backbones.names())
-def test_every_backbone_keeps_its_contract(name):
+def test_every_backbone_implements_the_backbone_protocol(name):
     backbone = backbones.build(name)
     assert isinstance(backbone, Backbone)
     assert tuple(backbone.channels) == tuple(sorted(backbone.levels))
@@ -208,7 +208,7 @@ def test_every_backbone_keeps_its_contract(name):
 
 
 @pytest.mark.parametrize("part", parts_of(necks))
-def test_every_neck_keeps_its_contract(part):
+def test_every_neck_implements_the_neck_protocol(part):
     neck = CASES[part].build()
     assert isinstance(neck, Neck)
     inputs = CASES[part].inputs(neck, 0)
@@ -227,8 +227,8 @@ def test_every_head_returns_the_keys_that_it_declares(part):
     assert set(abstract_outputs(head, CASES[part].inputs(head, 0))) == head.outputs
 
 
-def test_a_part_that_lacks_a_member_keeps_no_contract():
-    """What the tests above would say of a part without it."""
+def test_a_part_without_the_members_implements_no_protocol():
+    """Checks that the tests above would detect a missing member."""
     lacking = Upsampled(upsampling.build("nearest"))
     for contract in (Backbone, Neck, Head):
         assert not isinstance(lacking, contract)
@@ -244,7 +244,7 @@ class Swept(NamedTuple):
 
 @functools.cache
 def sweep(part):
-    """Runs a part twice, on other values: training, evaluation, and in bfloat16."""
+    """Runs a part on two sets of values: gradients, evaluation, and bfloat16."""
     module, in_bfloat16 = CASES[part].build(), CASES[part].build(jnp.bfloat16)
     gradient = jax.jit(jax.grad(loss(module), argnums=(0, 2), has_aux=True))
     evaluate, evaluate_in_bfloat16 = evaluation(module), evaluation(in_bfloat16)
@@ -277,9 +277,10 @@ def test_every_gradient_of_a_training_step_is_finite(part):
 
 @every_part
 def test_no_parameter_is_disconnected(part):
-    """Of two steps one at least has a gradient: chance drops whole blocks of the other.
+    """Checks that every parameter has a gradient in at least one of two steps.
 
-    A bias before batch normalization has one by rounding alone, as in VGG-BN.
+    Stochastic depth may drop blocks in one step. The gradient of a bias before batch
+    normalization, as in VGG-BN, is only a rounding error.
     """
     first, second = (parameters for parameters, _ in sweep(part).gradients)
     for (path, x), y in zip(
@@ -289,12 +290,12 @@ def test_no_parameter_is_disconnected(part):
 
 
 @every_part
-def test_other_values_compile_nothing_anew(part):
+def test_new_values_do_not_trigger_a_compilation(part):
     assert sweep(part).compilations == (1, 1, 1)
 
 
 @every_part
-def test_evaluation_gives_the_same_bits_twice(part):
+def test_evaluation_is_bitwise_deterministic(part):
     swept = sweep(part)
     same = jax.tree.map(np.array_equal, swept.outputs, swept.again)
     assert jax.tree.all(same)
@@ -314,7 +315,7 @@ def test_bfloat16_agrees_with_float32(part):
 
 
 @pytest.mark.parametrize("name", [names[1] for names in kinds() if len(names) > 1])
-def test_the_second_of_a_kind_can_be_traced_in_training(name):
+def test_the_second_variant_of_a_kind_can_be_traced_in_training(name):
     module = backbones.build(name)
     inputs = (jax.ShapeDtypeStruct((BATCH, SIZE, SIZE, 3), jnp.float32),)
     params, statistics = split(abstract_variables(module, inputs))

@@ -1,4 +1,4 @@
-"""Training that begins with what another training left."""
+"""Training that starts from the weights of another run."""
 
 import json
 import shutil
@@ -30,13 +30,13 @@ def same(one, other):
 
 
 def begin(config, classes=("cat", "dog")):
-    """Returns what a run of the config begins with."""
+    """Returns the pretrained variables of a config."""
     run = planned(config, classes)
     like = jax.eval_shape(lambda: run.initial_state(optax.identity()))
     return initial_weights(run, like)
 
 
-def test_the_backbone_of_a_run_goes_on_with_other_classes(
+def test_a_run_can_start_from_the_backbone_of_another_run_with_other_classes(
     first_run, tmp_path, monkeypatch, capsys
 ):
     root = write_photographs(tmp_path / "photos", classes=("cat", "dog", "fox"))
@@ -66,7 +66,7 @@ def test_the_backbone_of_a_run_goes_on_with_other_classes(
     )
 
 
-def test_without_frozen_statistics_they_move(first_run, tmp_path):
+def test_statistics_change_if_they_are_not_frozen(first_run, tmp_path):
     changes = dict(
         pretrained__path=str(first_run),
         finetune__freeze=("backbone",),
@@ -81,8 +81,8 @@ def test_without_frozen_statistics_they_move(first_run, tmp_path):
     assert not all(same(*pair))
 
 
-def test_a_resumed_run_thaws_as_an_uninterrupted_one(first_run, tmp_path):
-    """Stopped at step 3; the backbone thaws at 4, its statistics at 5."""
+def test_a_resumed_run_unfreezes_like_an_uninterrupted_run(first_run, tmp_path):
+    """Stops at step 3; the backbone unfreezes at step 4, its statistics at step 5."""
     changes = dict(
         pretrained__path=str(first_run),
         finetune__freeze=("backbone=4",),
@@ -102,14 +102,14 @@ def test_a_resumed_run_thaws_as_an_uninterrupted_one(first_run, tmp_path):
     assert not all(same(frozen[0]["backbone"], ends[0]["params"]["backbone"]))
 
 
-def test_every_part_of_a_run_can_be_taken(first_run):
+def test_all_parts_of_a_run_can_be_loaded(first_run):
     parts = ("backbone", "neck", "head")
     weights = begin(tiny(pretrained__path=str(first_run), pretrained__parts=parts))
     assert all(same(weights, load(str(first_run), "best").variables))
 
 
 def a_workdir(path, **backbone):
-    """Makes the folder of a run, of which only the config is looked at."""
+    """Creates the folder of a run that contains only the config."""
     path.mkdir()
     stored = configs.as_json(tiny())
     stored["model"]["mean"] = [0.1, 0.2, 0.3]
@@ -123,7 +123,7 @@ def resolve(path, **changes):
     return resolve_given(given("configs/fpn.py", **changes))
 
 
-def test_a_run_gives_its_backbones_arguments_and_pixels(tmp_path, capsys):
+def test_a_run_sets_the_backbone_arguments_and_pixel_statistics(tmp_path, capsys):
     path = a_workdir(tmp_path / "run", name="resnet18", width=8)
     config = resolve(path)
     assert config.backbone.width == 8
@@ -136,7 +136,7 @@ def test_a_run_gives_its_backbones_arguments_and_pixels(tmp_path, capsys):
     assert config.model.mean == mean
 
 
-def test_a_run_gives_its_backbone(tmp_path):
+def test_a_run_sets_the_backbone(tmp_path):
     path = a_workdir(tmp_path / "run", name="mobilenet_v2", padding="same")
     config = resolve(path)
     assert config.backbone.to_dict() == {"name": "mobilenet_v2", "padding": "same"}
@@ -145,13 +145,13 @@ def test_a_run_gives_its_backbone(tmp_path):
 
 
 @pytest.mark.parametrize("stored", ["[]", '{"architecture": "resnet50"}'])
-def test_a_folder_of_somebody_elses_weights(tmp_path, stored):
+def test_a_folder_of_downloaded_weights_is_refused(tmp_path, stored):
     (tmp_path / "config.json").write_text(stored)
     with pytest.raises(InputError, match="give the file itself"):
         resolve(tmp_path)
 
 
-def test_going_on_does_not_need_the_weights_any_more(first_run, tmp_path, capsys):
+def test_resuming_does_not_need_the_pretrained_weights(first_run, tmp_path, capsys):
     source = tmp_path / "source"
     shutil.copytree(first_run, source)
     changes = {
@@ -168,8 +168,8 @@ def test_going_on_does_not_need_the_weights_any_more(first_run, tmp_path, capsys
         tiny(**changes)
 
 
-def test_an_unfinished_checkpoint_is_no_beginning(first_run, tmp_path):
-    """The run was killed while it saved for the first time."""
+def test_a_run_with_only_an_unfinished_checkpoint_has_not_begun(first_run, tmp_path):
+    """Simulates a run that was killed during its first save."""
     left = tmp_path / "run" / "checkpoints" / "3.orbax-checkpoint-tmp-7"
     left.mkdir(parents=True)
     changes = dict(
@@ -184,7 +184,7 @@ def test_an_unfinished_checkpoint_is_no_beginning(first_run, tmp_path):
     assert all(same(*pair))
 
 
-def test_nothing_given_begins_with_random_numbers():
+def test_without_pretrained_weights_the_initial_weights_are_random():
     assert begin(tiny()) == {}
 
 
@@ -201,17 +201,17 @@ def test_nothing_given_begins_with_random_numbers():
         ({"pretrained__recipe": "torchvision"}, "recipe has no effect"),
     ],
 )
-def test_a_run_that_does_not_fit(first_run, changes, says):
+def test_weights_of_a_run_that_do_not_fit_are_refused(first_run, changes, says):
     with pytest.raises(InputError, match=says):
         begin(tiny(pretrained__path=str(first_run), **changes))
 
 
-def test_a_folder_that_holds_no_run(tmp_path):
+def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"is not a run directory: config\.json"):
         tiny(pretrained__path=str(tmp_path))
 
 
-def test_parts_without_weights_have_no_effect():
+def test_setting_parts_without_weights_is_refused():
     with pytest.raises(InputError, match="parts has no effect"):
         tiny(pretrained__parts=("neck",))
 
@@ -226,7 +226,7 @@ def test_parts_without_weights_have_no_effect():
         ({"finetune__frozen_norm_steps": 9, "weights": 1}, "ends at step 9, but"),
     ],
 )
-def test_freezing_that_would_do_nothing(changes, says, first_run, tmp_path):
+def test_freezing_without_effect_is_refused(changes, says, first_run, tmp_path):
     if changes.pop("weights", None):
         changes["pretrained__path"] = str(first_run)
     with pytest.raises(InputError, match=says):
@@ -234,7 +234,7 @@ def test_freezing_that_would_do_nothing(changes, says, first_run, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_part_that_the_model_does_not_have(tmp_path):
+def test_freezing_an_unknown_part_is_refused(tmp_path):
     with pytest.raises(InputError, match="'backbone/stage9' is unknown"):
         train(tmp_path / "run", finetune__freeze=("backbone/stage9",))
     assert not (tmp_path / "run").exists()

@@ -64,7 +64,7 @@ def _reduced(box: Box, size: Size, reduced: Size) -> Box:
     down, across = reduced[0] / size[0], reduced[1] / size[1]
     top, height = round(top * down), max(1, round(height * down))
     left, width = round(left * across), max(1, round(width * across))
-    # Where both numbers round up, the box may cross the border.
+    # If both numbers round up, the box may cross the border.
     return min(top, reduced[0] - height), min(left, reduced[1] - width), height, width
 
 

@@ -1,4 +1,4 @@
-"""`--mode=check`: reads every record, and names bad files and duplicates."""
+"""`--mode=check`: reads every record, and lists bad files and duplicates."""
 
 from fpn_jax.data import check
 from fpn_jax.data.records import SPLITS, AbsentSplit
@@ -6,7 +6,7 @@ from fpn_jax.modes import Options
 from fpn_jax.parts import read_options, source
 from fpn_jax.resolve import resolve
 
-SUMMARY = "Names files and annotations that cannot be used, and duplicates."
+SUMMARY = "Lists files and annotations that cannot be used, and duplicates."
 TAKES = frozenset({"config"})
 NEEDS = frozenset({"config"})
 

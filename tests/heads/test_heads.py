@@ -1,4 +1,4 @@
-"""Classifiers against plain NumPy."""
+"""Compares heads with plain NumPy."""
 
 import functools
 
@@ -81,7 +81,7 @@ def test_pool_equals_numpy(maps, pool, reduce):
 
 
 @pytest.mark.parametrize("pool", pooling.names())
-def test_pool_takes_every_pooling(maps, pool):
+def test_pool_head_works_with_every_pooling_layer(maps, pool):
     head = heads.build("pool", num_classes=CLASSES, pool=pool)
     logits, parameters = run(head, maps)
     assert set(parameters) <= {"logits", "pool2", "pool3", "pool4"}
@@ -99,7 +99,7 @@ def test_pool_takes_every_pooling(maps, pool):
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_pool_reads_the_levels_it_is_told(maps):
+def test_pool_head_reads_only_the_configured_levels(maps):
     head = heads.build("pool", num_classes=CLASSES, levels=(4, 2))
     logits, parameters = run(head, maps)
     vectors = [maps[level].mean((1, 2)) for level in (2, 4)]
@@ -109,9 +109,9 @@ def test_pool_reads_the_levels_it_is_told(maps):
         head.apply({"params": parameters}, {2: maps[2]}, train=False)
 
 
-def test_the_poolings_own_arguments_reach_it(maps):
+def test_arguments_of_the_pooling_layer_are_passed_on(maps):
     head = heads.build("pool", num_classes=CLASSES, pool={"name": "k_max", "k": 2})
-    # A key of a cache, and of jit's static arguments.
+    # A head must be hashable, to be a key of a cache or a static argument of jit.
     assert hash(head) == hash(head.clone())
     logits, parameters = run(head, maps)
     vectors = [np.sort(x.reshape(2, -1, 4), 1)[:, -2:].mean(1) for x in maps.values()]
@@ -149,7 +149,7 @@ def test_spp_equals_numpy(maps, arguments, levels, reduce):
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_spp_has_as_many_features_whatever_the_size(maps):
+def test_spp_feature_count_does_not_depend_on_the_map_size(maps):
     head = heads.build("spp", num_classes=CLASSES, pool={"name": "gem", "p": 2})
     _, parameters = run(head, maps)
     assert parameters["logits"]["kernel"].shape == ((16 + 4 + 1) * 4, CLASSES)
@@ -180,7 +180,7 @@ def test_mlp_equals_numpy(maps, activation, level, grid):
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_mlp_flattens_a_map_of_the_grids_size_as_it_is(maps):
+def test_mlp_flattens_a_map_of_the_grid_size_without_resizing(maps):
     square = {2: maps[2][:, :3, :3]}
     head = heads.build("mlp", num_classes=CLASSES, grid=3, widths=(6,))
     logits, parameters = run(head, square)
@@ -189,7 +189,7 @@ def test_mlp_flattens_a_map_of_the_grids_size_as_it_is(maps):
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_pool_reads_maps_of_any_size(maps):
+def test_pool_head_accepts_maps_of_any_size(maps):
     head = heads.build("pool", num_classes=CLASSES)
     _, parameters = run(head, maps)
     larger = {level: np.repeat(x, 3, axis=1) for level, x in maps.items()}
@@ -201,7 +201,7 @@ def test_pool_reads_maps_of_any_size(maps):
 
 
 @pytest.mark.parametrize("name", heads.names())
-def test_the_order_of_levels_in_the_dict_makes_no_difference(maps, name):
+def test_the_order_of_levels_in_the_dict_does_not_matter(maps, name):
     head = heads.build(name, num_classes=CLASSES)
     logits, parameters = run(head, maps)
     backwards = dict(reversed(maps.items()))
@@ -268,7 +268,7 @@ def test_gradients_are_finite_and_reach_every_parameter(maps, name, arguments):
         ("mlp", {}),
     ],
 )
-def test_dropout_is_random_in_training_alone(maps, name, arguments):
+def test_dropout_is_active_only_in_training(maps, name, arguments):
     head = heads.build(name, num_classes=CLASSES, dropout=0.5, **arguments)
     _, parameters = run(head, maps)
 
@@ -329,12 +329,12 @@ def test_dropout_is_random_in_training_alone(maps, name, arguments):
         ("flatten", {"num_classes": 2, "dropout": -0.1}, r"dropout is -0\.1"),
     ],
 )
-def test_what_cannot_be_built_is_refused(name, arguments, sentence):
+def test_invalid_arguments_are_refused(name, arguments, sentence):
     with pytest.raises(InputError, match=sentence):
         heads.build(name, **arguments)
 
 
-def test_accepts_names_the_arguments():
+def test_accepts_returns_the_argument_names():
     own = {"num_classes", "pool", "levels", "dropout"}
     assert heads.accepts("pool") == own
     assert heads.accepts("spp") == own | {"bins"}

@@ -1,4 +1,4 @@
-"""Pyramids of images against OpenCV."""
+"""Compares image pyramids with OpenCV."""
 
 import cv2
 import jax
@@ -20,7 +20,7 @@ def photographs(size, dtype=np.float32):
 def test_gaussian_down_equals_opencv(size):
     x = photographs(size)
     actual = gaussian_down(jnp.asarray(x))
-    # cv2 drops a last axis of length 1, and a row of the batch at a time is its image.
+    # cv2 drops a last axis of length 1, and takes one image at a time.
     expected = np.stack([cv2.pyrDown(image).reshape(actual.shape[1:]) for image in x])
     np.testing.assert_allclose(actual, expected, atol=1e-6)
 
@@ -37,7 +37,7 @@ def test_gaussian_pyramid_equals_opencv_at_every_scale(size):
         expected = np.stack([cv2.pyrDown(image) for image in expected])
 
 
-def test_one_scale_is_the_images_themselves():
+def test_a_pyramid_of_one_scale_is_the_input():
     x = jnp.asarray(photographs((4, 4)))
     assert gaussian_pyramid(x, 1)[0] is x
     with pytest.raises(ValueError, match="num_scales is 0"):
@@ -48,7 +48,7 @@ def test_a_constant_image_stays_constant():
     np.testing.assert_allclose(gaussian_down(jnp.full((1, 5, 7, 1), 3.0)), 3.0)
 
 
-def test_the_input_type_is_kept_and_sums_are_float32():
+def test_output_has_the_input_type_but_sums_are_float32():
     x = photographs((9, 9))
     actual = gaussian_down(jnp.asarray(x, jnp.bfloat16))
     assert actual.dtype == jnp.bfloat16
@@ -56,9 +56,9 @@ def test_the_input_type_is_kept_and_sums_are_float32():
     assert np.abs(actual - expected).max() < 2e-2 * np.abs(expected).max()
 
 
-def test_gradient_sums_the_weights_of_every_cell():
+def test_gradient_sums_to_the_number_of_output_pixels():
     x = jnp.asarray(photographs((6, 5)))
     gradient = jax.grad(lambda x: gaussian_down(x).sum())(x)
-    # Every cell of the result is a mean, so their weights add up to their number.
+    # The weights of every output pixel sum to 1.
     np.testing.assert_allclose(gradient.sum(), 2 * 3 * 3 * 3, rtol=1e-5)
     assert jnp.isfinite(gradient).all()

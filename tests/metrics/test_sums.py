@@ -46,7 +46,7 @@ def test_calibration_equals_a_loop_over_bins():
 
 
 @pytest.mark.parametrize("name", ["Mean", "Accuracy", "Confusion", "Calibration"])
-def test_cutting_into_padded_batches_changes_nothing(name):
+def test_metrics_do_not_depend_on_the_split_into_padded_batches(name):
     whole = of(name, LOGITS, LABEL, WEIGHT).on_host().compute()
     merged = None
     for start in range(0, 37, 16):
@@ -58,15 +58,15 @@ def test_cutting_into_padded_batches_changes_nothing(name):
     np.testing.assert_allclose(merged.compute(), whole, atol=1e-6)
 
 
-def test_padding_may_hold_anything_but_no_examples_is_not_a_number():
+def test_padding_values_are_ignored_and_no_examples_give_nan():
     values, weight = jnp.array([1.0, jnp.nan]), jnp.array([1.0, 0.0])
     assert sums.Mean.of(values, weight).compute() == 1.0
     assert np.isnan(sums.Mean.of(values, 0 * weight).compute())
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 4), (4, 3, 5), (3, 4, 4)])
-def test_labels_of_any_shape_are_weighed_by_their_example(shape):
-    """One label a pixel, also where a map is as wide as the batch is long."""
+def test_labels_of_any_shape_use_the_weight_of_their_example(shape):
+    """Tests one label per pixel, also if a map is as wide as the batch size."""
     rng = np.random.default_rng(1)
     label, predicted = rng.integers(0, 3, (2, *shape)).astype(np.uint8)
     weight = rng.integers(0, 3, shape[0]).astype(np.float32)
@@ -82,7 +82,7 @@ def test_labels_of_any_shape_are_weighed_by_their_example(shape):
     assert accuracy.compute() == pytest.approx(right / total)
 
 
-def test_a_label_to_ignore_has_weight_zero_and_counts_in_no_cell():
+def test_an_ignored_label_with_weight_zero_is_not_counted():
     label = np.array([[0, 255], [1, 255]], np.uint8)
     predicted = np.array([[0, 1], [0, 1]])
     weight = jnp.asarray((label != 255).astype(np.float32))

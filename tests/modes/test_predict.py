@@ -17,7 +17,7 @@ from fpn_jax.views import VIEWS
 
 @pytest.fixture
 def predictor(monkeypatch):
-    """Says how white an image is; every workdir holds this model."""
+    """Replaces every loaded model by one that returns the brightness of an image."""
 
     def answer(images):
         white = images.astype(jnp.float32).mean(axis=(1, 2, 3)) / 255
@@ -50,7 +50,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("output", [None, "out.csv", "out.json"])
 @pytest.mark.usefixtures("predictor")
-def test_files_of_any_name(folder, tmp_path, capfdbinary, output):
+def test_predict_works_with_any_file_name(folder, tmp_path, capfdbinary, output):
     given = None if output is None else str(tmp_path / output)
     options = Options(workdir="any", input=(str(folder),), output=given)
     assert predict.run(options) == 1
@@ -69,7 +69,7 @@ def test_files_of_any_name(folder, tmp_path, capfdbinary, output):
 
 
 @pytest.mark.usefixtures("predictor")
-def test_a_folder_gets_drawn_pictures_and_a_table(folder, tmp_path):
+def test_output_folder_gets_pictures_and_a_table(folder, tmp_path):
     (folder / "deeper").mkdir()
     Image.new("RGB", (8, 8)).save(folder / "deeper" / "a.png")
     output = tmp_path / "drawn"

@@ -1,4 +1,4 @@
-"""The table of a model's blocks, and the list of every name."""
+"""The modes summary and list."""
 
 import subprocess
 import sys
@@ -23,12 +23,12 @@ def blocks_of(size=32, **changes):
     return {"/".join(block.path): block for block in summary.blocks(model, images)}
 
 
-def test_blocks_have_what_can_be_counted_by_hand():
+def test_parameters_and_flops_of_blocks_equal_a_manual_count():
     blocks = blocks_of()
     smooth = blocks["neck/smooth5"]
     assert smooth.outputs == {"": [(1, 1, 1, 16)]}
     assert smooth.parameters == 3 * 3 * 16 * 16 + 16
-    # The window over a 1 × 1 map has one cell inside: one product of 16 by 16.
+    # Only one cell of the 3 × 3 window is inside a 1 × 1 map: one product of 16 by 16.
     assert smooth.flops == 2 * 16 * 16 + 16
     assert smooth.bytes == 16 * 4
     stem = blocks["backbone/stem"]
@@ -38,7 +38,7 @@ def test_blocks_have_what_can_be_counted_by_hand():
     assert blocks["head"].outputs == {"logits": [(1, 2)]}
 
 
-def test_the_parts_are_the_whole():
+def test_the_parts_sum_to_the_whole_model():
     blocks = blocks_of()
     for count in ("parameters", "statistics"):
         whole = getattr(blocks[""], count)
@@ -56,7 +56,7 @@ def test_the_parts_are_the_whole():
     assert sum(blocks[part].flops for part in parts) <= blocks[""].flops
 
 
-def test_a_backbone_that_runs_over_several_sizes_is_one_block():
+def test_a_backbone_called_at_several_sizes_is_one_row():
     blocks = blocks_of(size=64, neck__name="image_pyramid", neck__num_scales=2)
     shapes = blocks["backbone"].outputs["5"]
     assert [shape[1:3] for shape in shapes] == [(2, 2), (1, 1)]
@@ -65,7 +65,7 @@ def test_a_backbone_that_runs_over_several_sizes_is_one_block():
     assert one.flops < blocks["backbone"].flops < 2 * one.flops
 
 
-def test_the_table_fits_a_page(capsys):
+def test_the_table_is_at_most_100_columns_wide(capsys):
     assert summary.run(Options(given=tiny_given())) == 0
     said = capsys.readouterr().out
     assert max(map(len, said.splitlines())) <= 100
@@ -75,7 +75,7 @@ def test_the_table_fits_a_page(capsys):
     assert "a multiplication and an addition count as two" in " ".join(said.split())
 
 
-def test_without_its_data_two_classes_are_assumed(capsys):
+def test_summary_without_data_assumes_two_classes(capsys):
     assert summary.run(Options(given=tiny_given(data__source="folder"))) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert (
@@ -94,7 +94,7 @@ def listed():
     )
 
 
-def test_the_list_names_everything(listed):
+def test_mode_list_contains_every_registered_name(listed):
     assert (listed.returncode, listed.stderr) == (0, "")
     names = {line.split(" ")[0] for line in listed.stdout.splitlines()}
     for table in (
@@ -104,12 +104,12 @@ def test_the_list_names_everything(listed):
         assert set(table) <= names
 
 
-def test_the_list_is_plain_and_narrow(listed):
+def test_mode_list_is_plain_text_of_limited_width(listed):
     assert "\x1b" not in listed.stdout
     assert max(map(len, listed.stdout.splitlines())) <= 100
 
 
-def test_the_modes_want_what_they_need():
+def test_modes_refuse_missing_and_superfluous_flags():
     def command(*arguments):
         return subprocess.run(
             [sys.executable, "-m", "fpn_jax.main", *arguments],
@@ -129,7 +129,7 @@ def test_the_modes_want_what_they_need():
 
 
 @pytest.mark.parametrize("name", ["lenet5", "mobilenet_v2"])
-def test_a_backbone_at_its_own_size(name):
+def test_blocks_of_a_backbone_at_its_native_size(name):
     backbone = backbones.build(name)
     model = PyramidModel(
         backbone, necks.build("identity"), heads.build("pool", num_classes=2)

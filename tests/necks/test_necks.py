@@ -1,4 +1,4 @@
-"""Necks against plain NumPy."""
+"""Compares necks with plain NumPy."""
 
 import functools
 
@@ -119,7 +119,7 @@ def test_normalized_convolutions_have_no_bias(norm):
     assert ("batch_stats" in variables) == (norm == "batch")
 
 
-def test_bfloat16_is_computed_throughout(maps):
+def test_all_computations_are_in_bfloat16(maps):
     neck = necks.build(
         "fpn",
         width=8,
@@ -136,7 +136,7 @@ def test_bfloat16_is_computed_throughout(maps):
 
 
 @pytest.mark.parametrize("upsampling", UPSAMPLINGS)
-def test_upsampling_is_that_of_its_layer(maps, upsampling):
+def test_fpn_uses_the_chosen_upsampling_layer(maps, upsampling):
     neck = necks.build("fpn", width=WIDTH, levels=(4, 5), upsampling=upsampling)
     actual, parameters = run(neck, maps)
     coarse = conv(maps[5], parameters["lateral5"])
@@ -159,7 +159,7 @@ def test_upsampling_is_that_of_its_layer(maps, upsampling):
         ("transposed", {"kernel_size": 4}),
     ],
 )
-def test_arguments_reach_the_upsampling(maps, upsampling, arguments):
+def test_arguments_of_the_upsampling_are_passed_on(maps, upsampling, arguments):
     neck = necks.build(
         "fpn",
         width=WIDTH,
@@ -178,7 +178,7 @@ def test_arguments_reach_the_upsampling(maps, upsampling, arguments):
     )
 
 
-def test_upsampling_that_doubles_refuses_a_gap_between_levels(maps):
+def test_doubling_upsampling_refuses_a_gap_between_levels(maps):
     neck = necks.build("fpn", width=WIDTH, levels=(3, 5), upsampling="sub_pixel")
     with pytest.raises(InputError, match=r"size is \(13, 9\); upsampling a map"):
         jax.eval_shape(lambda x: neck.init(jax.random.key(0), x, train=False), maps)
@@ -193,7 +193,9 @@ def test_upsampling_that_doubles_refuses_a_gap_between_levels(maps):
         ("aspp", {"rates": (1, 2), "dropout": 0.0}),
     ],
 )
-def test_context_is_of_the_coarsest_map_before_its_lateral(maps, context, arguments):
+def test_context_is_applied_to_the_coarsest_map_before_its_lateral(
+    maps, context, arguments
+):
     neck = necks.build(
         "fpn",
         width=WIDTH,
@@ -218,7 +220,7 @@ def test_context_is_of_the_coarsest_map_before_its_lateral(maps, context, argume
         ("aspp", ASPP, {"width": 3, "rates": (1, 2)}),
     ],
 )
-def test_context_necks_are_their_blocks_on_the_coarsest_map(
+def test_context_necks_apply_their_block_to_the_coarsest_map(
     maps, name, block, arguments
 ):
     neck = necks.build(name, norm="none", **arguments)
@@ -229,7 +231,7 @@ def test_context_necks_are_their_blocks_on_the_coarsest_map(
     assert neck.output_channels(CHANNELS) == {5: actual[5].shape[-1]}
 
 
-def test_context_necks_of_batch_norm_keep_statistics():
+def test_context_necks_with_batch_norm_update_statistics():
     maps = {5: jax.ShapeDtypeStruct((2, 4, 3, 8), jnp.bfloat16)}
     for name in ("ppm", "aspp"):
         neck = necks.build(name, dtype=jnp.bfloat16)
@@ -243,7 +245,7 @@ def test_context_necks_of_batch_norm_keep_statistics():
         assert set(variables) == {"params", "batch_stats"}
 
 
-def test_identity_passes_on_the_coarsest_map(maps):
+def test_identity_returns_the_coarsest_map(maps):
     neck = necks.build("identity")
     result = neck.apply({}, maps, train=True)
     assert list(result) == [5]
@@ -251,7 +253,7 @@ def test_identity_passes_on_the_coarsest_map(maps):
     assert neck.output_channels(CHANNELS) == {5: 9}
 
 
-def test_identity_passes_on_the_levels_it_is_told(maps):
+def test_identity_returns_the_configured_levels(maps):
     neck = necks.build("identity", levels=(4, 2))
     result = neck.apply({}, maps, train=True)
     assert list(result) == [2, 4]
@@ -262,7 +264,7 @@ def test_identity_passes_on_the_levels_it_is_told(maps):
 
 
 @pytest.mark.parametrize(("level", "taken"), [(None, 5), (3, 3)])
-def test_image_pyramid_takes_one_level_of_every_copy(maps, level, taken):
+def test_image_pyramid_returns_one_level_per_copy(maps, level, taken):
     neck = necks.build("image_pyramid", level=level)
     copies = [{key: x + copy for key, x in maps.items()} for copy in range(3)]
     result = neck.apply({}, *copies, train=True)
@@ -274,14 +276,14 @@ def test_image_pyramid_takes_one_level_of_every_copy(maps, level, taken):
         neck.apply({}, *copies[:2], train=True)
 
 
-def test_only_the_image_pyramid_wants_copies():
+def test_only_the_image_pyramid_has_several_scales():
     scales = {name: necks.build(name).num_scales for name in necks.names()}
     assert scales.pop("image_pyramid") == 3
     assert set(scales.values()) == {1}
     assert not any("num_scales" in necks.accepts(name) for name in scales)
 
 
-def test_a_level_that_is_not_given_is_named(maps):
+def test_the_error_names_a_missing_level(maps):
     neck = necks.build("fpn", levels=(2, 6))
     with pytest.raises(InputError, match=r"levels \(2, 6\).*only \(2, 3, 4, 5\)"):
         neck.output_channels(CHANNELS)
@@ -346,7 +348,7 @@ def test_a_level_that_is_not_given_is_named(maps):
         ("image_pyramid", {"num_scales": 0}, "num_scales is 0"),
     ],
 )
-def test_what_cannot_be_built_is_refused(name, arguments, sentence):
+def test_invalid_arguments_are_refused(name, arguments, sentence):
     with pytest.raises(InputError, match=sentence):
         necks.build(name, **arguments)
 
@@ -359,12 +361,12 @@ def test_what_cannot_be_built_is_refused(name, arguments, sentence):
         ("image_pyramid", {"level": 4}, r"needs level 4, .* only \(3,\)"),
     ],
 )
-def test_what_does_not_fit_a_backbone_is_refused(name, arguments, sentence):
+def test_a_neck_that_does_not_fit_the_backbone_is_refused(name, arguments, sentence):
     with pytest.raises(InputError, match=sentence):
         necks.build(name, **arguments).output_channels({3: 3})
 
 
-def test_accepts_names_the_arguments():
+def test_accepts_returns_the_argument_names():
     assert necks.accepts("identity") == {"levels"}
     assert {"width", "levels", "dtype", "axis_name"} <= necks.accepts("fpn")
     with pytest.raises(InputError, match="neck 'pan' is unknown"):

@@ -1,4 +1,4 @@
-"""Reads a page of HTML as a browser would."""
+"""Parses an HTML page for tests."""
 
 import html.parser
 
@@ -6,7 +6,7 @@ VOID = {"meta", "img", "wbr", "br", "link"}
 
 
 class Page(html.parser.HTMLParser):
-    """Reads a page; fails on a tag that is not closed in its turn.
+    """Parses a page; fails at a tag that is not closed in order.
 
     Attributes:
       elements: `(tag, attributes)` of each element, in order.
@@ -16,7 +16,7 @@ class Page(html.parser.HTMLParser):
     def __init__(self, source):
         super().__init__()
         self.open, self.elements, self.texts = [], [], []
-        # A name may break anywhere on the page, and is one text here.
+        # Remove word breaks, so that tests find long names.
         self.feed(source.replace("<wbr>", ""))
         self.close()
         assert self.open == []
@@ -46,7 +46,7 @@ def read(path):
     return Page(path.read_text(encoding="utf-8"))
 
 
-def assert_needs_nothing_outside_itself(page):
+def assert_self_contained(page):
     for name, attributes in page.elements:
         for key in ("src", "href", "xlink:href"):
             if key in attributes:

@@ -43,7 +43,7 @@ TARGET = jnp.array([2, 0])
 
 
 def maps_of(head, variables, images=IMAGES, target=TARGET):
-    """Returns the maps of the logit of a target class."""
+    """Returns the heat maps of the logit of a target class."""
 
     def evidence(variables, pyramid):
         logits = head(variables, pyramid)
@@ -82,8 +82,8 @@ def test_average_pool_head_gives_the_class_activation_map(variables):
         np.testing.assert_allclose(heat, scaled(expected), atol=1e-5)
 
 
-def test_flatten_head_survives_weights_that_cancel_over_the_cells():
-    # Opposite weights left and right: their spatial mean, Grad-CAM's weight, is 0.
+def test_maps_of_a_flatten_head_are_right_if_weights_sum_to_zero():
+    # The weights left and right are opposite, so Grad-CAM's weight, the mean, is 0.
     weights = jnp.array([[[[1.0]], [[-1.0]]]])
     variables = {
         "pyramid": {3: jnp.array([[[[2.0], [-1.0]]]])},
@@ -96,14 +96,14 @@ def test_flatten_head_survives_weights_that_cancel_over_the_cells():
     np.testing.assert_allclose(maps[3], [[[1.0, 0.5]]], atol=1e-6)
 
 
-def test_no_evidence_is_all_zero_and_not_nan(variables):
+def test_maps_without_evidence_are_zero_and_not_nan(variables):
     pyramid = jax.tree.map(jnp.zeros_like, variables["pyramid"])
     variables = {**variables, "pyramid": pyramid}
     maps = maps_of(flatten_head, variables)
     assert all((np.asarray(heat) == 0).all() for heat in maps.values())
 
 
-def test_under_jit_and_bfloat16_the_maps_are_float32_in_0_to_1(variables):
+def test_maps_under_jit_and_bfloat16_are_float32_from_0_to_1(variables):
     halves = jax.tree.map(lambda x: x.astype(jnp.bfloat16), variables)
     compute = jax.jit(functools.partial(maps_of, flatten_head))
     maps = compute(halves, IMAGES.astype(jnp.bfloat16))

@@ -1,4 +1,4 @@
-"""The frame of the report, with a view that is made up."""
+"""The report page, with invented contents."""
 
 import dataclasses
 import re
@@ -57,9 +57,9 @@ def read(tmp_path):
     return write_and_read
 
 
-def test_page_needs_nothing_outside_itself_and_is_accessible(read):
+def test_page_is_self_contained_and_accessible(read):
     page = read(contents())
-    pages.assert_needs_nothing_outside_itself(page)
+    pages.assert_self_contained(page)
     pages.assert_accessible(page)
 
 
@@ -75,7 +75,7 @@ def test_page_forbids_scripts_and_requests(read):
     ]
 
 
-def test_style_and_plots_fetch_nothing_and_have_two_schemes(tmp_path):
+def test_styles_and_plots_fetch_nothing_and_have_a_dark_scheme(tmp_path):
     html.write(tmp_path / "report.html", contents())
     source = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert set(re.findall(r"url\((.)", source)) <= {"#"}
@@ -94,7 +94,7 @@ def test_same_contents_give_the_same_bytes(tmp_path):
     assert dict(matplotlib.rcParams) == before
 
 
-def test_page_says_what_the_contents_say(read):
+def test_page_shows_the_contents(read):
     page = read(contents(headline=html.Headline("Lead.", (), ("Beware.", "Careful."))))
     text = page.text
     assert "validation split" in text
@@ -108,14 +108,14 @@ def test_page_says_what_the_contents_say(read):
     assert "Resolved config, 3 values" in text
 
 
-def test_numbers_have_notes_and_ranges(read):
+def test_headline_numbers_have_notes_and_intervals(read):
     page = read(contents())
     assert "Answer 42 of 42 Questions 1 Step 1,234" in page.text
     styles = [attributes.get("style") for attributes in page.all("span")]
     assert "left:25.00%;width:25.00%" in styles
 
 
-def test_sections_come_in_order_between_training_and_skipped_files(read):
+def test_sections_are_in_order_between_training_and_skipped_files(read):
     sections = [
         section("first"),
         section("left", paired=True),
@@ -150,7 +150,7 @@ def test_every_validation_metric_has_a_plot_and_accuracy_is_first(read):
     assert "124" in page.text
 
 
-def test_a_short_loss_is_drawn_as_it_is_and_a_long_one_smoothed(read):
+def test_only_a_long_loss_curve_is_smoothed(read):
     def loss(count):
         return [{"step": step, "train/loss": 1.0} for step in range(count)]
 
@@ -159,7 +159,7 @@ def test_a_short_loss_is_drawn_as_it_is_and_a_long_one_smoothed(read):
     assert "smoothed validation" in read(contents(entries=loss(60) + validation)).text
 
 
-def test_no_entries_no_sections_no_skipped_files(read):
+def test_page_without_entries_sections_and_skipped_files(read):
     page = read(
         contents(entries=[], sections=[], skipped=[], config={}, environment={})
     )
@@ -169,14 +169,14 @@ def test_no_entries_no_sections_no_skipped_files(read):
     assert page.all("svg") == []
 
 
-def test_one_entry_is_a_page(read):
+def test_page_with_a_single_entry(read):
     entry = {"step": 7, "train/loss": 0.5, "train/images_per_second": 800.4}
     text = read(contents(entries=[entry])).text
     assert "800 images/s" in text
     assert "Learning rate" not in text
 
 
-def test_values_that_are_not_finite_are_counted_and_not_plotted(read):
+def test_nonfinite_values_are_counted_but_not_plotted(read):
     entries = [{"step": 1, "train/loss": float("nan")}, {"step": 2, "train/loss": 1.0}]
     page = read(contents(entries=entries))
     assert "1 non-finite value not plotted" in page.text
@@ -186,7 +186,7 @@ def test_values_that_are_not_finite_are_counted_and_not_plotted(read):
     assert page.all("svg") == []
 
 
-def test_texts_are_escaped(read):
+def test_text_is_escaped(read):
     entries = [{"step": 1, f"validate/{ATTACK}": 1.0, "train/loss": 1.0}]
     page = read(
         contents(

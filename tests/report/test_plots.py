@@ -7,7 +7,7 @@ import pytest
 from fpn_jax.report import plots
 
 
-def test_overlay_is_coloured_where_the_map_is_on_an_odd_sized_picture():
+def test_overlay_of_an_odd_sized_image_is_coloured_where_the_map_is():
     image = np.full((33, 50, 3), 128, np.uint8)
     heat = np.zeros((5, 7), np.float32)
     heat[0, 0], heat[4, 6] = 1.0, np.nan
@@ -37,7 +37,7 @@ def test_a_data_uri_refuses_floats():
         plots.data_uri(np.zeros((4, 4, 3)))
 
 
-def test_many_values_stay_a_small_plot():
+def test_a_plot_of_many_values_is_small():
     steps = np.arange(100_000)
     noise = np.random.default_rng(0).normal(size=len(steps))
     svg = plots.curves("loss", [plots.Curve("a", steps, noise)], "loss")

@@ -5,7 +5,7 @@ from sklearn import metrics
 from fpn_jax.report import statistics
 
 
-def test_confusion_matrix_and_class_scores_are_those_of_scikit_learn():
+def test_confusion_matrix_and_class_scores_equal_scikit_learn():
     rng = np.random.default_rng(0)
     labels, predicted = rng.integers(0, 5, (2, 300))
     matrix = statistics.confusion_matrix(labels, predicted, 5)
@@ -15,7 +15,7 @@ def test_confusion_matrix_and_class_scores_are_those_of_scikit_learn():
         np.testing.assert_allclose(ours, theirs, rtol=1e-12)
 
 
-def test_a_class_that_never_occurs_has_no_scores():
+def test_an_absent_class_has_no_scores():
     scores = statistics.class_scores(np.array([[3, 0, 0], [1, 2, 0], [0, 0, 0]]))
     np.testing.assert_allclose(scores.recall, [1, 2 / 3, np.nan])
     np.testing.assert_allclose(scores.precision, [3 / 4, 1, np.nan])
@@ -23,7 +23,7 @@ def test_a_class_that_never_occurs_has_no_scores():
     assert scores.support.tolist() == [3, 3, 0]
 
 
-def test_calibration_error_is_that_of_a_loop_over_the_bins():
+def test_calibration_error_equals_a_loop_over_the_bins():
     rng = np.random.default_rng(0)
     confidence = np.concatenate([rng.random(500), [0.0, 1.0, 1 / 15, 0.2]])
     correct = rng.random(504) < confidence
@@ -31,7 +31,7 @@ def test_calibration_error_is_that_of_a_loop_over_the_bins():
     for low, high in zip(
         np.linspace(0, 1, 16)[:-1], np.linspace(0, 1, 16)[1:], strict=True
     ):
-        # The paper's bins are (low, high]; the first one includes 0 as well.
+        # The paper's bins are (low, high]; the first bin includes 0, too.
         chosen = (confidence > low) & (confidence <= high)
         chosen |= (low == 0) & (confidence == 0)
         if chosen.any():
@@ -57,13 +57,13 @@ def test_calibration_error_of_known_cases():
     # table I, method 3.
     [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611)],
 )
-def test_wilson_interval_is_the_published_one(correct, total, low, high):
+def test_wilson_interval_equals_published_values(correct, total, low, high):
     np.testing.assert_allclose(
         statistics.wilson_interval(correct, total), (low, high), atol=5e-5
     )
 
 
-def test_series_skips_absent_keys_and_reads_values_that_are_not_finite():
+def test_series_skips_absent_keys_and_reads_nonfinite_values():
     entries = [
         {"step": 1, "a": 2},
         {"step": 2, "b": 1},

@@ -26,19 +26,19 @@ def test_cross_entropy_equals_a_loop(smoothing, weights):
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
-def test_cross_entropy_of_large_logits_is_finite_and_so_is_its_gradient():
+def test_cross_entropy_and_gradient_of_large_logits_are_finite():
     loss = lambda x: jnp.sum(losses.cross_entropy(x, jnp.array([1])))  # noqa: E731
     value, gradient = jax.value_and_grad(loss)(jnp.array([[1e4, -1e4]]))
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
 
 
-def test_the_loss_of_bf16_logits_is_float32():
+def test_loss_of_bfloat16_logits_is_float32():
     loss = losses.cross_entropy(LOGITS.astype(jnp.bfloat16), LABEL)
     assert loss.dtype == jnp.float32
 
 
-def test_the_evaluated_loss_is_plain():
+def test_evaluation_ignores_smoothing_and_class_weights():
     batch = {"label": LABEL, "weight": np.ones(5, np.float32)}
     task = Classification(3, label_smoothing=0.2, class_weights=(1.0, 5.0, 1.0))
     plain = Classification(3)
@@ -56,19 +56,19 @@ def test_the_evaluated_loss_is_plain():
         ({"class_weights": (1.0, -1.0, 1.0)}, "every weight must be 0 or more"),
     ],
 )
-def test_refuses(arguments, says):
+def test_invalid_arguments_are_refused(arguments, says):
     with pytest.raises(InputError, match=says):
         Classification(3, **arguments)
 
 
-def test_the_answer_is_the_largest_logit_and_its_softmax():
+def test_decode_returns_the_argmax_and_the_softmax():
     answer = Classification(3).decode({"logits": jnp.asarray(LOGITS)}, (32, 32))
     np.testing.assert_array_equal(answer["label"], LOGITS.argmax(1))
     expected = np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)
     np.testing.assert_allclose(answer["probabilities"], expected, rtol=1e-5)
 
 
-def test_evidence_is_the_logit_of_the_target():
+def test_evidence_is_the_logit_of_the_target_class():
     predictions = {"logits": jnp.asarray(LOGITS)}
     actual = Classification(3).evidence(predictions, jnp.asarray(LABEL))
     np.testing.assert_array_equal(actual, LOGITS[np.arange(5), LABEL])

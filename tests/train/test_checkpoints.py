@@ -11,8 +11,8 @@ from fpn_jax.errors import InputError
 from fpn_jax.train import parallel, state
 from fpn_jax.train.checkpoints import Checkpoints, DamagedCheckpoint, checksum
 
-# Where a read fails, TensorStore's other reads still end after Orbax closed their loop,
-# or when they are collected.
+# After a failed read, TensorStore's other reads end when Orbax has closed their event
+# loop, or when they are garbage-collected.
 pytestmark = [
     pytest.mark.filterwarnings(
         "ignore:Exception ignored in. (None|.coroutine object _read)"
@@ -37,7 +37,7 @@ def first_state(step=0, *, with_ema=True, **of_variables):
         lambda _: variables(**of_variables), optax.adamw(0.1), seed=5, with_ema=with_ema
     )
     if with_ema:
-        # Not what is trained, so that one is not taken for the other.
+        # The average differs from the parameters, so that a mix-up is detected.
         made = made.replace(ema=jax.tree.map(lambda a: a + 0.5, made.ema))
     return made.replace(step=jnp.int32(step))
 
@@ -52,7 +52,7 @@ def like(**options):
 
 @pytest.fixture
 def open_checkpoints(tmp_path):
-    """Opens the test's checkpoint directory, any number of times."""
+    """Returns a function that opens the folder of checkpoints again."""
     opened = []
 
     def open_again(**options):
@@ -90,7 +90,9 @@ def assert_same_bits(actual, expected):
     ],
     ids=["all parts", "no average, no statistics"],
 )
-def test_a_state_comes_back_bit_by_bit_and_on_all_devices(open_checkpoints, options):
+def test_a_restored_state_is_bitwise_equal_and_on_all_devices(
+    open_checkpoints, options
+):
     saved = at_step(7, **options)
     checkpoints = open_checkpoints()
     checkpoints.save(saved, META | {"pending": {"loss": 0.1}}, {"accuracy": 0.5})
@@ -110,7 +112,7 @@ def test_a_state_comes_back_bit_by_bit_and_on_all_devices(open_checkpoints, opti
     assert_same_bits(evaluated, saved.eval_variables)
 
 
-def test_what_is_evaluated_needs_no_optimizer(open_checkpoints):
+def test_restoring_eval_variables_needs_no_optimizer(open_checkpoints):
     checkpoints = open_checkpoints()
     saved = at_step(1)
     checkpoints.save(saved, META, None)
@@ -123,7 +125,7 @@ def test_what_is_evaluated_needs_no_optimizer(open_checkpoints):
     assert_same_bits(checkpoints.restore_eval_variables(1, other), saved.ema)
 
 
-def test_the_buffers_of_a_saved_state_may_be_used_up(open_checkpoints):
+def test_buffers_of_a_state_can_be_donated_after_save(open_checkpoints):
     checkpoints = open_checkpoints()
     saved = at_step(1)
     before = plain(saved.params)
@@ -134,7 +136,7 @@ def test_the_buffers_of_a_saved_state_may_be_used_up(open_checkpoints):
     assert_same_bits(checkpoints.restore(1, like()).params, before)
 
 
-def test_the_latest_and_the_best_are_kept(open_checkpoints):
+def test_the_newest_and_the_best_checkpoints_are_kept(open_checkpoints):
     checkpoints = open_checkpoints(keep_latest=2)
     accuracy = {1: 0.5, 2: 0.9, 3: 0.7, 4: None, 5: 0.6}
     for step, value in accuracy.items():
@@ -156,7 +158,7 @@ def test_the_latest_and_the_best_are_kept(open_checkpoints):
     assert reopened.best_step() == 7
 
 
-def test_of_equally_good_ones_the_newer_is_the_best_and_kept(open_checkpoints):
+def test_of_equally_good_checkpoints_the_newer_is_best_and_kept(open_checkpoints):
     checkpoints = open_checkpoints(keep_latest=1)
     for step, value in {1: 0.9, 2: 0.9, 3: 0.1}.items():
         checkpoints.save(at_step(step), META, {"accuracy": value})
@@ -165,7 +167,7 @@ def test_of_equally_good_ones_the_newer_is_the_best_and_kept(open_checkpoints):
     assert checkpoints.best_step() == 2
 
 
-def test_without_an_evaluation_the_newest_is_the_best(open_checkpoints):
+def test_without_evaluations_the_newest_checkpoint_is_best(open_checkpoints):
     checkpoints = open_checkpoints()
     assert checkpoints.steps() == []
     assert checkpoints.best_step() is None
@@ -175,7 +177,7 @@ def test_without_an_evaluation_the_newest_is_the_best(open_checkpoints):
     assert checkpoints.best_step() == 2
 
 
-def test_a_step_that_was_saved_is_not_saved_again(open_checkpoints):
+def test_a_saved_step_is_not_saved_again(open_checkpoints):
     checkpoints = open_checkpoints()
     checkpoints.save(at_step(3), META, {"accuracy": 0.5})
     checkpoints.save(at_step(3), META | {"classes": ["other"]}, None)
@@ -185,7 +187,7 @@ def test_a_step_that_was_saved_is_not_saved_again(open_checkpoints):
 
 @pytest.fixture
 def saved(open_checkpoints):
-    """A checkpoint directory with steps 1 and 2, complete."""
+    """Returns the checkpoints of the steps 1 and 2."""
     checkpoints = open_checkpoints()
     for step in (1, 2):
         checkpoints.save(at_step(step), META, {"accuracy": 0.5})
@@ -200,8 +202,8 @@ def flip_bit(path, position):
 
 
 @pytest.mark.parametrize("position", [0.1, 0.5, 0.9])
-def test_a_flipped_bit_in_the_arrays_is_found(open_checkpoints, tmp_path, position):
-    # Small arrays lie in the index, which has a checksum of its own; these do not.
+def test_a_flipped_bit_in_the_arrays_is_detected(open_checkpoints, tmp_path, position):
+    # Large arrays are used, because small ones are in the index, which has a checksum.
     checkpoints = open_checkpoints()
     for step in (1, 2):
         checkpoints.save(at_step(step, width=128), META, None)
@@ -216,7 +218,7 @@ def test_a_flipped_bit_in_the_arrays_is_found(open_checkpoints, tmp_path, positi
     assert_same_bits(checkpoints.restore(1, like(width=128)), at_step(1, width=128))
 
 
-def test_a_checksum_that_differs_names_the_part(saved, tmp_path):
+def test_the_error_names_the_part_whose_checksum_differs(saved, tmp_path):
     (path,) = (tmp_path / "checkpoints" / "2" / "meta").glob("metadata")
     meta = json.loads(path.read_text())
     meta["checksums"]["opt_state"] += 1
@@ -224,7 +226,7 @@ def test_a_checksum_that_differs_names_the_part(saved, tmp_path):
     with pytest.raises(DamagedCheckpoint, match="step 2: opt_state differs"):
         saved.restore(2, like())
     saved.restore_eval_variables(2, like())
-    # One flipped bit may also change a name.
+    # A flipped bit may also change a name.
     meta["checksums"]["emb"] = meta["checksums"].pop("ema")
     path.write_text(json.dumps(meta))
     with pytest.raises(DamagedCheckpoint, match="step 2: ema differs"):
@@ -232,7 +234,7 @@ def test_a_checksum_that_differs_names_the_part(saved, tmp_path):
 
 
 @pytest.mark.parametrize("gone", ["meta", "state", "state/d", "state/_METADATA"])
-def test_an_incomplete_checkpoint_is_found_and_can_be_moved(saved, tmp_path, gone):
+def test_an_incomplete_checkpoint_is_detected_and_can_be_moved(saved, tmp_path, gone):
     path = tmp_path / "checkpoints" / "2" / gone
     path.rename(tmp_path / "gone")
     with pytest.raises(DamagedCheckpoint, match="step 2"):
@@ -253,7 +255,9 @@ def test_an_empty_step_directory_is_damaged(open_checkpoints, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"{accuracy", b"{}", b"[]", b"\xff\xfe"])
-def test_a_damaged_ranking_ranks_nothing(tmp_path, open_checkpoints, content):
+def test_a_checkpoint_with_damaged_meta_has_no_rank(
+    tmp_path, open_checkpoints, content
+):
     checkpoints = open_checkpoints()
     for step, accuracy in {1: 0.5, 2: 0.9}.items():
         checkpoints.save(at_step(step), META, {"accuracy": accuracy})
@@ -265,7 +269,7 @@ def test_a_damaged_ranking_ranks_nothing(tmp_path, open_checkpoints, content):
         reopened.restore(2, like())
 
 
-def test_another_architecture_is_refused_by_name(saved):
+def test_a_checkpoint_of_another_architecture_is_refused_by_name(saved):
     with pytest.raises(InputError) as wider:
         saved.restore_eval_variables(2, like(width=25))
     text = str(wider.value)
@@ -286,7 +290,7 @@ def test_another_architecture_is_refused_by_name(saved):
         saved.restore(2, like(width=25))
 
 
-def test_a_checkpoint_without_a_moving_average_has_none_to_give(open_checkpoints):
+def test_a_moving_average_missing_in_the_checkpoint_is_an_error(open_checkpoints):
     checkpoints = open_checkpoints()
     checkpoints.save(at_step(1, with_ema=False), META, None)
     checkpoints.wait()
@@ -294,7 +298,7 @@ def test_a_checkpoint_without_a_moving_average_has_none_to_give(open_checkpoints
         checkpoints.restore(1, like(with_ema=True))
 
 
-def test_the_checksum_depends_on_names_values_and_places():
+def test_the_checksum_depends_on_names_values_and_order():
     a, b = jnp.arange(6.0), jnp.arange(6.0, 12.0)
     key = jax.random.key(1)
     trees = [

@@ -36,7 +36,7 @@ def keep(predictions, batch):
 
 
 def batches(order, padding):
-    """Cuts the records in an order; the last batch is filled up with padding."""
+    """Yields batches of the records in an order; pads the last batch."""
     padded = np.concatenate([order, np.full(-len(order) % BATCH, -1)])
     for rows in padded.reshape(-1, BATCH):
         real = rows >= 0
@@ -59,7 +59,7 @@ def variables():
 
 
 @pytest.mark.parametrize("padding", [0.0, 100.0, np.nan])
-def test_a_split_that_batches_do_not_divide_equals_a_plain_count(
+def test_metrics_of_an_incomplete_last_batch_equal_a_plain_count(
     eval_step, variables, padding
 ):
     evaluation = evaluate(eval_step, variables, batches(np.arange(RECORDS), padding))
@@ -75,7 +75,7 @@ def test_a_split_that_batches_do_not_divide_equals_a_plain_count(
     assert evaluation.metrics["confusion"].compute() == counts.tolist()
 
 
-def test_rows_are_sorted_by_index_and_without_padding(eval_step, variables):
+def test_rows_are_sorted_by_index_and_exclude_padding(eval_step, variables):
     order = np.random.default_rng(1).permutation(RECORDS)
     evaluation = evaluate(eval_step, variables, batches(order, 5.0))
     rows = evaluation.rows
@@ -86,7 +86,7 @@ def test_rows_are_sorted_by_index_and_without_padding(eval_step, variables):
     np.testing.assert_array_equal(rows["first"], rows["logits"][:, 0])
 
 
-def test_the_order_of_records_changes_no_metric(eval_step, variables):
+def test_metrics_do_not_depend_on_the_order_of_records(eval_step, variables):
     forward = evaluate(eval_step, variables, batches(np.arange(RECORDS), 0.0))
     backward = evaluate(eval_step, variables, batches(np.arange(RECORDS)[::-1], 0.0))
     assert backward.scalars()["accuracy"] == forward.scalars()["accuracy"]
@@ -95,7 +95,7 @@ def test_the_order_of_records_changes_no_metric(eval_step, variables):
     )
 
 
-def test_no_batches_have_no_metrics(eval_step, variables):
+def test_evaluating_no_batches_is_an_error(eval_step, variables):
     with pytest.raises(ValueError, match="no batches"):
         evaluate(eval_step, variables, [])
 
@@ -104,7 +104,7 @@ SIDE, MANY = 512, 500
 
 
 def class_maps(keep):
-    """Returns an evaluation step of a made-up task of class maps, and its batches."""
+    """Returns the evaluation step of an invented task of class maps, and batches."""
 
     def apply(variables, images, *, train):
         return {"map": jnp.stack([images[..., 0], images[..., 1]], -1) * 1.0}
@@ -130,14 +130,14 @@ def class_maps(keep):
 
 
 def peak_growth_mib(step, variables, batches):
-    """Returns the evaluation, and how much the process's memory grew after a batch."""
+    """Returns the evaluation, and the growth of the process's memory in MiB."""
     first, peak = None, 0
 
     def watched():
         nonlocal first, peak
         for number, batch in enumerate(batches):
             yield batch
-            # The first batches compile, and warm the allocator up.
+            # The first batches compile the step and warm up the allocator.
             if number == 8:
                 first = resident_mib()
             peak = max(peak, resident_mib()) if number > 8 else 0
@@ -151,8 +151,8 @@ def resident_mib():
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def test_evaluation_keeps_only_what_the_task_keeps():
-    """Five hundred class maps of 512 × 512: their logits alone would be a gigabyte."""
+def test_memory_does_not_grow_with_predictions_that_the_task_drops():
+    """Evaluates 500 class maps of 512 × 512, whose logits would need a gigabyte."""
     step, batches = class_maps(lambda predictions, batch: {})
     evaluation, growth = peak_growth_mib(step, {}, batches)
     assert evaluation.rows.keys() == {"index"}
@@ -162,8 +162,8 @@ def test_evaluation_keeps_only_what_the_task_keeps():
     assert growth < 100
 
 
-def test_what_a_task_keeps_takes_memory():
-    """The control of the test above: it can tell kept maps from none."""
+def test_memory_grows_with_rows_that_the_task_keeps():
+    """Checks that the test above would detect kept maps."""
     step, batches = class_maps(
         lambda predictions, batch: {"map": predictions["map"][..., 0]}
     )

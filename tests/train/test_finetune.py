@@ -1,4 +1,4 @@
-"""Parts that freeze, thaw and learn at a rate of their own."""
+"""Freezing, unfreezing and learning rate multipliers of parts."""
 
 import itertools
 import math
@@ -83,7 +83,7 @@ def train(freeze, name="adamw", multipliers=None, taken=STEPS):
 
 
 def changed(before, after):
-    """Returns the parts of which any bit changed."""
+    """Returns the parts that changed."""
     flat = jax.tree_util.tree_leaves_with_path(before)
     return {
         finetune.name_of(path).removesuffix("/kernel")
@@ -96,7 +96,7 @@ EVERY = {"backbone/stem", "backbone/stage1", "backbone/stage10", "head"}
 
 
 @pytest.mark.parametrize("name", optimizer.OPTIMIZERS)
-def test_frozen_parts_keep_every_bit_until_their_step(name):
+def test_frozen_parts_do_not_change_until_their_step(name):
     freeze = {"backbone": 4, "backbone/stem": math.inf, "backbone/stage10": 2}
     trail = train(freeze, name)
     after = [changed(*pair) for pair in itertools.pairwise(trail)]
@@ -104,13 +104,13 @@ def test_frozen_parts_keep_every_bit_until_their_step(name):
     assert after == [{"head"}] * 2 + [late] * 2 + [late | {"backbone/stage1"}] * 2
 
 
-def test_nothing_frozen_trains_everything():
+def test_without_freezing_all_parts_train():
     trail = train({})
     assert changed(trail[0], trail[1]) == EVERY
 
 
-def test_a_part_that_is_frozen_does_not_change_what_the_others_learn():
-    """The first step of the head has the same gradient, whatever else trains."""
+def test_freezing_a_part_does_not_change_the_gradient_of_others():
+    """Compares the first step of the head with and without a frozen backbone."""
     alone, together = train({"backbone": math.inf}, "sgd"), train({}, "sgd")
     np.testing.assert_allclose(
         alone[1]["head"]["kernel"], together[1]["head"]["kernel"], rtol=1e-5
@@ -139,7 +139,7 @@ def test_a_multiplier_scales_the_first_step(name):
         )
 
 
-def test_phases_begin_where_something_changes():
+def test_phases_begin_at_every_change_of_freezing():
     found = finetune.phases({"a": 5, "b": math.inf, "c": 0}, 3)
     assert [(p.start_step, p.frozen_norm) for p in found] == [
         (0, True),
@@ -167,27 +167,27 @@ def test_phases_begin_where_something_changes():
         (("head=1", "head=2"), None, "'head' twice"),
     ],
 )
-def test_entries_that_cannot_be_understood(entries, bare, says):
+def test_invalid_entries_are_refused(entries, bare, says):
     with pytest.raises(InputError, match=f"the key has {says}"):
         finetune.parse("the key", entries, bare=bare)
 
 
-def test_one_entry_needs_no_tuple():
+def test_a_single_entry_needs_no_tuple():
     assert finetune.parse("the key", "backbone=0.1", bare=None) == {"backbone": 0.1}
 
 
-def test_a_part_that_is_not_there():
+def test_an_unknown_part_is_refused():
     finetune.check_parts("the key", {"backbone/stem": 1, "head": 1}, params())
     with pytest.raises(InputError, match="'backbone/stem1' is unknown; did you mean"):
         finetune.check_parts("the key", {"backbone/stem1": 1}, params())
 
 
-def test_statistics_below_minus_one():
+def test_frozen_norm_steps_below_minus_one_are_refused():
     with pytest.raises(InputError, match="frozen_norm_steps is -2"):
         finetune.phases({}, -2)
 
 
-def test_scaling_keeps_the_tree():
+def test_scaling_keeps_the_structure_of_the_tree():
     updates, _ = finetune.scale_parts({"head": 2.0}).update(
         params(), optax.EmptyState(), params()
     )

@@ -44,7 +44,7 @@ def first_state():
 
 
 def batches(start=0):
-    """An endless stream in which every batch is another."""
+    """Yields an endless stream of different batches."""
     for step in itertools.count(start):
         rng = np.random.default_rng(step)
         yield {
@@ -54,13 +54,13 @@ def batches(start=0):
 
 
 def sums_of_step(step):
-    """The sums that the step function returns for a step, in float64."""
+    """Returns the sums that the step function computes for a step, in float64."""
     batch = next(batches(step - 1))
     return float(np.sum(batch["x"] ** 2)), float(np.sum(batch["weight"]))
 
 
 def step_fn(current, batch):
-    """Stands for a mapped step: it changes the state by what the batch holds."""
+    """Replaces a mapped step: changes the state by the values of the batch."""
     assert batch["x"].shape == (8, 1)
     kernel = current.params["kernel"]
     current = current.replace(
@@ -75,7 +75,7 @@ def step_fn(current, batch):
 
 
 class Bench:
-    """One working directory, and everything that the loop needs in it."""
+    """A workdir, and everything that the loop needs."""
 
     def __init__(self, directory):
         directory.mkdir(exist_ok=True)
@@ -86,7 +86,7 @@ class Bench:
         self.batches = batches
 
     def run(self, of_plan, step=step_fn, start=None, meta=None):
-        """Trains; returns the last state, the reason and the checkpoints' steps."""
+        """Trains; returns the last state and the reason for the end."""
         meta = meta or {}
         start = parallel.replicate(first_state()) if start is None else start
         begun = int(start.step)
@@ -148,7 +148,7 @@ def bench(tmp_path):
 
 
 def at_step(number, action):
-    """A step function that does something else just before one step."""
+    """Returns a step function that calls `action` before one step."""
 
     def step(current, batch):
         if int(current.step) + 1 == number:
@@ -158,7 +158,7 @@ def at_step(number, action):
     return step
 
 
-def test_every_step_has_its_record(bench):
+def test_every_step_has_an_entry(bench):
     end, reason = bench.run(plan(7))
     assert reason == "finished"
     assert int(end.step) == 7
@@ -172,7 +172,7 @@ def test_every_step_has_its_record(bench):
         assert row["train/images_per_second"] > 0
 
 
-def test_records_of_several_steps_are_exact_weighted_means(bench):
+def test_entries_over_several_steps_are_exact_weighted_means(bench):
     bench.run(plan(10, log_every_steps=3))
     rows = bench.rows()
     assert [row["step"] for row in rows] == [3, 6, 9, 10]
@@ -182,7 +182,7 @@ def test_records_of_several_steps_are_exact_weighted_means(bench):
         assert row["train/loss"] == expected
 
 
-def test_it_evaluates_every_so_many_steps_and_at_the_end(bench):
+def test_evaluations_are_periodic_and_at_the_end(bench):
     bench.run(plan(10, evaluate_every_steps=4))
     assert bench.evaluated == [4, 8, 10]
     assert [
@@ -193,34 +193,34 @@ def test_it_evaluates_every_so_many_steps_and_at_the_end(bench):
     assert bench.ranking == Ranking(0.1, 10, 0)
 
 
-def test_it_evaluates_once_where_the_end_is_due_anyway(bench):
+def test_a_periodic_evaluation_at_the_last_step_is_not_repeated(bench):
     bench.run(plan(4, evaluate_every_steps=2))
     assert bench.evaluated == [2, 4]
 
 
-def test_it_stops_early_and_stays_stopped(bench):
+def test_an_early_stopped_run_does_not_resume(bench):
     bench.accuracy = {2: 0.5, 4: 0.7, 6: 0.7, 8: 0.6}.get
     chosen = plan(20, evaluate_every_steps=2, early_stopping_evaluations=2)
     end, reason = bench.run(chosen)
     assert (int(end.step), reason) == (8, "early")
     assert bench.ranking == Ranking(0.7, 4, 2)
-    # Of two that are equally good the newer one is kept.
+    # The newer of two equally good checkpoints is kept.
     assert bench.kept() == [6, 8]
     end, reason = bench.resume(chosen)
     assert (int(end.step), reason) == (8, "early")
     assert bench.evaluated == [2, 4, 6, 8]
 
 
-def test_a_better_evaluation_renews_the_patience(bench):
+def test_a_better_evaluation_resets_early_stopping(bench):
     bench.accuracy = {1: 0.5, 2: 0.4, 3: 0.6, 4: 0.5, 5: 0.5}.get
     _, reason = bench.run(plan(5, evaluate_every_steps=1, early_stopping_evaluations=2))
-    # The last evaluation is the end, not an early one.
+    # The last evaluation ends the run, so the run does not stop early.
     assert (bench.evaluated, reason) == ([1, 2, 3, 4, 5], "finished")
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient_norm"])
 @pytest.mark.parametrize("number", [3, 4, 6])
-def test_no_state_is_kept_at_or_after_a_loss_that_is_not_finite(bench, what, number):
+def test_no_state_is_saved_at_or_after_a_nonfinite_loss(bench, what, number):
     def step(current, batch):
         current, metrics = step_fn(current, batch)
         if int(current.step) == number:
@@ -237,7 +237,7 @@ def test_no_state_is_kept_at_or_after_a_loss_that_is_not_finite(bench, what, num
     assert [row["step"] for row in bench.rows()] == list(range(1, number))
 
 
-def test_no_state_is_kept_when_a_stop_meets_a_loss_that_is_not_finite(bench):
+def test_no_state_is_saved_if_a_run_stops_at_a_nonfinite_loss(bench):
     def step(current, batch):
         current, metrics = step_fn(current, batch)
         signal.raise_signal(signal.SIGTERM)
@@ -258,7 +258,7 @@ def not_finite_at(numbers):
     return step
 
 
-def test_skipped_steps_are_counted_and_count_for_nothing_else(bench):
+def test_skipped_steps_are_counted_and_excluded_from_means(bench):
     skips = plan(6, log_every_steps=3, on_nonfinite_step="skip")
     _, reason = bench.run(skips, not_finite_at({2, 4, 5, 6}))
     assert reason == "finished"
@@ -277,7 +277,7 @@ def test_ten_skipped_steps_in_a_row_end_the_run(bench):
         bench.run(skips, not_finite_at({3, *range(5, 14), *range(15, 30)}))
 
 
-def test_what_was_trained_is_saved_where_the_batches_fail(bench):
+def test_the_state_is_saved_if_the_batches_fail(bench):
     def failing(start=0):
         yield from itertools.islice(batches(start), 4)
         raise ValueError("the disk is gone")
@@ -288,11 +288,11 @@ def test_what_was_trained_is_saved_where_the_batches_fail(bench):
     assert bench.kept() == [4]
 
 
-# Orbax leaves the rest of a write that failed to whoever collects it.
+# Orbax does not await the rest of a failed write.
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_failed_save_is_told_of_soon(bench):
-    """No file may grow beyond a few bytes, as on a full disk, from step 3 on."""
+def test_a_failed_save_is_raised_within_a_few_steps(bench):
+    """Simulates a full disk from step 3 on: files cannot grow beyond 600 bytes."""
     taken, unlimited = [], resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def step(current, batch):
@@ -301,7 +301,7 @@ def test_a_failed_save_is_told_of_soon(bench):
             while not (bench.directory / "checkpoints" / "2").is_dir():
                 time.sleep(0.02)
             resource.setrlimit(resource.RLIMIT_FSIZE, (600, unlimited[1]))
-        # Long enough for the save to fail meanwhile.
+        # The save has time to fail meanwhile.
         time.sleep(0.02)
         return step_fn(current, batch)
 
@@ -315,7 +315,7 @@ def test_a_failed_save_is_told_of_soon(bench):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_stops_after_the_step(bench, capfd, number):
+def test_a_signal_stops_the_run_after_the_step_and_saves(bench, capfd, number):
     before = [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)]
     step = at_step(5, lambda: signal.raise_signal(number))
     end, reason = bench.run(plan(9), step)
@@ -327,15 +327,15 @@ def test_a_signal_saves_and_stops_after_the_step(bench, capfd, number):
     assert after == before
 
 
-def test_a_signal_in_the_last_step_changes_nothing(bench):
+def test_a_signal_in_the_last_step_has_no_effect(bench):
     step = at_step(4, lambda: signal.raise_signal(signal.SIGTERM))
     end, reason = bench.run(plan(4), step)
     assert (int(end.step), reason) == (4, "finished")
 
 
 @pytest.mark.parametrize("stopped_at", [2, 4, 6, 7])
-def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, stopped_at):
-    """Stops in the middle of a record, at an evaluation, and after a worse one."""
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_run(tmp_path, stopped_at):
+    """Stops within an entry, at an evaluation, and after a worse evaluation."""
     chosen = plan(
         12, log_every_steps=3, evaluate_every_steps=4, early_stopping_evaluations=2
     )
@@ -363,7 +363,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, stopped_at):
     assert comparable(cut.rows("")) == comparable(whole.rows(""))
 
 
-def test_a_finished_run_has_nothing_left_to_do(bench):
+def test_resuming_a_finished_run_does_nothing(bench):
     bench.run(plan(3))
     end, reason = bench.resume(plan(3))
     assert (int(end.step), reason) == (3, "finished")
@@ -371,7 +371,7 @@ def test_a_finished_run_has_nothing_left_to_do(bench):
     assert [row["step"] for row in bench.rows()] == [1, 2, 3]
 
 
-def test_a_second_interrupt_ends_the_process_as_usual():
+def test_a_second_interrupt_ends_the_process_at_once():
     with loop.StopRequest(checkpoints=None) as stop:
         assert not stop.after(1)
         signal.raise_signal(signal.SIGINT)
@@ -380,7 +380,7 @@ def test_a_second_interrupt_ends_the_process_as_usual():
         assert signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, None)
 
 
-def test_handlers_are_given_back_after_an_error():
+def test_signal_handlers_are_restored_after_an_error():
     before = [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(KeyError), loop.StopRequest(checkpoints=None):
         raise KeyError

@@ -39,7 +39,7 @@ def three_steps(transformation):
 
 
 def by_leaf(one_leaf):
-    """Runs a rule of one leaf over three steps in float64."""
+    """Applies an update rule to each leaf, for three steps in float64."""
     gradients = [gradient_at(step) for step in range(3)]
     return jax.tree.map(
         lambda p, *g: one_leaf(p.astype(np.float64), [np.float64(a) for a in g]),
@@ -50,14 +50,14 @@ def by_leaf(one_leaf):
 
 def assert_close(actual, expected):
     jax.tree.map(
-        # 1 − 0.999 in float32 is 0.001 to five digits.
+        # In float32, 1 − 0.999 equals 0.001 to five digits.
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5),
         actual,
         expected,
     )
 
 
-def test_schedule_climbs_to_its_peak_and_falls_to_zero():
+def test_schedule_rises_to_its_peak_and_falls_to_zero():
     schedule = optimizer.warmup_cosine(0.2, TOTAL_STEPS, WARMUP_STEPS)
     actual = [float(schedule(step)) for step in range(TOTAL_STEPS + 1)]
     expected = [schedule_by_hand(step) for step in range(TOTAL_STEPS + 1)]
@@ -75,7 +75,7 @@ def test_schedule_without_warm_up_begins_at_its_peak():
 
 
 @pytest.mark.parametrize("warmup_steps", [-1, 10, 11])
-def test_a_warm_up_that_does_not_fit_is_refused(warmup_steps):
+def test_a_warm_up_longer_than_the_run_is_refused(warmup_steps):
     with pytest.raises(
         InputError, match=rf"warmup_steps is {warmup_steps}.*the 10 steps"
     ):
@@ -133,7 +133,7 @@ def test_adamw_equals_its_formula(nesterov):
 
 
 @pytest.mark.parametrize("name", optimizer.OPTIMIZERS)
-def test_with_a_zero_gradient_only_kernels_move(name):
+def test_weight_decay_changes_only_kernels(name):
     transformation, _ = optimizer.build(
         name, learning_rate=0.2, total_steps=10, weight_decay=0.1
     )

@@ -18,7 +18,7 @@ def counter():
     return Counter(total=jnp.arange(3.0), rng=jax.random.key(7))
 
 
-def test_the_devices_share_a_batch_evenly():
+def test_a_batch_is_divided_evenly_among_devices():
     assert jax.device_count() == 8
     assert parallel.batch_size_per_device(8) == 1
     assert parallel.batch_size_per_device(64) == 8
@@ -27,13 +27,13 @@ def test_the_devices_share_a_batch_evenly():
 @pytest.mark.parametrize(
     ("size", "near"), [(0, 8), (-8, 8), (1, 8), (7, 8), (13, 16), (60, 64), (65, 64)]
 )
-def test_a_batch_that_the_devices_do_not_divide_is_refused(size, near):
+def test_an_indivisible_batch_is_refused(size, near):
     message = rf"_size is {size}; it must be a multiple of .* such as {near}$"
     with pytest.raises(InputError, match=message):
         parallel.batch_size_per_device(size)
 
 
-def test_a_batch_is_cut_in_its_order():
+def test_sharding_keeps_the_order_of_examples():
     batch = {"image": np.arange(16 * 6).reshape(16, 3, 2), "label": np.arange(16)}
     cut = parallel.shard(batch)
     assert cut["image"].shape == (8, 2, 3, 2)
@@ -41,9 +41,9 @@ def test_a_batch_is_cut_in_its_order():
     np.testing.assert_array_equal(cut["image"].reshape(16, 3, 2), batch["image"])
 
 
-@pytest.mark.parametrize("place", [parallel.replicate, parallel.localize])
-def test_a_replicated_tree_is_whole_on_every_device(place):
-    tree = place(counter())
+@pytest.mark.parametrize("copy", [parallel.replicate, parallel.localize])
+def test_a_replicated_tree_has_a_copy_on_every_device(copy):
+    tree = copy(counter())
     assert tree.total.shape == (3,)
     assert tree.total.sharding.is_fully_replicated
     assert len(tree.total.sharding.device_set) == 8
@@ -55,7 +55,7 @@ def test_a_replicated_tree_is_whole_on_every_device(place):
     )
 
 
-def test_one_process_owns_its_arrays_already():
+def test_globalize_and_localize_change_nothing_in_one_process():
     tree = parallel.replicate(counter())
     assert parallel.globalize(tree) is tree
     rows = {"index": np.arange(4)}
@@ -63,10 +63,10 @@ def test_one_process_owns_its_arrays_already():
     assert parallel.replicated() == parallel.replicated_over_all()
 
 
-def test_a_mapped_train_step_sees_its_own_part_and_reuses_the_state():
+def test_a_mapped_train_step_gets_its_shard_and_donates_the_state():
     def step(state, batch):
-        place = jax.lax.axis_index(AXIS)
-        seen = jnp.zeros(8).at[place].set(jnp.sum(batch["x"]))
+        replica = jax.lax.axis_index(AXIS)
+        seen = jnp.zeros(8).at[replica].set(jnp.sum(batch["x"]))
         return state.replace(total=state.total + 1), jax.lax.psum(seen, AXIS)
 
     start = parallel.replicate(counter())
@@ -78,7 +78,7 @@ def test_a_mapped_train_step_sees_its_own_part_and_reuses_the_state():
     assert start.total.is_deleted()
 
 
-def test_a_mapped_evaluation_step_keeps_variables_and_cuts_predictions():
+def test_a_mapped_evaluation_step_does_not_donate_and_shards_rows():
     def step(variables, batch):
         scaled = variables["scale"] * batch["x"]
         return jax.lax.psum(jnp.sum(scaled), AXIS), {"scaled": scaled}

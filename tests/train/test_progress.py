@@ -1,7 +1,7 @@
 from fpn_jax.train.progress import ProgressBar
 
 
-def test_progress_is_quiet_lines_without_a_terminal(capsys):
+def test_without_a_terminal_progress_prints_lines(capsys):
     progress = ProgressBar(10, line_seconds=0.0)
     progress.update(5, loss=0.25, images_per_second=80.4, seconds_left=65.2)
     progress.say("step 5/10  [validate]: fine")
@@ -15,7 +15,7 @@ def test_progress_is_quiet_lines_without_a_terminal(capsys):
     ]
 
 
-def test_progress_waits_between_lines_but_not_at_the_end(capsys):
+def test_lines_are_seconds_apart_except_for_the_last_one(capsys):
     progress = ProgressBar(10, line_seconds=1000.0)
     for step in (5, 10):
         progress.update(step, loss=0.5, images_per_second=8.0, seconds_left=0.0)

@@ -9,10 +9,10 @@ from fpn_jax.train import parallel, state, steps
 
 @pytest.fixture(scope="module")
 def draws_of():
-    """A function of step and example → the dropout and the mix draw it gets.
+    """Returns a function: step and example → the random draws of dropout and mix.
 
-    The gradient of `a · dropout + b · mixed` is the two draws; all the weight lies on
-    one example, so they are its own, and two slices a device show the slices too.
+    The gradient of `a · dropout + b · mixed` equals the two draws. All of the weight is
+    on one example, so the draws are those of its replica and slice.
     """
 
     def mix(rng, images):

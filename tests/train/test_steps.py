@@ -42,7 +42,7 @@ def batch_at(step, size=BATCH):
     return {
         "image": rng.normal(size=(size, 2, 2, 1)).astype(np.float32),
         "label": rng.integers(0, 2, size).astype(np.int32),
-        # Replicas of very different weight, so that a mean of means would be far off.
+        # The weights of replicas differ much, so that a mean of means would be wrong.
         "weight": np.sort(rng.uniform(0.1, 5, size)).astype(np.float32),
     }
 
@@ -80,7 +80,7 @@ def on_host(tree):
 
 
 def forward(params, images, norm):
-    """The training pass of `Tiny` over one whole batch, and the batch's statistics."""
+    """Computes `Tiny` in training on a full batch; returns the statistics, too."""
     x = images.reshape(len(images), -1)
     x = x @ params["hidden"]["kernel"] + params["hidden"]["bias"]
     mean, var = jnp.mean(x, 0), jnp.var(x, 0)
@@ -99,7 +99,7 @@ def weighted_mean_loss(params, batch, norm):
     return -jnp.sum(weight * of_label) / jnp.sum(weight), (mean, var)
 
 
-# Not the step under test on one device, but the definition, on the whole batch.
+# The definition of the gradient, computed on the full batch without the tested step.
 reference_gradient = jax.jit(
     jax.value_and_grad(weighted_mean_loss, has_aux=True), static_argnums=2
 )
@@ -146,7 +146,7 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 @pytest.fixture(scope="module")
 def five_steps_with_norm():
-    """Five steps of a model with BatchNorm and a moving average, on eight devices."""
+    """Runs five steps with BatchNorm and a moving average, on eight devices."""
     start = first_state(norm=True, with_ema=True)
     before = on_host(start.variables)
     batches = [batch_at(step) for step in range(5)]
@@ -154,7 +154,7 @@ def five_steps_with_norm():
     return before, batches, end, losses, norms, trail
 
 
-def test_eight_devices_equal_one_whole_batch_with_batch_norm(five_steps_with_norm):
+def test_eight_devices_equal_one_full_batch_with_batch_norm(five_steps_with_norm):
     before, batches, end, losses, norms, trail = five_steps_with_norm
     expected, statistics, expected_losses, expected_norms = reference_run(
         before["params"], batches, True
@@ -167,7 +167,7 @@ def test_eight_devices_equal_one_whole_batch_with_batch_norm(five_steps_with_nor
     assert min(abs(a - b) for a, b in itertools.pairwise(losses)) > 1e-3
 
 
-def test_every_device_holds_the_same_state(five_steps_with_norm):
+def test_every_device_has_the_same_state(five_steps_with_norm):
     end = five_steps_with_norm[2]
     for leaf in jax.tree.leaves((end.params, end.batch_stats, end.opt_state, end.ema)):
         shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]
@@ -184,14 +184,14 @@ def test_the_moving_average_equals_a_loop_over_the_ramp(five_steps_with_norm):
         average = jax.tree.map(
             lambda a, b, d=decay: d * a + (1 - d) * b, average, variables
         )
-    # Both sides of the ramp's end are among the five steps.
+    # The ramp of the decay ends within the five steps.
     assert (1 + 1) / (10 + 1) < EMA_DECAY < (1 + 5) / (10 + 5)
     assert_trees_close(on_host(end.ema), average, rtol=1e-5, atol=1e-6)
     assert end.eval_variables is end.ema
     assert end.replace(ema=None).eval_variables == end.variables
 
 
-def test_the_moving_average_begins_as_a_copy_of_its_own():
+def test_the_moving_average_starts_as_a_separate_copy():
     start = first_state(norm=True, with_ema=True)
     assert_trees_close(on_host(start.ema), on_host(start.variables), rtol=0)
     pairs = zip(
@@ -205,7 +205,7 @@ def test_the_moving_average_begins_as_a_copy_of_its_own():
         )
 
 
-def test_the_state_is_given_away_and_its_key_stays_the_same():
+def test_the_state_is_donated_and_its_key_does_not_change():
     start = first_state()
     key = jax.random.key_data(start.rng).copy()
     end, _ = train_step()(start, parallel.shard(batch_at(0)))
@@ -226,7 +226,7 @@ def test_a_model_without_batch_norm_has_no_statistics():
 
 
 @pytest.mark.parametrize("accumulation_steps", [2, 4])
-def test_accumulated_slices_equal_the_whole_batch(accumulation_steps):
+def test_accumulated_slices_equal_the_full_batch(accumulation_steps):
     batches = [batch_at(step) for step in range(2)]
     _, losses, norms, trail = run(train_step(), first_state(), batches)
     cut = train_step(accumulation_steps=accumulation_steps)
@@ -237,7 +237,7 @@ def test_accumulated_slices_equal_the_whole_batch(accumulation_steps):
 
 
 @pytest.mark.parametrize("padding", [np.nan, np.inf, 1e30])
-def test_padding_changes_nothing_whatever_it_holds(padding):
+def test_padding_with_any_values_changes_nothing(padding):
     batch = batch_at(0)
     padded = np.arange(BATCH) % 5 == 0
     batch["weight"][padded] = 0
@@ -262,14 +262,14 @@ def fixed_mix(rng, images):
     return own * images + (1 - own) * images[::-1], jnp.array([3, 2, 1, 0]), OWN
 
 
-def test_a_mixed_loss_is_that_of_both_labels():
+def test_the_loss_of_a_mixed_image_uses_both_labels():
     batch = batch_at(0) | {
         "image": np.random.default_rng(9).integers(0, 4, (BATCH, 2, 2, 1), np.uint8)
     }
     start = first_state()
     params = on_host(start.params)
     _, losses, _, _ = run(train_step(mix=fixed_mix), start, [batch])
-    # Four examples a device, and partners only on the same device.
+    # Each device has four examples, and partners are on the same device.
     own = np.tile(OWN, DEVICES)
     partners = np.arange(BATCH).reshape(DEVICES, 4)[:, ::-1].ravel()
     images = batch["image"].astype(np.float32)
@@ -312,7 +312,7 @@ def test_the_evaluation_step_sums_metrics_and_keeps_the_order_of_rows():
     )
 
 
-def test_a_state_can_be_described_without_computing_it():
+def test_create_works_under_eval_shape():
     params = {"params": {"a": jnp.ones((2, 3))}}
 
     def create():
@@ -325,8 +325,8 @@ def test_a_state_can_be_described_without_computing_it():
     assert jnp.issubdtype(made.rng.dtype, jax.dtypes.prng_key)
 
 
-def test_a_step_that_is_not_finite_is_left_out_whole():
-    """A good batch, one that holds a NaN, and a good one."""
+def test_a_nonfinite_step_changes_only_the_step_number():
+    """Trains on a good batch, a batch with a NaN, and a good batch."""
     step = parallel.map_train_step(
         steps.make_train_step(
             Tiny(norm=True).apply,
@@ -357,7 +357,7 @@ def test_a_step_that_is_not_finite_is_left_out_whole():
     assert all(jax.tree.leaves(changed))
 
 
-def test_finite_steps_are_the_same_where_others_would_be_skipped():
+def test_skip_nonfinite_does_not_change_finite_steps():
     skipping = parallel.map_train_step(
         steps.make_train_step(Tiny().apply, losses, sgd(), skip_nonfinite=True)
     )

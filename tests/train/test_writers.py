@@ -4,7 +4,7 @@ import math
 from fpn_jax.train import writers
 
 
-def test_records_come_back_as_they_were_written(tmp_path):
+def test_written_entries_can_be_read(tmp_path):
     writer = writers.MetricsWriter(tmp_path / "metrics.jsonl")
     writer.write(1, {"train/loss": 0.1 + 0.2})
     writer.write(2, {"train/loss": float("nan"), "x": float("inf"), "y": -math.inf})
@@ -27,7 +27,7 @@ def test_every_line_is_strict_json(tmp_path):
         json.loads(line, parse_constant=refuse)
 
 
-def test_flush_brings_records_to_the_disk(tmp_path):
+def test_flush_writes_entries_to_the_disk(tmp_path):
     writer = writers.MetricsWriter(tmp_path / "metrics.jsonl")
     writer.write(1, {"loss": 1.0})
     writer.flush()
@@ -35,7 +35,7 @@ def test_flush_brings_records_to_the_disk(tmp_path):
     writer.close()
 
 
-def test_resuming_drops_later_records_and_a_new_run_drops_all(tmp_path):
+def test_resuming_drops_later_entries_and_a_new_run_drops_all(tmp_path):
     path = tmp_path / "metrics.jsonl"
     writer = writers.MetricsWriter(tmp_path / "metrics.jsonl")
     for step in (1, 2, 3, 4):
@@ -54,7 +54,7 @@ def test_resuming_drops_later_records_and_a_new_run_drops_all(tmp_path):
     assert writers.read(path) == []
 
 
-def test_a_last_line_that_was_cut_short_is_left_out_and_not_written_onto(tmp_path):
+def test_an_incomplete_last_line_is_dropped_before_new_entries(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
     assert writers.read(path) == [{"step": 1, "loss": 2.0}]
@@ -64,11 +64,11 @@ def test_a_last_line_that_was_cut_short_is_left_out_and_not_written_onto(tmp_pat
     assert [row["step"] for row in writers.read(path)] == [1, 2]
 
 
-def test_no_file_has_no_records(tmp_path):
+def test_a_missing_file_has_no_entries(tmp_path):
     assert writers.read(tmp_path / "metrics.jsonl") == []
 
 
-def test_tensorboard_gets_the_scalars(tmp_path):
+def test_tensorboard_receives_the_scalars(tmp_path):
     writer = writers.MetricsWriter(tmp_path / "metrics.jsonl")
     writer.write(7, {"train/loss": 0.25})
     writer.close()

@@ -10,7 +10,7 @@ def picture(height, width, seed=0):
 
 
 @pytest.mark.parametrize("size", [(128, 128), (400, 224), (2000, 1500), (3, 500)])
-def test_the_picture_is_kept_and_the_caption_is_below_it(size):
+def test_the_caption_is_below_the_unchanged_picture(size):
     image = picture(*size)
     before = image.copy()
     shown = caption(image, "cat", 0.75)
@@ -43,13 +43,13 @@ def test_a_narrow_picture_gets_a_legible_caption():
     ("probability", "expected"),
     [(0.0, 0), (0.25, 50), (1.0, 200), (1.5, 200), (np.nan, 0), (np.inf, 200)],
 )
-def test_the_line_is_filled_up_to_the_probability(probability, expected):
+def test_the_bar_is_filled_up_to_the_probability(probability, expected):
     line = caption(picture(200, 200), "cat", probability)[200]
     assert (line == FILL).all(axis=1).sum() == expected
     assert (line[:expected] == FILL).all()
 
 
-def test_the_text_is_bright_on_dark_below_any_picture():
+def test_the_caption_is_bright_text_on_a_dark_background():
     bars = [
         caption(np.full((224, 224, 3), value, np.uint8), "cat", 0.5)[224:]
         for value in (0, 128, 255)

@@ -1,4 +1,4 @@
-"""The view of classified images, on its own and on a page."""
+"""The view of classified images: tables, drawings and page."""
 
 import dataclasses
 import inspect
@@ -61,7 +61,7 @@ def evaluated(count=60, classes=2, seed=0, **changes):
 
 
 def wrong_rows(made):
-    """Returns the wrong rows, the most confident first."""
+    """Returns the rows of mistakes, the most confident first."""
     rows = made.rows
     wrong = np.flatnonzero(rows["predicted"] != rows["label"])
     return wrong[np.argsort(-rows["probabilities"].max(axis=1)[wrong])]
@@ -88,7 +88,7 @@ def read(tmp_path):
     return write_and_read
 
 
-def test_one_line_of_the_table_says_class_and_probabilities():
+def test_a_table_row_has_class_and_probabilities():
     answer = {"label": np.int32(1), "probabilities": np.float32([0.1234567, 0.8765433])}
     assert VIEW.columns(CAT_OR_DOG) == ("class", "probability_cat", "probability_dog")
     assert VIEW.rows(answer, CAT_OR_DOG) == [
@@ -98,7 +98,7 @@ def test_one_line_of_the_table_says_class_and_probabilities():
     assert tuple(line) == VIEW.columns(CAT_OR_DOG)
 
 
-def test_the_class_is_the_label_of_the_task_and_not_the_largest_probability():
+def test_the_shown_class_is_the_label_of_the_answer_not_the_argmax():
     answer = {"label": np.int32(0), "probabilities": np.float32([0.2, 0.8])}
     assert VIEW.rows(answer, CAT_OR_DOG)[0]["class"] == "cat"
     assert "argmax" not in inspect.getsource(classes_module)
@@ -126,7 +126,7 @@ def test_a_drawing_shows_class_and_probability_below_the_picture(side):
     assert (drawings[1] != drawings[2]).any()
 
 
-def test_headline_says_what_the_rows_say(read):
+def test_headline_is_computed_from_the_rows(read):
     made = evaluated()
     right = 60 - len(wrong_rows(made))
     page = read(made)
@@ -139,16 +139,16 @@ def test_headline_says_what_the_rows_say(read):
     assert "probabilities that are not finite" not in page.text
 
 
-def test_page_needs_nothing_outside_itself_and_is_accessible(read):
+def test_page_is_self_contained_and_accessible(read):
     page = read(evaluated())
-    pages.assert_needs_nothing_outside_itself(page)
+    pages.assert_self_contained(page)
     pages.assert_accessible(page)
     assert "P2 stride 4" in page.text
     assert "P3 stride 8, all zero" in page.text
     assert page.text.index("P2 stride 4") < page.text.index("P3 stride 8")
 
 
-def test_gallery_has_the_most_confident_mistakes_first(read):
+def test_gallery_shows_the_most_confident_mistakes_first(read):
     made = evaluated(count=200, explain=None)
     order = wrong_rows(made)
     assert len(order) > 12
@@ -159,7 +159,7 @@ def test_gallery_has_the_most_confident_mistakes_first(read):
     assert f"Validate/{order[12]}.jpg" not in text
 
 
-def test_mistakes_name_every_wrong_record_the_most_confident_first():
+def test_mistakes_list_every_wrong_record_most_confident_first():
     made = evaluated(count=200)
     names = np.array(CAT_OR_DOG.classes)
     assert VIEW.mistakes(made, CAT_OR_DOG) == [
@@ -173,7 +173,7 @@ def test_mistakes_name_every_wrong_record_the_most_confident_first():
     ]
 
 
-def test_only_pictures_that_are_shown_are_loaded():
+def test_only_images_that_are_shown_are_loaded():
     loaded = []
 
     def load(row):
@@ -213,7 +213,7 @@ def test_a_task_without_explanations_has_no_section_for_them():
     assert sections[-1].anchor == "activation"
 
 
-def test_one_record_of_one_class_is_a_page(read):
+def test_page_with_one_record_of_one_class(read):
     made = evaluated(
         rows=rows_of(np.array([0]), np.array([[1.0]])), ids=["a.jpg"], explain=None
     )
@@ -224,13 +224,13 @@ def test_one_record_of_one_class_is_a_page(read):
 
 
 @pytest.mark.parametrize(("count", "paired"), [(12, True), (13, False)])
-def test_a_large_confusion_matrix_is_alone_in_its_row(count, paired):
+def test_a_large_confusion_matrix_has_its_own_row(count, paired):
     names = info(*(f"breed {number}" for number in range(count)))
     sections = VIEW.sections(evaluated(300, count, explain=None), names)
     assert [section.paired for section in sections[:3]] == [paired, paired, False]
 
 
-def test_frequent_mistakes_are_named_from_three_classes_on(read):
+def test_frequent_mistakes_are_listed_for_three_or_more_classes(read):
     labels = np.array([0, 0, 0, 1, 2])
     probabilities = np.eye(3)[[1, 1, 0, 1, 0]]
     made = evaluated(rows=rows_of(labels, probabilities), ids=list("abcde"))
@@ -239,7 +239,7 @@ def test_frequent_mistakes_are_named_from_three_classes_on(read):
     assert "Most frequent mistakes" not in read(evaluated()).text
 
 
-def test_names_are_text_and_never_markup(read):
+def test_names_are_escaped(read):
     names = (ATTACK, "$a$ & 猫", *(f"breed {number}" for number in range(35)))
     made = evaluated(
         count=300,
@@ -248,13 +248,13 @@ def test_names_are_text_and_never_markup(read):
         split=ATTACK,
     )
     page = read(made, info(*names))
-    pages.assert_needs_nothing_outside_itself(page)
+    pages.assert_self_contained(page)
     assert page.text.count(ATTACK) > 10
     assert "$a$ & 猫" in page.text
     assert f"Classes 37 {ATTACK}, $a$ & 猫, breed 0, breed 1 …" in page.text
 
 
-def test_probabilities_that_are_not_finite_count_as_wrong_and_are_named(read):
+def test_nonfinite_probabilities_count_as_wrong_and_are_listed(read):
     made = evaluated()
     probabilities = made.rows["probabilities"].copy()
     probabilities[:3] = np.nan
@@ -272,7 +272,7 @@ def test_probabilities_that_are_not_finite_count_as_wrong_and_are_named(read):
         assert np.isnan(line["probability"])
 
 
-def test_no_finite_probability_at_all_is_a_page(read):
+def test_page_without_any_finite_probability(read):
     made = evaluated()
     nothing = np.full((60, 2), np.nan)
     made = dataclasses.replace(made, rows=rows_of(made.rows["label"], nothing))

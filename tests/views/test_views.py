@@ -1,4 +1,4 @@
-"""What every view has to have, and what the room of views may load."""
+"""The interface of all views, and the imports of the package."""
 
 import inspect
 import subprocess
@@ -30,7 +30,7 @@ def evaluated(**changes):
     return base.Evaluated(**(made | changes))
 
 
-def test_the_protocol_has_members():
+def test_the_view_protocol_has_members():
     assert {"columns", "rows", "draw", "headline", "sections", "mistakes"} == set(
         MEMBERS
     )
@@ -59,13 +59,13 @@ def test_import_loads_neither_matplotlib_nor_jax():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_evaluated_refuses_rows_that_do_not_fit():
+def test_evaluated_refuses_rows_of_unequal_length():
     with pytest.raises(ValueError, match="split 'test' has no record"):
         evaluated(ids=[])
     with pytest.raises(ValueError, match="1 ids for 2 rows of 'label'"):
         evaluated(ids=["a"])
 
 
-def test_a_plain_object_is_info():
+def test_any_object_with_the_attributes_can_be_info():
     info = SimpleNamespace(classes=("cat",), landmark_names=())
     assert VIEWS["classes"].columns(info) == ("class", "probability_cat")

@@ -14,7 +14,7 @@ from tests.conftest import tiny, train
 
 
 def version_0_1(config):
-    """Returns a config of today as version 0.1 stored it."""
+    """Returns a config in the form of version 0.1."""
     old = json.loads(json.dumps(config))
     source = old["data"]["source"]
     name = source.pop("name")
@@ -53,7 +53,7 @@ def test_a_config_of_version_0_1_is_upgraded(changes):
 
 
 def as_version_0_1(first_run, path):
-    """Makes a workdir of version 0.1 of a finished run."""
+    """Copies a finished run into a workdir of version 0.1."""
     shutil.copytree(first_run, path)
     stored = version_0_1(json.loads((path / "config.json").read_text()))
     (path / "config.json").write_text(json.dumps(stored))
@@ -70,7 +70,7 @@ def test_a_workdir_of_version_0_1_is_resumed(first_run, tmp_path, capsys):
 
 
 def test_a_workdir_of_version_0_1_is_evaluated(first_run, tmp_path, monkeypatch):
-    """Its checkpoints store the old config, the classes alone, and no monitor."""
+    """Checkpoints of version 0.1 store the old config, only classes, and no monitor."""
     from fpn_jax.train.checkpoints import Checkpoints
 
     newest = Checkpoints.meta
@@ -101,7 +101,7 @@ def test_a_workdir_of_version_0_1_is_evaluated(first_run, tmp_path, monkeypatch)
         ("{", "is not JSON"),
     ],
 )
-def test_a_config_that_cannot_be_opened_is_a_sentence(tmp_path, stored, says):
+def test_an_unreadable_config_gives_a_sentence(tmp_path, stored, says):
     (tmp_path / "config.json").write_text(stored)
     with pytest.raises(InputError, match=says) as raised:
         Workdir(tmp_path).stored_config()

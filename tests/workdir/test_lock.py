@@ -22,11 +22,11 @@ with lock.hold(pathlib.Path(sys.argv[1]) / "training.lock"):
 NAME = "training.lock"
 
 
-def test_a_second_holder_is_told_of_the_first(tmp_path):
-    whom = f"process {os.getpid()} on {socket.gethostname()}"
+def test_the_error_names_the_process_that_has_the_lock(tmp_path):
+    owner = f"process {os.getpid()} on {socket.gethostname()}"
     with (
         lock.hold(tmp_path / NAME),
-        pytest.raises(InputError, match=f"is in use by {whom}"),
+        pytest.raises(InputError, match=f"is in use by {owner}"),
         lock.hold(tmp_path / NAME),
     ):
         pass
@@ -35,7 +35,7 @@ def test_a_second_holder_is_told_of_the_first(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_holder_that_was_killed_holds_nothing(tmp_path, number):
+def test_a_killed_process_releases_the_lock(tmp_path, number):
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
@@ -51,7 +51,7 @@ def test_a_holder_that_was_killed_holds_nothing(tmp_path, number):
         pass
 
 
-def test_a_holder_without_a_name_is_named_all_the_same(tmp_path):
+def test_the_lock_works_before_the_owner_wrote_its_name(tmp_path):
     with lock.hold(tmp_path / NAME):
         (tmp_path / NAME).write_text("")
         with (
@@ -61,7 +61,7 @@ def test_a_holder_without_a_name_is_named_all_the_same(tmp_path):
             pass
 
 
-def test_a_disk_without_locks_says_so(tmp_path, monkeypatch, capsys):
+def test_a_disk_without_locks_gives_a_warning(tmp_path, monkeypatch, capsys):
     def none(*_):
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
