@@ -1,1 +1,1 @@
-"""Measurements side by side; never imported by the package."""
+"""Benchmarks: speed beside a peer, and failures. The package does not import them."""

@@ -4,12 +4,13 @@ import dataclasses
 import os
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 CLASSES = ("cat", "dog")
 BATCHES_PER_EPOCH = 1_000
-"""Length of the training data of a `Stepping`, which only plans to read them."""
+"""Length of the training split that a `Stepping` is prepared for."""
 
 
 def start(
@@ -71,10 +72,15 @@ def data_of(root: str | None) -> tuple[str, ...]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Unread:
-    """The number and the info of records, for a training that reads none of them."""
+class Unread:
+    """A source for a training that is only prepared, and reads no record.
 
-    info: object
+    Attributes:
+      info: What the source declares, a `SourceInfo`.
+      records: Number of records.
+    """
+
+    info: Any
     records: int
 
     def __len__(self) -> int:
@@ -104,7 +110,7 @@ class Stepping:
         self.experiment = experiment_of(arguments)
         data = self.experiment.config.data
         self.images, size = data.global_batch_size, data.image_size
-        records = _Unread(self.experiment.info, BATCHES_PER_EPOCH * self.images)
+        records = Unread(self.experiment.info, BATCHES_PER_EPOCH * self.images)
         prepared = self.experiment.prepare(records, records)
         self._state = parallel.replicate(jax.jit(prepared.initial)())
         self.parameters = sum(x.size for x in jax.tree.leaves(self._state.params))

@@ -3,13 +3,13 @@
     python -m fpn_jax.main --config=configs/finetune.py \
         --config.data.root=DIR --config.pretrained.path=FILE --workdir=runs/finetuned
 
-`DIR` holds Train/Validate/Test × Cat/Dog, `FILE` a .safetensors, .npz or .pth file of
-torchvision's or timm's mobilenet_v2. For another network also give
-`--config.backbone.name`, and `--config.finetune.freeze` with the names of its own
-parts, which `--mode=summary` shows.
+`DIR` contains the folders Train/Validate/Test × Cat/Dog. `FILE` is a .safetensors, .npz
+or .pth file with torchvision's or timm's mobilenet_v2. For another backbone, also set
+`--config.backbone.name`, and set `--config.finetune.freeze` to names of its blocks,
+which `--mode=summary` shows.
 
-`--config=configs/finetune.py:NECK` takes the neck and head of another file: identity,
-image_pyramid, fpn_flatten, fpn_ppm, aspp, ppm, spp, covariance.
+`--config=configs/finetune.py:VARIANT` uses the neck and head of another config file:
+identity, image_pyramid, fpn_flatten, fpn_ppm, aspp, ppm, spp, covariance.
 """
 
 from ml_collections import ConfigDict
@@ -26,7 +26,7 @@ from configs import (
     spp,
 )
 
-READERS = {
+NECKS_AND_HEADS = {
     "fpn": fpn,
     "identity": identity,
     "image_pyramid": image_pyramid,
@@ -37,16 +37,23 @@ READERS = {
     "spp": spp,
     "covariance": covariance,
 }
-"""Variant → the file whose neck and head read the backbone."""
+"""Variant → the config file whose neck and head are used."""
 
 
 def get_config(variant: str = "fpn") -> ConfigDict:
-    """Returns the config, with the neck and head of the file named by the variant."""
-    if variant not in READERS:
-        choices = ", ".join(READERS)
+    """Returns the config with the neck and head of another config file.
+
+    Args:
+      variant: A key of `NECKS_AND_HEADS`.
+
+    Raises:
+      ValueError: The variant is unknown.
+    """
+    if variant not in NECKS_AND_HEADS:
+        choices = ", ".join(NECKS_AND_HEADS)
         raise ValueError(f"variant {variant!r} is unknown; choose one of {choices}")
     config = fpn.get_config("folder")
-    other = READERS[variant].get_config("folder")
+    other = NECKS_AND_HEADS[variant].get_config("folder")
     config.neck, config.head = other.neck, other.head
     config.data.image_size = 224
     config.data.crop_fraction = 1.0
@@ -54,8 +61,8 @@ def get_config(variant: str = "fpn") -> ConfigDict:
     config.mix.mixup_alpha = 0.0
     config.mix.cutmix_alpha = 0.0
     config.backbone = ConfigDict({"name": "mobilenet_v2"})
-    # The backbone knows photographs already: what is near the pixels stays as it is,
-    # and the rest learns slowly, after two epochs of the new layers alone.
+    # The backbone is pretrained on photographs. Its first blocks stay frozen. Its other
+    # blocks train slowly, after two epochs in which only the neck and head train.
     config.finetune.freeze = (
         "backbone/stem",
         "backbone/stage1",

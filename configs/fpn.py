@@ -1,14 +1,14 @@
-"""A cat/dog classifier on a feature pyramid: the complete config, commented.
+"""A cat/dog classifier on a feature pyramid: the complete config, with comments.
 
-`--config=configs/fpn.py` learns from drawn cats and dogs in a few minutes on a CPU.
-Variants, as `--config=configs/fpn.py:VARIANT`:
+`--config=configs/fpn.py` trains on drawings of cats and dogs in a few minutes on a CPU.
+`--config=configs/fpn.py:VARIANT` chooses a variant:
 
-  smoke         seconds instead of minutes: runs everything, hardly trained
+  smoke         a test run of a few seconds, too short for a good model
   folder        your own photographs: add --config.data.root=DIR
-  cats_vs_dogs  23,262 photographs through TFDS, ResNet-50 at 224 px in bfloat16
+  cats_vs_dogs  23,262 photographs from TFDS, ResNet-50 at 224 px in bfloat16
 
-Any key can be set on the command line: `--config.optimizer.learning_rate=0.05`. Each
-dict holds the constructor arguments of one object.
+The command line can set every key: `--config.optimizer.learning_rate=0.05`. Each dict
+contains the arguments of one constructor.
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +16,14 @@ from ml_collections.config_dict import placeholder
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the config of a variant."""
+    """Returns the config of a variant.
+
+    Args:
+      variant: `smoke`, `folder`, `cats_vs_dogs`, or `""` for the default.
+
+    Raises:
+      ValueError: The variant is unknown.
+    """
     variants = {
         "": lambda config: None,
         "smoke": smoke,
@@ -32,34 +39,37 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def drawn() -> ConfigDict:
-    """Returns the default: a narrow ResNet-18 on drawn images of 64 px."""
+    """Returns the default config: a narrow ResNet-18 on drawn images of 64 px."""
     return ConfigDict(
         {
             "data": {
-                # drawn, folder or tfds, each with arguments of its own.
+                # drawn, folder or tfds; each source has arguments of its own.
                 "source": {
                     "name": "drawn",
-                    # Each is drawn once: new ones train better than repeated ones.
+                    # Each record is used once, because train.epochs is 1: new images
+                    # train better than repeated ones.
                     "train_records": 28800,
                     "validate_records": 1000,
                     "test_records": 1000,
                     "seed": 0,
                 },
-                # folder: contains Train/Validate/Test × Cat/Dog. tfds: its data_dir.
+                # folder: the folder with Train/Validate/Test × Cat/Dog. tfds: the
+                # data_dir.
                 "root": "",
                 "image_size": 64,
                 "global_batch_size": 32,
-                # Evaluation keeps this share of the short side; 1 keeps all of it.
+                # Fraction of the short side that evaluation keeps; 1 keeps all of it.
                 "crop_fraction": 1.0,
-                # stop at a file that cannot be decoded, or skip and list it.
+                # At a file that cannot be decoded: stop, or skip and list it.
                 "on_bad_file": "stop",
-                # RGB behind the transparent pixels of a file.
+                # RGB behind transparent pixels, 0 to 255.
                 "background": (255, 255, 255),
-                # Training decodes JPEGs with fast arithmetic, and at 1/2, 1/4 or 1/8 of
-                # their size where the crop is that much larger than image_size.
+                # Whether training decodes JPEGs with fast arithmetic, and at 1/2, 1/4
+                # or 1/8 of their size if the crop is that much larger than image_size.
                 "quick_decoding": True,
-                # Drawing holds Python's lock, so more threads would only wait for each
-                # other; decoders of files release it.
+                # Threads and worker processes that read records. Drawing does not
+                # release Python's lock, so more threads would only wait for each other;
+                # decoders of files release it.
                 "num_threads": 1,
                 "num_workers": 0,
             },
@@ -82,52 +92,56 @@ def drawn() -> ConfigDict:
             "neck": {
                 "name": "fpn",
                 "width": 32,
-                # Levels above the backbone's coarsest, made by max_pool or by conv.
+                # Levels above the backbone's coarsest level, computed by max_pool or
+                # conv.
                 "extra_levels": 0,
                 "extra": "max_pool",
-                # Resizes a coarser map to the finer one: nearest, bilinear, …, or a
-                # dict with its name and arguments.
+                # Resizes a coarser map to the size of the finer one: nearest, bilinear
+                # and others, or a dict with name and arguments.
                 "upsampling": "nearest",
-                # none, or ppm or aspp on the coarsest map before its lateral; or a
-                # dict with its name and arguments.
+                # A module between the coarsest map and its lateral convolution: none,
+                # ppm or aspp, or a dict with name and arguments.
                 "context": "none",
                 # Normalization after every convolution: none, batch or group.
                 "norm": "none",
             },
-            # Any pooling of --mode=list over each level, concatenated; or a dict with
-            # its name and arguments, such as {"name": "gem", "p": 3.0}.
+            # The pooling of each level; the levels are concatenated. --mode=list shows
+            # the names. A dict sets arguments, such as {"name": "gem", "p": 3.0}.
             "head": {"name": "pool", "pool": "average", "dropout": 0.0},
             "model": {
-                # Type of all convolutions; parameters and sums stay float32.
+                # Type of all convolutions; parameters and sums are always float32.
                 "dtype": "float32",
-                # Statistics of ImageNet's pixels, on the scale 0 to 1.
+                # Mean and standard deviation of ImageNet's pixels, from 0 to 1.
                 "mean": (0.485, 0.456, 0.406),
                 "std": (0.229, 0.224, 0.225),
             },
-            # Weights that the training begins with, instead of random numbers.
+            # Pretrained weights, instead of random initial weights.
             "pretrained": {
-                # A .safetensors, .npz or .pth file of torchvision or timm, for the
-                # backbone; or the workdir of a run of your own.
+                # A .safetensors, .npz or .pth file of torchvision or timm with weights
+                # of the backbone; or the workdir of a run of your own. Empty: none.
                 "path": "",
-                # Preprocessing of the file's network: torchvision, timm, inception or
-                # tensorflow; "" takes the family's usual one. It sets model.mean,
-                # model.std, and the backbone's padding and epsilon.
+                # How the network of the file was trained: torchvision, timm, inception
+                # or tensorflow; "" is the usual choice of the architecture. The recipe
+                # sets model.mean, model.std, and the backbone's padding and epsilon.
                 "recipe": "",
-                # Parts to take from a run of your own: backbone, neck, head.
+                # Parts of the model whose weights are used, if path is the workdir of a
+                # run: backbone, neck, head.
                 "parts": ("backbone",),
             },
-            # Parts are named by their parameters: backbone, backbone/stage1, neck, …
+            # Freezing and learning rates per part of the model. --mode=summary shows
+            # the names of the parts: backbone, backbone/stage1, neck and others.
             "finetune": {
-                # ("backbone/stem", "backbone=200"): the first never trains, the rest
-                # of the backbone from step 200 on.
+                # ("backbone/stem", "backbone=200"): the stem never trains, the rest of
+                # the backbone trains from step 200 on.
                 "freeze": (),
-                # ("backbone=0.1",): a tenth of the learning rate.
+                # ("backbone=0.1",): the backbone has a tenth of the learning rate.
                 "learning_rate_multipliers": (),
-                # Steps in which the backbone's BatchNorm keeps its statistics, and its
-                # stochastic depth is off; -1 means all.
+                # Number of first steps in which the backbone's BatchNorm does not
+                # update its statistics and its stochastic depth is off; -1 means all
+                # steps.
                 "frozen_norm_steps": 0,
             },
-            # What is learned.
+            # The loss and the metrics.
             "task": {
                 "name": "classification",
                 "label_smoothing": 0.0,
@@ -136,35 +150,40 @@ def drawn() -> ConfigDict:
             "optimizer": {
                 # sgd or adamw.
                 "name": "adamw",
-                # Peak after the warm-up; a cosine lowers it to 0.
+                # Peak after the linear warm-up; a cosine schedule reduces it to 0.
                 "learning_rate": 2e-3,
                 "warmup_steps": 50,
-                # Kernels only; norms and biases do not decay.
+                # Applies to kernels only, not to norm parameters and biases.
                 "weight_decay": 0.01,
                 "momentum": 0.9,
                 "nesterov": False,
                 "clip_norm": 1.0,
             },
             "train": {
-                # Length of the run: optimizer steps, or passes over the data. Give one
-                # of them; on the command line it replaces the other.
+                # Length of the run, as optimizer steps or as epochs. Set one of them;
+                # the one that the command line sets replaces the other.
                 "total_steps": placeholder(int),
                 "epochs": 1.0,
                 "seed": 0,
-                # Steps between evaluations, each of which saves; 0: once an epoch.
+                # Steps between evaluations, each of which saves a checkpoint; 0 means
+                # once per epoch.
                 "evaluate_every_steps": 300,
-                # Steps between entries of metrics.jsonl, exact means since the last.
+                # Steps between entries of metrics.jsonl. An entry is the exact mean
+                # over the steps since the last entry.
                 "log_every_steps": 1,
-                # Slices of a batch that pass through the model one after the other.
+                # Number of slices of a batch that pass through the model one after the
+                # other, to save memory.
                 "accumulation_steps": 1,
-                # Decay of the moving average that is evaluated and saved; 0 is off.
+                # Decay of the moving average of the weights, which is evaluated and
+                # exported; 0 is off.
                 "ema_decay": 0.98,
-                # Evaluations without a better one after which the run ends; 0: never.
+                # Number of evaluations in a row without a new best one after which the
+                # run ends; 0 means no early stopping.
                 "early_stopping_evaluations": 0,
                 # At a step whose loss or gradient is not finite: stop, or skip and
-                # count it.
+                # count the step.
                 "on_nonfinite_step": "stop",
-                # Number of newest checkpoints to keep; the best one is kept as well.
+                # Number of newest checkpoints to keep. The best checkpoint is kept too.
                 "keep_checkpoints": 2,
             },
         }
@@ -172,7 +191,11 @@ def drawn() -> ConfigDict:
 
 
 def smoke(config: ConfigDict) -> None:
-    """Shrinks everything, to pass through all of the code in seconds."""
+    """Makes everything small, so that a run takes seconds.
+
+    Args:
+      config: The default config, changed in place.
+    """
     config.data.image_size = 32
     config.data.global_batch_size = 32
     config.data.source.train_records = 256
@@ -186,8 +209,12 @@ def smoke(config: ConfigDict) -> None:
 
 
 def folder(config: ConfigDict) -> None:
-    """Learns from a few thousand photographs, from scratch: strong regularisation."""
-    # A tenth of Train is split off where there is no Validate folder.
+    """Trains from scratch on a few thousand photographs, with strong regularization.
+
+    Args:
+      config: The default config, changed in place.
+    """
+    # A tenth of Train becomes the validation split if there is no Validate folder.
     config.data.source = ConfigDict({"name": "folder", "validate_fraction": 0.1})
     config.data.num_threads = 4
     config.data.image_size = 96
@@ -216,7 +243,11 @@ def folder(config: ConfigDict) -> None:
 
 
 def cats_vs_dogs(config: ConfigDict) -> None:
-    """Trains the large one on a TPU VM or a GPU."""
+    """Trains a ResNet-50 on a TPU VM or a GPU.
+
+    Args:
+      config: The default config, changed in place.
+    """
     folder(config)
     config.data.source = ConfigDict(
         {"name": "tfds", "dataset": "cats_vs_dogs", "validate_fraction": 0.1}

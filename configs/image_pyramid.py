@@ -1,6 +1,6 @@
-"""The baseline of old: one backbone over Gaussian-scaled copies of the image.
+"""The classical baseline: one backbone on a Gaussian pyramid of the image.
 
-Variants as of `configs/fpn.py`: smoke, folder, cats_vs_dogs.
+The variants are those of `configs/fpn.py`: smoke, folder, cats_vs_dogs.
 """
 
 from ml_collections import ConfigDict
@@ -9,7 +9,11 @@ from configs import fpn
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the config of a variant."""
+    """Returns the config of a variant.
+
+    Args:
+      variant: One of the names above, or `""` for the default.
+    """
     config = fpn.get_config(variant)
     config.neck = ConfigDict({"name": "image_pyramid", "num_scales": 2})
     return config

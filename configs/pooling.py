@@ -1,6 +1,6 @@
-"""Fine-tunes as `configs/finetune.py`, with any pooling of the pyramid's levels.
+"""Fine-tunes like `configs/finetune.py`, with any pooling of the pyramid's levels.
 
-`--config=configs/pooling.py:POOL`; the choices are the keys of `POOLINGS`.
+`--config=configs/pooling.py:POOL` chooses the pooling, a key of `POOLINGS`.
 """
 
 from ml_collections import ConfigDict
@@ -22,11 +22,18 @@ POOLINGS = {
     "lip": {},
     "covariance": {"width": 32},
 }
-"""Pool → its arguments, where it needs some."""
+"""Name of a pooling → its arguments."""
 
 
 def get_config(variant: str = "average") -> ConfigDict:
-    """Returns the config with the pool that the variant names."""
+    """Returns the config with a pooling.
+
+    Args:
+      variant: A key of `POOLINGS`.
+
+    Raises:
+      ValueError: The variant is unknown.
+    """
     if variant not in POOLINGS:
         choices = ", ".join(POOLINGS)
         raise ValueError(f"variant {variant!r} is unknown; choose one of {choices}")

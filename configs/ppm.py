@@ -1,6 +1,6 @@
 """A pyramid pooling module on the coarsest map.
 
-Variants as of `configs/fpn.py`: smoke, folder, cats_vs_dogs.
+The variants are those of `configs/fpn.py`: smoke, folder, cats_vs_dogs.
 """
 
 from ml_collections import ConfigDict
@@ -9,7 +9,11 @@ from configs import fpn
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the config of a variant."""
+    """Returns the config of a variant.
+
+    Args:
+      variant: One of the names above, or `""` for the default.
+    """
     config = fpn.get_config(variant)
     config.neck = ConfigDict({"name": "ppm"})
     return config

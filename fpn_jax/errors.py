@@ -36,7 +36,7 @@ def unknown(kind: str, name: object, choices: Iterable[object]) -> InputError:
 resnet18, vgg16
     """
     words = [str(choice) for choice in choices]
-    # A number that resembles another is no typing error.
+    # Numbers with similar digits are no typing errors.
     close = isinstance(name, str) and difflib.get_close_matches(name, words, n=1)
     hint = f"did you mean {close[0]!r}? Choose" if close else "choose"
     return InputError(f"{kind} {name!r} is unknown; {hint} one of {', '.join(words)}")
@@ -126,5 +126,5 @@ def within(
 
 
 def _is_number(value: object, kind: type) -> bool:
-    # A bool is an int to Python, but True is no width.
+    # `True` is an int in Python, but not a number that a user means.
     return isinstance(value, kind) and not isinstance(value, bool)

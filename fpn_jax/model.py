@@ -1,4 +1,4 @@
-"""The one place where backbones, necks and heads meet."""
+"""The model: backbone, neck and head put together."""
 
 from collections.abc import Iterable
 
@@ -19,23 +19,23 @@ PARTS = {
 """Part of a `PyramidModel` → the registry that builds it."""
 
 MAX_IMAGE_SIDE = 2**14
-"""Pixels; a mistake in a config is refused before memory is asked for it."""
+"""Pixels; a larger size is taken for a mistake, before memory is allocated."""
 
 
 def check_image_size(
     image_size: tuple[int, int], levels: Iterable[int], num_scales: int = 1
 ) -> None:
-    """Refuses an image of which a copy does not fill one cell of its coarsest level.
+    """Refuses an image that is too large, or too small for the coarsest level.
 
     Args:
       image_size: Height and width, in pixels.
       levels: Levels that the backbone computes.
-      num_scales: Number of copies it computes them of, each half the size of the one
-        before; the first is the image.
+      num_scales: Number of images that the backbone reads: the image itself, and
+        copies, each half the size of the one before.
 
     Raises:
       InputError: The short side of the smallest copy is below `2**max(levels)`, or the
-        long one of the image above `MAX_IMAGE_SIDE`.
+        long side of the image is above `MAX_IMAGE_SIDE`.
     """
     if max(image_size) > MAX_IMAGE_SIDE:
         raise InputError(
@@ -43,10 +43,11 @@ def check_image_size(
             f"{MAX_IMAGE_SIDE} pixels a side"
         )
     coarsest = max(levels)
-    # Of the sides that halve, rounded up, to a copy's least side, the smallest.
+    # Smallest side that still fills one coarsest cell after `num_scales - 1` halvings,
+    # each rounded up: `ceil(least / 2**(num_scales - 1)) >= 2**coarsest`.
     least = (2**coarsest - 1) * 2 ** (num_scales - 1) + 1
     if min(image_size) < least:
-        copies = f" of the smallest of {num_scales} copies" if num_scales > 1 else ""
+        copies = f" of the smallest of {num_scales} scales" if num_scales > 1 else ""
         raise InputError(
             f"image size {image_size[0]} × {image_size[1]} is too small for level "
             f"{coarsest}{copies}; its short side must be at least {least} pixels"
@@ -57,20 +58,20 @@ class PyramidModel(nn.Module):
     """Images → normalized images → backbone → neck → head.
 
     Attributes:
-      backbone: Image → pyramid; has `levels` and `channels`.
-      neck: Pyramid → pyramid; has `output_channels` and `num_scales`. Where that is
-        above 1, the backbone runs over so many copies of the images, each half the size
-        of the one before, with the same parameters; the neck gets a pyramid of each. In
-        training every copy is normalized by its own batch statistics, and the running
-        averages are updated once for each.
+      backbone: Image → pyramid.
+      neck: Pyramid → pyramid. If its `num_scales` is above 1, the backbone runs, with
+        the same parameters, over as many copies of the images, each half the size of
+        the one before, and the neck reads all pyramids. In training, every copy is
+        normalized by its own batch statistics, and the running averages are updated
+        once for each copy.
       head: Pyramid → predictions.
-      mean: Of the pixels the backbone knows, by channel, on the scale 0 to 1;
-        ImageNet's by default.
-      std: Their standard deviation, by channel, on the scale 0 to 1.
+      mean: Mean of the pixels that the backbone expects, by channel, on the scale 0 to
+        1; ImageNet's by default.
+      std: Standard deviation of these pixels, by channel, on the scale 0 to 1.
       frozen_norm: Whether the backbone behaves in training as in evaluation: its batch
-        normalization uses the stored averages and leaves them, and what it drops at
-        random, such as blocks, stays. Its parameters train, as do neck and head, whose
-        own normalization is that of training.
+        normalization uses the stored averages and does not update them, and it drops
+        nothing at random, such as blocks. Its parameters are trained. Neck and head
+        behave as in training.
     """
 
     backbone: Backbone
@@ -85,13 +86,13 @@ class PyramidModel(nn.Module):
             raise InputError(f"mean is {self.mean}; it must be three numbers")
         if len(self.std) != 3 or min(self.std) <= 0:
             raise InputError(f"std is {self.std}; it must be three positive numbers")
-        # Raises where the neck wants levels that the backbone does not give.
+        # The neck refuses a backbone that lacks the levels or channels it needs.
         self.neck.output_channels(self.backbone.channels)
         super().__post_init__()
 
     @property
     def channels(self) -> dict[int, int]:
-        """Level → number of channels of the pyramid that the head reads."""
+        """Level → number of channels, of the pyramid that the head reads."""
         return self.neck.output_channels(self.backbone.channels)
 
     def __call__(self, images: jax.Array, *, train: bool) -> dict[str, jax.Array]:
@@ -103,7 +104,7 @@ class PyramidModel(nn.Module):
 
         Raises:
           ValueError: `images` have another shape.
-          InputError: They are smaller than the coarsest level needs.
+          InputError: The images are too large, or too small for the coarsest level.
         """
         return self.predict(self.features(images, train=train), train=train)
 
@@ -116,7 +117,7 @@ class PyramidModel(nn.Module):
 
         Raises:
           ValueError: `images` have another shape.
-          InputError: They are smaller than the coarsest level needs.
+          InputError: The images are too large, or too small for the coarsest level.
         """
         if images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(
@@ -132,17 +133,17 @@ class PyramidModel(nn.Module):
         return self.neck(*pyramids, train=train)
 
     def predict(self, pyramid: Pyramid, *, train: bool) -> dict[str, jax.Array]:
-        """Returns the head's predictions from its pyramid, the result of `features`.
+        """Returns the head's predictions.
 
         Args:
-          pyramid: Maps of `channels`.
+          pyramid: The result of `features`.
           train: Whether dropout is active.
         """
         return self.head(pyramid, train=train)
 
 
 class PaperClassifier(nn.Module):
-    """A backbone's coarsest map, read by a head: a classifier without a pyramid.
+    """A classifier without a neck: the head reads the coarsest map of the backbone.
 
     Attributes:
       backbone: Image → pyramid.
@@ -156,11 +157,11 @@ class PaperClassifier(nn.Module):
         """Returns the head's predictions, such as `{"logits": [B, num_classes]}`.
 
         Args:
-          images: Normalized, `[B, H, W, C]`, of any number of channels.
+          images: Normalized images, `[B, H, W, C]`, of any number of channels.
           train: Whether batch statistics and dropout are those of training.
 
         Raises:
-          InputError: They are smaller than the coarsest level needs.
+          InputError: The images are too large, or too small for the coarsest level.
         """
         check_image_size(images.shape[1:3], self.backbone.levels)
         pyramid = self.backbone(images, train=train)
@@ -171,20 +172,19 @@ class PaperClassifier(nn.Module):
 def paper_classifier(
     name: str, num_classes: int = 1000, **backbone_arguments: object
 ) -> PaperClassifier:
-    """Returns a network as its paper has it: a backbone and the classifier behind it.
+    """Returns the network of a paper: a backbone and the paper's own classifier.
 
-    The layout of parameters, `backbone/…` and `head/…`, is that of published weights
-    after they are imported.
+    The parameters have the layout of imported weights, `backbone/…` and `head/…`.
 
     Args:
       name: One of `fpn_jax.backbones.names()`.
       num_classes: Number of classes; ImageNet has 1000.
-      **backbone_arguments: As of `fpn_jax.backbones.build`. Where the backbone has the
-        padding "paper", that is the default here, for the paper's classifier reads maps
+      **backbone_arguments: Arguments of `fpn_jax.backbones.build`. The default padding
+        is "paper" where the backbone has it, because the paper's classifier reads maps
         of the paper's sizes.
 
     Raises:
-      InputError: The name or an argument is not understood.
+      InputError: The name or an argument is unknown.
     """
     backbone = backbones.build(name, **backbone_arguments)
     if "padding" not in backbone_arguments and "paper" in backbone.paddings:

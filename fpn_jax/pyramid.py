@@ -1,4 +1,4 @@
-"""The pyramid, and the contracts of the parts that pass it to each other."""
+"""The pyramid, and the protocols of the parts of a model that make and read it."""
 
 import math
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ class Backbone(Protocol):
 
     Attributes:
       levels: Levels that are returned.
-      paddings: What the argument `padding` can be.
+      paddings: Choices for the argument `padding`.
       native_size: Height and width of the paper's images, in pixels.
       paper_head: Spec of the head that the paper's classifier is.
     """
@@ -118,7 +118,7 @@ def is_aligned(offset: Mapping[int, tuple[float, float]]) -> bool:
       (True, False)
     """
     return all(
-        0 <= place < 2**level for level, places in offset.items() for place in places
+        0 <= pixel < 2**level for level, pixels in offset.items() for pixel in pixels
     )
 
 
@@ -136,7 +136,7 @@ def select_levels(pyramid: Pyramid, levels: tuple[int, ...], taker: str) -> Pyra
     missing = [level for level in levels if level not in pyramid]
     if missing:
         raise ValueError(
-            f"{taker} wants levels {tuple(levels)}, but the pyramid has only "
+            f"{taker} needs levels {tuple(levels)}, but the pyramid has only "
             f"{tuple(sorted(pyramid))}"
         )
     return {level: pyramid[level] for level in sorted(levels)}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs one process on every GPU of this machine.
+# Runs one process, which uses every GPU of this machine.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=run_or_print.sh
 source "$(dirname "${BASH_SOURCE[0]}")/run_or_print.sh"
@@ -8,7 +8,8 @@ usage() {
   cat <<'USAGE'
 launch/gpu.sh --config=FILE --workdir=DIR [more flags]
 
-Runs one process on every GPU of this machine; CUDA_VISIBLE_DEVICES chooses among them.
+Runs one process, which uses every GPU of this machine. CUDA_VISIBLE_DEVICES chooses
+some of them.
 
   DRY_RUN=1  print the commands
 
@@ -22,6 +23,6 @@ case "${1:---no-arguments}" in
 esac
 
 run_or_print python -c 'import jax; jax.devices("gpu")' 2>/dev/null ||
-  refuse 'JAX sees no GPU; pip install -e ".[cuda13]" brings its CUDA'
-# exec: a signal to this script is then a signal to the training.
+  refuse 'JAX finds no GPU; install a CUDA build of JAX: pip install -e ".[cuda13]"'
+# exec: a signal to this script reaches the training.
 run_or_print exec python -m fpn_jax.main "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Rehearses a run of several hosts on this machine, with simulated CPU devices.
+# Simulates a run on several hosts: several processes with simulated CPU devices.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=run_or_print.sh
 source "$(dirname "${BASH_SOURCE[0]}")/run_or_print.sh"
@@ -8,14 +8,14 @@ usage() {
   cat <<'USAGE'
 launch/local.sh PROCESSES DEVICES -- --config=FILE --workdir=DIR [more flags]
 
-Starts PROCESSES processes of DEVICES simulated CPU devices each. Process 0 writes to
+Starts PROCESSES processes with DEVICES simulated CPU devices each. Process 0 writes to
 this terminal, the others to log files. Ctrl-C asks every process to save and end; a
-second Ctrl-C ends them at once. When one process fails, so does the run.
+second Ctrl-C kills them. If one process fails, the others are stopped.
 
-  DRY_RUN=1  print the commands; PORT stands for the free port a run would find
-  GRACE_S    seconds the others have to end after one has failed (default 10)
+  DRY_RUN=1  print the commands; PORT is printed instead of a free port
+  GRACE_S    seconds until the other processes are killed after a failure (default 10)
 
-Example: launch/local.sh 2 4 -- --config=configs/fpn.py --workdir=runs/rehearsal
+Example: launch/local.sh 2 4 -- --config=configs/fpn.py --workdir=runs/simulated
 USAGE
 }
 
@@ -23,17 +23,21 @@ case "${1:---no-arguments}" in
   --help) usage; exit 0 ;;
   --no-arguments) usage >&2; exit 2 ;;
 esac
-[[ "$1" =~ ^[1-9][0-9]*$ ]] || refuse "PROCESSES is '$1'; give a number from 1 up"
-[[ "${2:-}" =~ ^[1-9][0-9]*$ ]] || refuse "DEVICES is '${2:-}'; give a number from 1 up"
-[[ "${3:-}" == -- && $# -gt 3 ]] || refuse "give the flags of the run after a --"
+[[ "$1" =~ ^[1-9][0-9]*$ ]] ||
+  refuse "PROCESSES is '$1'; give a number, 1 or more"
+[[ "${2:-}" =~ ^[1-9][0-9]*$ ]] ||
+  refuse "DEVICES is '${2:-}'; give a number, 1 or more"
+[[ "${3:-}" == -- && $# -gt 3 ]] ||
+  refuse "give -- and the flags of the run after DEVICES"
 processes=$1
 devices=$2
 shift 3
 
 grace_s=${GRACE_S:-10}
-[[ "$grace_s" =~ ^[0-9]+$ ]] || refuse "GRACE_S is '$grace_s'; give whole seconds"
+[[ "$grace_s" =~ ^[0-9]+$ ]] ||
+  refuse "GRACE_S is '$grace_s'; give a whole number of seconds"
 
-# With fewer threads than this, simulated devices wait for each other for ever.
+# With fewer threads, the steps of simulated devices deadlock.
 threads=$((2 * devices > 16 ? 2 * devices : 16))
 port=$(answer_or_name PORT python -c \
   'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
@@ -41,7 +45,7 @@ port=$(answer_or_name PORT python -c \
 logs=''
 if ((processes > 1)) && ! is_dry_run; then
   logs=$(mktemp -d)
-  printf 'launch: every process but 0 writes to %s\n' "$logs" >&2
+  printf 'launch: logs of the processes from 1 up: %s\n' "$logs" >&2
 fi
 
 pids=()
@@ -80,7 +84,7 @@ print_logs() {
   done
 }
 
-# While processes start, a signal waits until it can reach them all.
+# While processes start, signals are delayed until all processes exist.
 is_stop_asked=false
 trap 'is_stop_asked=true' INT TERM HUP
 trap 'signal_running KILL' EXIT
@@ -109,7 +113,7 @@ deadline=''
 remaining=${#pids[@]}
 while ((remaining > 0)); do
   for rank in "${!pids[@]}"; do
-    # A process that has ended is no longer listed; wait then only reads its code.
+    # If the process has ended, `wait` returns its exit code at once.
     kill -0 "${pids[rank]}" 2>/dev/null && continue
     wait "${pids[rank]}" && rank_code=0 || rank_code=$?
     unset "pids[rank]"

@@ -1,17 +1,17 @@
 # shellcheck shell=bash
-# Sourced by the scripts beside it: run a command, or under DRY_RUN=1 only print it.
+# Functions for the other scripts: run a command, or only print it if DRY_RUN=1.
 
-# refuse SENTENCE: what the user gave cannot be used.
+# refuse SENTENCE: prints a mistake of the user and exits with code 2.
 refuse() {
   printf 'launch: %s\n' "$1" >&2
   exit 2
 }
 
-# need NAME...: refuses when a variable is unset or empty.
+# need NAME...: refuses if a variable is unset or empty.
 need() {
   local name
   for name; do
-    [[ -n "${!name:-}" ]] || refuse "set $name"
+    [[ -n "${!name:-}" ]] || refuse "set the variable $name"
   done
 }
 
@@ -19,8 +19,8 @@ is_dry_run() {
   [[ "${DRY_RUN:-}" == 1 ]]
 }
 
-# quoted WORD...: the words on one line, such that any POSIX shell reads them back.
-# Not printf %q: its $'...' is bash's alone, and its output changes between versions.
+# quoted WORD...: prints the words on one line, quoted for any POSIX shell.
+# printf %q is not used: its $'...' needs bash, and its output depends on the version.
 quoted() {
   local word line='' apostrophe="'" escaped="'\\''"
   for word; do
@@ -32,6 +32,7 @@ quoted() {
   printf '%s\n' "$line"
 }
 
+# run_or_print COMMAND...: runs the command, or prints it in a dry run.
 run_or_print() {
   if is_dry_run; then
     quoted "$@"
@@ -40,7 +41,7 @@ run_or_print() {
   fi
 }
 
-# answer_or_name NAME COMMAND...: the command's output, or in a dry run the NAME.
+# answer_or_name NAME COMMAND...: prints the command's output, or NAME in a dry run.
 answer_or_name() {
   if is_dry_run; then
     printf '%s\n' "$1"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes, uses and deletes a Google Cloud TPU VM; every command reaches all its workers.
+# Creates, uses and deletes a Google Cloud TPU VM with one or several workers.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source-path=SCRIPTDIR source=run_or_print.sh
@@ -9,30 +9,31 @@ usage() {
   cat <<'USAGE'
 launch/tpu_vm.sh COMMAND
 
-  create         make the TPU VM
-  setup          copy the last commit of this repository to every worker and install it
+  create         create the TPU VM
+  setup          copy the last commit of this repository to all workers and install it
   run -- FLAGS   start the training on every worker, in the background
-  status         the state of the TPU VM, and whether every worker trains
-  logs           the end of the log of worker 0; FOLLOW=1 follows it, WORKER=all or =N
+  status         print the state of the TPU VM and of the training on every worker
+  logs           print the end of the log of worker 0; FOLLOW=1 keeps printing new lines,
+                 WORKER=all or WORKER=N chooses other workers
   stop           ask the training to save and end
-  delete         delete the TPU VM; asks first, or takes --yes
+  delete         delete the TPU VM after a question; --yes answers it
 
-  TPU_NAME       the name of the TPU VM
-  ZONE           such as us-central2-b
+  TPU_NAME       name of the TPU VM
+  ZONE           zone, such as us-central2-b
   TPU_TYPE       accelerator type (default v4-8)
-  TPU_VERSION    its software (default tpu-ubuntu2204-base, right up to v4)
-  PROJECT        the project, where it is not gcloud's own
-  SPOT=1         create a spot VM: cheaper, and may be taken away
+  TPU_VERSION    runtime version (default tpu-ubuntu2204-base, for v4 and older)
+  PROJECT        project (default: the project that gcloud is configured for)
+  SPOT=1         create a spot VM, which is cheaper and may be preempted
   DRY_RUN=1      print the commands
 
 Example: launch/tpu_vm.sh run -- --config=configs/fpn.py --workdir=/mnt/runs/first
-On several workers the workdir and the data lie on a disk that every worker mounts.
+With several workers, the workdir and the data must be on a disk that all of them mount.
 USAGE
 }
 
-# on WORKER COMMAND [ARGUMENT...]: runs one line of shell on a worker, or on all.
+# on WORKER COMMAND [ARGUMENT...]: runs a line of shell on a worker, or on all workers.
 on() {
-  run_or_print gcloud compute tpus tpu-vm ssh "$TPU_NAME" "${place[@]}" \
+  run_or_print gcloud compute tpus tpu-vm ssh "$TPU_NAME" "${location[@]}" \
     "--worker=$1" "--command=$2" "${@:3}"
 }
 
@@ -41,7 +42,7 @@ create() {
   if [[ "${SPOT:-}" == 1 ]]; then
     spot=(--spot)
   fi
-  run_or_print gcloud compute tpus tpu-vm create "$TPU_NAME" "${place[@]}" \
+  run_or_print gcloud compute tpus tpu-vm create "$TPU_NAME" "${location[@]}" \
     "--accelerator-type=${TPU_TYPE:-v4-8}" \
     "--version=${TPU_VERSION:-tpu-ubuntu2204-base}" ${spot[@]+"${spot[@]}"}
 }
@@ -51,37 +52,39 @@ setup() {
   archive=$(answer_or_name ARCHIVE mktemp)
   run_or_print git archive --format=tar.gz "--output=$archive" HEAD
   run_or_print gcloud compute tpus tpu-vm scp "$archive" \
-    "$TPU_NAME:fpn_jax.tar.gz" "${place[@]}" --worker=all
+    "$TPU_NAME:fpn_jax.tar.gz" "${location[@]}" --worker=all
   run_or_print rm "$archive"
-  # Modules of an earlier commit must not survive; the environment and runs/ do.
+  # Remove modules of an earlier commit, but keep the environment and runs/.
   on all "mkdir -p fpn_jax && rm -rf fpn_jax/fpn_jax fpn_jax/configs && \
 tar -xzf fpn_jax.tar.gz -C fpn_jax"
-  # Ubuntu 22.04 has Python 3.10. A fresh VM may still hold apt's lock for its updates.
+  # Ubuntu 22.04 has Python 3.10. A new VM may still have apt's lock for its updates.
   local apt='sudo DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600'
   on all "command -v python3.11 >/dev/null || \
 { $apt update && $apt install -y python3.11 python3.11-venv; }"
   on all 'cd fpn_jax && python3.11 -m venv .venv && .venv/bin/pip install -e ".[tpu]"'
 }
 
-# True on a worker whose training lives. The pattern guards against a process number
-# that another program was given since.
+# Succeeds on a worker on which the training is running. The pattern excludes another
+# program that now has the process number.
 alive='pgrep -F fpn_jax.pid -f fpn_jax.main >/dev/null 2>&1'
-# shellcheck disable=SC2016  # The worker is to expand it.
-not_alive='echo "$(hostname) does not train"'
+# shellcheck disable=SC2016  # The worker expands the variable.
+not_alive='echo "$(hostname): the training is not running"'
 
 run() {
   local training
   training=$(quoted .venv/bin/python -m fpn_jax.main --distributed "$@")
-  # All workers are asked before any starts: a part of them would wait for ever.
-  on all "if $alive; then echo \"launch: \$(hostname) already trains\" >&2; exit 1; fi"
+  # Check all workers before any of them starts, because a part of them would deadlock.
+  on all "if $alive; then \
+echo \"launch: \$(hostname): the training is already running\" >&2; exit 1; fi"
   on all "cd fpn_jax && \
 { nohup $training >../fpn_jax.log 2>&1 </dev/null & echo \$! >../fpn_jax.pid; }"
 }
 
 status() {
-  run_or_print gcloud compute tpus tpu-vm describe "$TPU_NAME" "${place[@]}" \
+  run_or_print gcloud compute tpus tpu-vm describe "$TPU_NAME" "${location[@]}" \
     '--format=value(state)'
-  on all "if $alive; then echo \"\$(hostname) trains\"; else $not_alive; fi"
+  on all "if $alive; then echo \"\$(hostname): the training is running\"; \
+else $not_alive; fi"
 }
 
 logs() {
@@ -99,11 +102,11 @@ stop() {
 delete() {
   local answer
   if [[ "${1:-}" != --yes ]] && ! is_dry_run; then
-    [[ -t 0 ]] || refuse "no terminal to ask on; delete --yes deletes $TPU_NAME"
+    [[ -t 0 ]] || refuse "there is no terminal to ask; delete --yes deletes $TPU_NAME"
     read -r -p "Delete the TPU VM $TPU_NAME in $ZONE and its disk? [y/N] " answer
-    [[ "$answer" == [yY] ]] || refuse "$TPU_NAME is kept"
+    [[ "$answer" == [yY] ]] || refuse "$TPU_NAME is not deleted"
   fi
-  run_or_print gcloud compute tpus tpu-vm delete "$TPU_NAME" "${place[@]}" --quiet
+  run_or_print gcloud compute tpus tpu-vm delete "$TPU_NAME" "${location[@]}" --quiet
 }
 
 commands='create, setup, run, status, logs, stop, delete'
@@ -112,7 +115,7 @@ case "${1:---no-arguments}" in
   --no-arguments) usage >&2; exit 2 ;;
   run)
     [[ "${2:-}" == -- && $# -gt 2 ]] ||
-      refuse "run takes the flags after a --: run -- --config=FILE --workdir=DIR"
+      refuse "give -- and the flags of the run: run -- --config=FILE --workdir=DIR"
     arguments=("${@:3}")
     ;;
   delete)
@@ -127,8 +130,8 @@ case "${1:---no-arguments}" in
   *) refuse "command '$1' is unknown; choose one of $commands" ;;
 esac
 need TPU_NAME ZONE
-place=("--zone=$ZONE")
+location=("--zone=$ZONE")
 if [[ -n "${PROJECT:-}" ]]; then
-  place+=("--project=$PROJECT")
+  location+=("--project=$PROJECT")
 fi
 "$1" ${arguments[@]+"${arguments[@]}"}

@@ -96,7 +96,7 @@ def test_evaluate_without_a_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"data__global_batch_size": 12}, "8 devices do not divide"),
+        ({"data__global_batch_size": 12}, "must be a multiple of the 8 devices"),
         ({"data__source__train_records": 8}, "8 records, fewer than one batch"),
         ({"data__image_size": 24}, "24 × 24 is too small for level 5"),
         ({"backbone__name": "resnet19"}, "did you mean 'resnet18'"),
@@ -127,7 +127,7 @@ def test_a_config_that_cannot_work_touches_nothing(changes, says, tmp_path):
 
 def test_a_workdir_of_another_config(first_run):
     before = (first_run / "config.json").read_text()
-    with pytest.raises(InputError, match=r"train.seed is 0 there and 7 now"):
+    with pytest.raises(InputError, match=r"train.seed was 0 and is now 7"):
         train(first_run, train__seed=7)
     assert (first_run / "config.json").read_text() == before
 
@@ -218,7 +218,7 @@ def test_a_bad_file_is_skipped_counted_and_reported(tmp_path, capsys):
     truncate(root / "Validate" / "Dog" / "5.jpg")
     changes = folder(root, data__on_bad_file="skip", train__total_steps=3)
     assert train(tmp_path / "run", **changes) == 0
-    assert "skipped 2 files" in capsys.readouterr().out
+    assert "Skipped files that cannot be decoded: 2" in capsys.readouterr().out
     page = (tmp_path / "run" / "report.html").read_text().replace("<wbr>", "")
     assert "Cat/3.jpg" in page
     assert "Dog/5.jpg" in page

@@ -1,4 +1,4 @@
-"""Benchmarks: they train what the command line would; contenders run in turns."""
+"""Benchmarks train what the command line trains, and run their contenders in turns."""
 
 import json
 import threading
@@ -7,22 +7,31 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import checkpoint, compare, scaling, stepping, timing, train_step
+from benchmarks import (
+    checkpoint,
+    compare,
+    inference,
+    input,
+    loop,
+    scaling,
+    stepping,
+    timing,
+    train_step,
+)
+from benchmarks.faults import pictures
 from benchmarks.same_as import __main__ as same_as
 from benchmarks.same_as import measure, probe, rows
 from benchmarks.same_as.cases import CASES
-
-# ml_collections loads a config's file in a way that Python 3.12 drops.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+from fpn_jax.resolve import resolve
 
 
 @pytest.mark.parametrize("name", compare.PYRAMIDS)
 def test_every_row_of_the_table_is_a_config_that_builds(name):
     rows = {row.name: row for row in compare.rows("pyramid", "photographs", None)}
-    planned = stepping.experiment_of(rows[name].arguments)
+    experiment = stepping.experiment_of(rows[name].arguments)
     images = jax.ShapeDtypeStruct((2, 64, 64, 3), "uint8")
     outputs, _ = jax.eval_shape(
-        lambda x: planned.model.init_with_output(jax.random.key(0), x, train=False),
+        lambda x: experiment.model.init_with_output(jax.random.key(0), x, train=False),
         images,
     )
     assert outputs["logits"].shape == (2, 2)
@@ -31,13 +40,22 @@ def test_every_row_of_the_table_is_a_config_that_builds(name):
 @pytest.mark.parametrize("name", train_step.CASES)
 def test_every_case_is_a_config_that_builds(name):
     case = train_step.CASES[name]
-    planned = stepping.experiment_of(train_step.arguments_of(case, "bfloat16"))
-    assert planned.config.data.image_size == case.size
-    assert planned.config.train.ema_decay == 0
-    assert planned.config.optimizer.clip_norm == 0
+    experiment = stepping.experiment_of(train_step.arguments_of(case, "bfloat16"))
+    assert experiment.config.data.image_size == case.size
+    assert experiment.config.train.ema_decay == 0
+    assert experiment.config.optimizer.clip_norm == 0
     expected = dict.fromkeys((2, 3, 4, 5), 256) if case.fpn else {5: 8}
     given = {2: 8, 3: 8, 4: 8, 5: 8}
-    assert planned.model.neck.output_channels(given) == expected
+    assert experiment.model.neck.output_channels(given) == expected
+
+
+@pytest.mark.parametrize("root", [None, "photographs"])
+def test_the_data_of_a_benchmark_is_a_config_that_resolves(root):
+    arguments = train_step.arguments_of(train_step.CASES["resnet18"], "float32")
+    given = stepping.given_by([*arguments, *stepping.data_of(root)])
+    config = resolve(given)
+    assert config.data.source.name == ("folder" if root else "drawn")
+    assert config.data.root == (root or "")
 
 
 def test_contenders_run_in_turns():
@@ -53,7 +71,7 @@ def test_contenders_run_in_turns():
     }
 
 
-def test_rows_are_written_as_they_come(tmp_path, capsys):
+def test_rows_are_written_when_they_are_added(tmp_path, capsys):
     out = tmp_path / "rows" / "some.jsonl"
     report = timing.Report("some", out)
     report.add(who="ours", seconds=0.5)
@@ -69,11 +87,35 @@ def test_rows_are_written_as_they_come(tmp_path, capsys):
 
 def test_a_stepping_takes_steps():
     arguments = ("--config=configs/fpn.py:smoke", "--config.data.global_batch_size=8")
-    made = stepping.Stepping(arguments)
-    before = int(made._state.step)
-    assert made.seconds(2) > 0
-    assert int(made._state.step) == before + 2
-    assert made.flops() > 1e6
+    step = stepping.Stepping(arguments)
+    before = int(step._state.step)
+    assert step.seconds(2) > 0
+    assert int(step._state.step) == before + 2
+    assert step.flops() > 1e6
+
+
+def test_the_loop_is_measured_with_a_complete_training():
+    arguments = (
+        *("--config=configs/fpn.py:smoke", "--config.data.global_batch_size=8"),
+        *stepping.data_of(None),
+    )
+    assert loop.seconds_in_loop(arguments, steps=4, images=8) > 0
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_input_benchmark_reads_batches(tmp_path, quick):
+    pictures.write_folder(tmp_path, np.random.default_rng(0), each=input.BATCH // 2)
+    batches = input.ours(str(tmp_path), size=32, threads=1, quick=quick)
+    batch = next(batches)
+    batches.close()
+    assert (batch.shape, batch.dtype) == ((input.BATCH, 32, 32, 3), np.uint8)
+
+
+def test_the_exported_model_predicts_what_the_model_predicts():
+    case = train_step.CASES["resnet18"]._replace(size=32)
+    calls = inference.ours(case, "float32", images=2)
+    assert calls["ours"]().shape == (2, 2)
+    np.testing.assert_allclose(calls["exported"](), calls["ours"](), atol=1e-5)
 
 
 def test_runs_at_a_time_have_cores_of_their_own(monkeypatch, tmp_path):
@@ -110,7 +152,7 @@ def test_a_run_that_fails_ends_the_table(monkeypatch, tmp_path):
         list(compare.train_all([row], 1, tmp_path, jobs=1))
 
 
-def test_another_command_in_the_same_place_is_refused(tmp_path):
+def test_a_workdir_of_another_command_is_refused(tmp_path):
     (tmp_path / "a_0").mkdir()
     before = {"accuracy": 0.5, "command": ["-m", "fpn_jax.main", "--old"]}
     (tmp_path / "a_0" / "result.json").write_text(json.dumps(before))
@@ -118,7 +160,7 @@ def test_another_command_in_the_same_place_is_refused(tmp_path):
         list(compare.train_all([compare.Row("a", ())], 1, tmp_path, jobs=1))
 
 
-def test_the_slope_of_a_power_is_its_exponent():
+def test_the_slope_of_a_power_law_is_its_exponent():
     values = np.array([1, 2, 4, 8])
     assert scaling.slope(values, 3 * values**2) == pytest.approx(2)
 
@@ -133,11 +175,11 @@ def test_work_grows_with_the_area_and_the_batch():
     assert count("image_size", 128) > 3 * count("image_size", 64)
 
 
-def test_a_checkpoint_is_timed_beside_orbax():
+def test_saving_is_timed_for_ours_and_for_orbax():
     size, taken = checkpoint.measure(mebibytes=9, repeats=1)
     assert size == pytest.approx(9, rel=0.01)
-    for figures in taken.values():
-        assert 0 < figures["blocking"][0] <= figures["written"][0]
+    for seconds in taken.values():
+        assert 0 < seconds["blocking"][0] <= seconds["written"][0]
     assert taken.keys() == {"ours", "orbax"}
 
 

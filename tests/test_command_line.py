@@ -143,13 +143,16 @@ def test_choices(file, words, key, value):
     [
         (["--config.data.sise=3"], "--config.data key 'sise' is unknown; did you mean"),
         (["--config.dta.size=3"], "--config key 'dta' is unknown; did you mean 'data'"),
-        (["--config.data.size.x=3"], "--config.data.size is one value and has no key"),
+        (
+            ["--config.data.size.x=3"],
+            "--config.data.size is a single value and has no key",
+        ),
         (["--config.train.rate=fast"], "could not convert string to float"),
         (["--config.train.steps=2.5"], "invalid literal for int"),
-        (["--config.neck.width.x=3"], "'width' is one value and has no keys"),
-        (["--config.data.folder.x=1"], "is now --config.data.source.x"),
-        (["--config.data.tfds.name=m"], "is now --config.data.source.dataset"),
-        (["--config.head.pool_arguments={}"], "is now --config.head.pool"),
+        (["--config.neck.width.x=3"], "'width' is a single value and has no keys"),
+        (["--config.data.folder.x=1"], "is now named --config.data.source.x"),
+        (["--config.data.tfds.name=m"], "is now named --config.data.source.dataset"),
+        (["--config.head.pool_arguments={}"], "is now named --config.head.pool"),
     ],
 )
 def test_mistakes_are_one_line(file, words, says):

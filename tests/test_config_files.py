@@ -11,7 +11,7 @@ from fpn_jax.train import parallel
 from tests.conftest import ROOT, given, prepared
 
 CONFIGS = ROOT / "configs"
-READERS = (
+NECKS_AND_HEADS = (
     *("aspp", "covariance", "fpn", "fpn_flatten", "fpn_ppm", "identity"),
     *("image_pyramid", "ppm", "spp"),
 )
@@ -37,17 +37,17 @@ def prepare(name, variant, **changes):
 
 def test_every_file_is_tested():
     files = {path.stem for path in CONFIGS.glob("*.py")}
-    assert files == {*READERS, "finetune", "pooling"}
+    assert files == {*NECKS_AND_HEADS, "finetune", "pooling"}
 
 
 def test_the_files_cover_the_necks_heads_and_pooling_layers():
-    configs = [get_config(name, "smoke") for name in READERS]
+    configs = [get_config(name, "smoke") for name in NECKS_AND_HEADS]
     assert {config.neck.name for config in configs} >= NECKS
     assert {config.head.name for config in configs} >= HEADS
     assert VARIANTS.keys() >= POOLINGS
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", NECKS_AND_HEADS)
 @pytest.mark.parametrize("variant", ["smoke", "folder", "cats_vs_dogs"])
 def test_every_reader_builds(name, variant):
     size = {"data__image_size": 64} if variant == "smoke" else {}
@@ -66,7 +66,7 @@ def weights(tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "variant"),
     [
-        *(("finetune", name) for name in READERS),
+        *(("finetune", name) for name in NECKS_AND_HEADS),
         *(("pooling", name) for name in VARIANTS),
     ],
 )

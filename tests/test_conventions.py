@@ -37,9 +37,12 @@ def test_files_and_functions_are_short(path):
     text = path.read_text()
     assert text.count("\n") <= 400
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef) and ast.get_docstring(node):
-            lines = node.end_lineno - node.body[0].end_lineno
-            assert lines <= 60, f"{path}: {node.name} has {lines} lines of code"
+        if isinstance(node, ast.FunctionDef):
+            # A docstring is the first statement of a body.
+            first = node.body[0].end_lineno if ast.get_docstring(node) else node.lineno
+            code, total = node.end_lineno - first, node.end_lineno - node.lineno + 1
+            assert code <= 60, f"{path}: {node.name} has {code} lines of code"
+            assert total <= 80, f"{path}: {node.name} has {total} lines"
 
 
 def test_no_room_has_an_empty_name():

@@ -142,12 +142,12 @@ def test_usage_of_slurm(stand_ins):
 @pytest.mark.parametrize(
     ("command", "variables", "sentence"),
     [
-        (["tpu_vm.sh", "create"], {"ZONE": "z"}, "set TPU_NAME"),
-        (["tpu_vm.sh", "stop"], {"TPU_NAME": "n"}, "set ZONE"),
-        (["slurm.sbatch"], {"WORKDIR": "runs/x"}, "set CONFIG"),
-        (["slurm.sbatch"], {"CONFIG": "configs/fpn.py"}, "set WORKDIR"),
+        (["tpu_vm.sh", "create"], {"ZONE": "z"}, "set the variable TPU_NAME"),
+        (["tpu_vm.sh", "stop"], {"TPU_NAME": "n"}, "set the variable ZONE"),
+        (["slurm.sbatch"], {"WORKDIR": "runs/x"}, "set the variable CONFIG"),
+        (["slurm.sbatch"], {"CONFIG": "configs/fpn.py"}, "set the variable WORKDIR"),
         (["slurm.sbatch"], SLURM, "submit this file with sbatch"),
-        (["slurm.sbatch"], SLURM_JOB, "set SLURM_JOB_END_TIME"),
+        (["slurm.sbatch"], SLURM_JOB, "set the variable SLURM_JOB_END_TIME"),
         (
             ["tpu_vm.sh", "destroy"],
             TPU,
@@ -158,7 +158,7 @@ def test_usage_of_slurm(stand_ins):
         (
             ["tpu_vm.sh", "run", *FLAGS],
             TPU,
-            "run takes the flags after a --: run -- --config=FILE --workdir=DIR",
+            "give -- and the flags of the run: run -- --config=FILE --workdir=DIR",
         ),
         (
             ["tpu_vm.sh", "delete", "-y"],
@@ -168,24 +168,28 @@ def test_usage_of_slurm(stand_ins):
         (
             ["tpu_vm.sh", "delete"],
             TPU,
-            "no terminal to ask on; delete --yes deletes pyramid",
+            "there is no terminal to ask; delete --yes deletes pyramid",
         ),
         (
             ["local.sh", "two", "4", "--", *FLAGS],
             {},
-            "PROCESSES is 'two'; give a number from 1 up",
+            "PROCESSES is 'two'; give a number, 1 or more",
         ),
-        (["local.sh", "2", "0"], {}, "DEVICES is '0'; give a number from 1 up"),
-        (["local.sh", "2", "4", *FLAGS], {}, "give the flags of the run after a --"),
+        (["local.sh", "2", "0"], {}, "DEVICES is '0'; give a number, 1 or more"),
+        (
+            ["local.sh", "2", "4", *FLAGS],
+            {},
+            "give -- and the flags of the run after DEVICES",
+        ),
         (
             ["local.sh", "2", "4", "--", *FLAGS],
             {"GRACE_S": "soon"},
-            "GRACE_S is 'soon'; give whole seconds",
+            "GRACE_S is 'soon'; give a whole number of seconds",
         ),
         (
             ["gpu.sh", *FLAGS],
             {"ACTS": "fail1"},
-            'JAX sees no GPU; pip install -e ".[cuda13]" brings its CUDA',
+            'JAX finds no GPU; install a CUDA build of JAX: pip install -e ".[cuda13]"',
         ),
     ],
 )
@@ -352,7 +356,7 @@ def test_tpu_vm_trains_once_and_stops_when_asked(stand_ins):
 
     idle = launch("tpu_vm.sh", "stop", env=stand_ins | TPU)
     assert idle.returncode == 0
-    assert "does not train" in idle.stdout
+    assert "the training is not running" in idle.stdout
 
     Path(env["CALLS"]).unlink()
     started = launch("tpu_vm.sh", "run", "--", *FLAGS, "--config.name=$HOME", env=env)
@@ -366,9 +370,9 @@ def test_tpu_vm_trains_once_and_stops_when_asked(stand_ins):
     try:
         again = launch("tpu_vm.sh", "run", "--", *FLAGS, env=env)
         assert again.returncode == 1
-        assert "already trains" in again.stderr
+        assert "the training is already running" in again.stderr
         alive = launch("tpu_vm.sh", "status", env=stand_ins | TPU)
-        assert alive.stdout.endswith(" trains\n")
+        assert alive.stdout.endswith(": the training is running\n")
         assert launch("tpu_vm.sh", "logs", env=stand_ins | TPU).returncode == 0
     finally:
         stopped = launch("tpu_vm.sh", "stop", env=stand_ins | TPU)

@@ -325,7 +325,7 @@ def test_an_image_must_fill_a_cell_of_the_coarsest_level():
         check_image_size((31, 64), (2, 3, 4, 5))
     check_image_size((125, 130), (2, 5), num_scales=3)
     with pytest.raises(
-        InputError, match=r"124 .* level 5 of the smallest of 3 copies; .* 125 pixels"
+        InputError, match=r"124 .* level 5 of the smallest of 3 scales; .* 125 pixels"
     ):
         check_image_size((124, 130), (2, 5), num_scales=3)
     model, _, variables = initialized()
@@ -339,7 +339,7 @@ def test_an_image_must_fill_a_cell_of_the_coarsest_level():
         ({"mean": (0.5,)}, "mean is"),
         ({"std": (0.2, 0.2)}, "std is"),
         ({"std": (0.2, 0.0, 0.2)}, "std is"),
-        ({"neck": necks.FPN(levels=(2, 4))}, r"wants levels \(2, 4\)"),
+        ({"neck": necks.FPN(levels=(2, 4))}, r"needs levels \(2, 4\)"),
     ],
 )
 def test_what_cannot_be_built_is_refused(arguments, sentence):

@@ -140,7 +140,7 @@ def test_a_run_gives_its_backbone(tmp_path):
     path = a_workdir(tmp_path / "run", name="mobilenet_v2", padding="same")
     config = resolve(path)
     assert config.backbone.to_dict() == {"name": "mobilenet_v2", "padding": "same"}
-    with pytest.raises(InputError, match=r"is 'resnet18', but the run of .* has 'mob"):
+    with pytest.raises(InputError, match=r"is 'resnet18', but the run in .* has 'mob"):
         resolve(path, backbone__name="resnet18")
 
 
@@ -191,12 +191,12 @@ def test_nothing_given_begins_with_random_numbers():
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"backbone__width": 12}, "backbone are of another model"),
+        ({"backbone__width": 12}, "backbone have other names or shapes"),
         ({"pretrained__parts": ("spine",)}, "has backbone, head, neck"),
         ({"pretrained__parts": ()}, "has backbone, head, neck"),
         (
             {"pretrained__parts": ("backbone", "neck"), "neck__name": "identity"},
-            "neck are of another model",
+            "neck have other names or shapes",
         ),
         ({"pretrained__recipe": "torchvision"}, "recipe has no effect"),
     ],

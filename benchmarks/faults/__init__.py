@@ -1,1 +1,1 @@
-"""Faults on purpose: what really happens to a training, done to it again and again."""
+"""Faults that are caused on purpose, to measure how a training survives them."""

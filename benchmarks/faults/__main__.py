@@ -1,4 +1,4 @@
-"""Does every fault on purpose, again and again, and prints how often all was well.
+"""Causes every fault several times, and prints how often the training survived it.
 
 `python -m benchmarks.faults --only=PART --scale=0.1`
 """
@@ -22,7 +22,7 @@ from benchmarks.faults import (
     nonfinite,
     pictures,
     shapes,
-    strangers,
+    untrusted,
 )
 from benchmarks.faults.runs import Bench
 
@@ -34,14 +34,14 @@ MOVES = (
     ((1, 1), (2, 1)),
     ((2, 2), (1, 8)),
 )
-"""Processes and devices that save, and that resume."""
+"""Numbers of processes and devices that save, and those that resume."""
 
 DAMAGES = dict(zip(disks.DAMAGES, (300, 60, 60, 20, 1), strict=True))
-"""Damage of a checkpoint → how often."""
+"""Damage of a checkpoint → number of attempts."""
 
 
 def faults() -> Iterator[tuple]:
-    """Yields a name, how often, and an attempt with its arguments, of every fault."""
+    """Yields name, number of attempts, and attempt with its arguments of each fault."""
     yield "control: another seed", 1, ends.another_seed
     yield "kill -9, five times a run", 10, ends.killed
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -71,45 +71,52 @@ def faults() -> Iterator[tuple]:
     yield "planted copies", 20, pictures.planted_copies
     for policy in ("stop", "skip"):
         yield f"a loss that explodes, {policy}", 2, nonfinite.exploding, policy
-    for name in strangers.WEIGHTS:
-        yield f"weights: {name}", 1, strangers.weights, name
-    for name in strangers.CONFIGS:
-        yield f"config: {name}", 1, strangers.config, name
+    for name in untrusted.WEIGHTS:
+        yield f"weights: {name}", 1, untrusted.weights, name
+    for name in untrusted.CONFIGS:
+        yield f"config: {name}", 1, untrusted.config, name
     yield "10,000 steps", 1, long_run.flat, 10_000
 
 
 def main() -> int:
-    """Runs the faults; returns 1 where one attempt went wrong."""
+    """Runs the faults; returns 1 if an attempt failed."""
     parser = argparse.ArgumentParser(prog="benchmarks.faults", description=__doc__)
-    parser.add_argument("--only", default="", help="a part of the faults' names")
-    parser.add_argument("--scale", type=float, default=1.0, help="of how often")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--root", type=pathlib.Path, help="photographs to corrupt")
+    parser.add_argument(
+        "--only", default="", help="run faults whose name contains this text"
+    )
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="factor of the number of attempts"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the attempts")
+    parser.add_argument(
+        "--root", type=pathlib.Path, help="folder of photographs to corrupt"
+    )
     given = parser.parse_args()
-    # grain reads absl flags when it makes its iterators.
+    # grain reads absl's flags when it creates iterators.
     flags.FLAGS.mark_as_parsed()
-    report, all_held = timing.Report("faults"), True
+    report, all_passed = timing.Report("faults"), True
     with tempfile.TemporaryDirectory(prefix="fpn_jax_faults_") as folder:
         bench = Bench(pathlib.Path(folder), photographs=given.root)
         for fault, (name, times, attempt, *arguments) in enumerate(faults()):
             if given.only not in name:
                 continue
-            figures, held, times = {}, 0, max(1, round(times * given.scale))
+            values, passed, times = {}, 0, max(1, round(times * given.scale))
             for number in range(times):
                 scratch = bench.scratch / f"{fault}_{number}"
                 scratch.mkdir()
                 rng = np.random.default_rng([given.seed, fault, number])
                 outcome = attempt(bench, scratch, rng, *arguments)
-                held += outcome.held
-                print(f"{name}: {outcome.said}", file=sys.stderr, flush=True)
-                for key, value in outcome.figures.items():
-                    figures.setdefault(key, []).append(value)
-            all_held = all_held and held == times
-            row = {f"{key}_median": statistics.median(v) for key, v in figures.items()}
-            row |= {f"{key}_largest": max(v) for key, v in figures.items()}
-            report.add(fault=name, held=f"{held}/{times}", **row)
+                passed += outcome.passed
+                print(f"{name}: {outcome.message}", file=sys.stderr, flush=True)
+                for key, value in outcome.values.items():
+                    values.setdefault(key, []).append(value)
+            all_passed = all_passed and passed == times
+            row = {f"{key}_median": statistics.median(v) for key, v in values.items()}
+            row |= {f"{key}_largest": max(v) for key, v in values.items()}
+            # The stored rows of results/faults.jsonl name this number `held`.
+            report.add(fault=name, held=f"{passed}/{times}", **row)
     report.show()
-    return 0 if all_held else 1
+    return 0 if all_passed else 1
 
 
 if __name__ == "__main__":

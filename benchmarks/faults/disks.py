@@ -1,4 +1,4 @@
-"""What disks do to checkpoints: flipped bits, files cut short, files that are gone."""
+"""Damaged checkpoints: flipped bits, truncated files, missing files."""
 
 import contextlib
 import functools
@@ -6,85 +6,101 @@ import io
 import pathlib
 import shutil
 
-import jax
 import numpy as np
 
-from benchmarks.faults.runs import Bench, Outcome, described
+from benchmarks.faults import runs
+from benchmarks.faults.runs import Bench, Outcome
 from fpn_jax.errors import InputError
-from fpn_jax.run import restore_newest
+from fpn_jax.modes.train import restore_newest
 from fpn_jax.train.checkpoints import Checkpoints
 from fpn_jax.train.state import TrainState
+from fpn_jax.workdir.folder import Workdir
 
 
-def flip_a_bit(step: pathlib.Path, rng: np.random.Generator) -> str:
+def flip_bit(step: pathlib.Path, rng: np.random.Generator) -> str:
     """Flips one bit of one file of a checkpoint; returns which."""
-    path = _some_file(step, rng)
+    path = _random_file(step, rng)
     content = bytearray(path.read_bytes())
-    place = int(rng.integers(8 * len(content)))
-    content[place // 8] ^= 1 << place % 8
+    bit = int(rng.integers(8 * len(content)))
+    content[bit // 8] ^= 1 << bit % 8
     path.write_bytes(content)
-    return f"bit {place} of {path.relative_to(step)}"
+    return f"bit {bit} of {path.relative_to(step)} flipped"
 
 
-def cut_a_file(step: pathlib.Path, rng: np.random.Generator) -> str:
-    """Cuts one file of a checkpoint short; returns which."""
-    path = _some_file(step, rng)
+def truncate_file(step: pathlib.Path, rng: np.random.Generator) -> str:
+    """Truncates one file of a checkpoint; returns which."""
+    path = _random_file(step, rng)
     content = path.read_bytes()
     path.write_bytes(content[: int(rng.integers(len(content)))])
-    return f"{path.relative_to(step)} cut short"
+    return f"{path.relative_to(step)} truncated"
 
 
-def lose_a_file(step: pathlib.Path, rng: np.random.Generator) -> str:
-    """Takes one file of a checkpoint away; returns which."""
-    path = _some_file(step, rng)
+def delete_file(step: pathlib.Path, rng: np.random.Generator) -> str:
+    """Deletes one file of a checkpoint; returns which."""
+    path = _random_file(step, rng)
     path.unlink()
-    return f"{path.relative_to(step)} gone"
+    return f"{path.relative_to(step)} deleted"
 
 
-def lose_half(step: pathlib.Path, rng: np.random.Generator) -> str:
-    """Leaves half of the files of a checkpoint, as a copy that was broken off."""
+def delete_half(step: pathlib.Path, rng: np.random.Generator) -> str:
+    """Deletes half of the files of a checkpoint, as an interrupted copy lacks them."""
     files = _files(step)
-    gone = rng.choice(len(files), max(1, len(files) // 2), replace=False)
-    for place in gone:
-        files[place].unlink()
-    return f"{len(gone)} of {len(files)} files gone"
+    deleted = rng.choice(len(files), max(1, len(files) // 2), replace=False)
+    for index in deleted:
+        files[index].unlink()
+    return f"{len(deleted)} of {len(files)} files deleted"
 
 
 def empty(step: pathlib.Path, rng: np.random.Generator) -> str:
-    """Leaves an empty folder of a checkpoint."""
+    """Deletes all files of a checkpoint, but not its folder."""
     shutil.rmtree(step)
     step.mkdir()
     return "an empty folder"
 
 
 def _files(step: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(path for path in step.rglob("*") if path.is_file())
+    """Returns the files by size: Orbax's names are random, and would change the order.
+
+    So the same draw damages the same file in every run.
+    """
+    files = (path for path in step.rglob("*") if path.is_file())
+    return sorted(files, key=lambda path: (path.stat().st_size, path))
 
 
-def _some_file(step: pathlib.Path, rng: np.random.Generator) -> pathlib.Path:
-    """Returns a file that is not empty: every one as likely as the others."""
+def _random_file(step: pathlib.Path, rng: np.random.Generator) -> pathlib.Path:
+    """Returns a random file that is not empty; all are equally likely."""
     files = [path for path in _files(step) if path.stat().st_size]
     return files[int(rng.integers(len(files)))]
 
 
 DAMAGES = {
-    "a bit flipped": flip_a_bit,
-    "a file cut short": cut_a_file,
-    "a file gone": lose_a_file,
-    "half of the files gone": lose_half,
+    "a bit flipped": flip_bit,
+    "a file cut short": truncate_file,
+    "a file gone": delete_file,
+    "half of the files gone": delete_half,
     "an empty folder": empty,
 }
-"""Name → what is done to the newest checkpoint."""
+"""Name → function that damages a checkpoint."""
 
 
 class _Finished:
-    """A run that ended, what its checkpoints hold, and what a state looks like."""
+    """A run that has ended.
+
+    Args:
+      workdir: Workdir of the run.
+
+    Attributes:
+      like: Shapes of its state.
+      saved: Step → bytes of the state, and meta.
+      newest: Step of the newest checkpoint.
+      best: Step of the best checkpoint.
+    """
 
     def __init__(self, workdir: pathlib.Path):
-        checkpoints = _open(workdir, read_only=True)
+        checkpoints = Checkpoints(Workdir(workdir).checkpoints, read_only=True)
         steps = checkpoints.steps()
-        self.like = described(checkpoints.meta(steps[-1]))
-        self.whole = {
+        self.like = runs.like(checkpoints.meta(steps[-1]))
+        self.saved = {
             step: (
                 _bytes_of(checkpoints.restore(step, self.like)),
                 checkpoints.meta(step),
@@ -98,46 +114,57 @@ class _Finished:
 _finished = functools.cache(_Finished)
 
 
-def _open(workdir: pathlib.Path, read_only: bool = False) -> Checkpoints:
-    return Checkpoints(workdir / "checkpoints", monitor="accuracy", read_only=read_only)
-
-
 def damaged(
     bench: Bench, scratch: pathlib.Path, rng: np.random.Generator, damage: str
 ) -> Outcome:
-    """Damages the newest checkpoint of a copy of a run, and goes on as a run would.
+    """Damages the newest checkpoint of a copy of a run, and restores as a run does.
 
-    Silently wrong is a state, a position or a ranking that is not the one saved; a
-    damage that changes none of them, in bytes that say nothing, is none.
+    The result is silently wrong if the restored state, its meta, or the best step are
+    not those that were saved. Some damage changes none of them, because not every byte
+    of a file has a meaning: that passes.
+
+    Args:
+      bench: Has the run without a fault.
+      scratch: An empty folder.
+      rng: Chooses the file and the bytes.
+      damage: Key of `DAMAGES`.
     """
     finished = _finished(bench.uninterrupted)
-    shutil.copytree(bench.uninterrupted, scratch / "copy")
-    newest = scratch / "copy" / "checkpoints" / str(finished.newest)
-    what, said = DAMAGES[damage](newest, rng), io.StringIO()
-    with contextlib.redirect_stderr(said):
+    workdir = Workdir(scratch / "copy")
+    shutil.copytree(bench.uninterrupted, workdir.path)
+    newest = workdir.checkpoints / str(finished.newest)
+    what, printed = DAMAGES[damage](newest, rng), io.StringIO()
+    with contextlib.redirect_stderr(printed):
         try:
-            checkpoints = _open(scratch / "copy")
+            checkpoints = Checkpoints(workdir.checkpoints, monitor="accuracy")
         except InputError as error:
             return Outcome(False, f"{what}: refused: {error}", {"silent": 0})
         try:
-            found = restore_newest(checkpoints, finished.like)
+            restored = restore_newest(checkpoints, finished.like, workdir)
             best = checkpoints.best_step()
         finally:
             checkpoints.close()
-    if found is None:
-        return Outcome(False, f"{what}: begun anew", {"silent": 0})
-    at, state, meta = found
-    right = (_bytes_of(state), meta) == finished.whole[at]
-    if at == finished.newest:
-        right = right and best == finished.best
-        said = "no harm" if right else "silently wrong"
+    if restored is None:
+        return Outcome(False, f"{what}: a new run was started", {"silent": 0})
+    step, state, meta = restored
+    equal = (_bytes_of(state), meta) == finished.saved[step]
+    if step == finished.newest:
+        passed = equal and best == finished.best
+        result = "no effect" if passed else "silently wrong"
     else:
-        right = right and str(finished.newest) in said.getvalue()
-        said = f"back to step {at}" if right else f"wrong at step {at}"
-    return Outcome(right, f"{what}: {said}", {"silent": float(not right)})
+        passed = equal and _reports(printed.getvalue(), finished.newest, workdir)
+        result = f"resumed from step {step}"
+        if not passed:
+            result = f"wrong at step {step}: {printed.getvalue()}"
+    return Outcome(passed, f"{what}: {result}", {"silent": float(not passed)})
 
 
-def _bytes_of(state: TrainState) -> list[tuple[str, bytes]]:
-    state = state.replace(rng=jax.random.key_data(state.rng))
-    leaves = jax.tree_util.tree_leaves_with_path(state)
-    return [(jax.tree_util.keystr(p), np.asarray(x).tobytes()) for p, x in leaves]
+def _reports(printed: str, step: int, workdir: Workdir) -> bool:
+    """Returns whether a damaged checkpoint was reported and moved."""
+    moved = workdir.damaged_checkpoint(step)
+    skipped = f"checkpoint skipped (damaged): step {step}"
+    return skipped in printed and f"moved to {moved}" in printed and moved.is_dir()
+
+
+def _bytes_of(state: TrainState) -> dict[str, bytes]:
+    return {name: array.tobytes() for name, array in runs.arrays(state).items()}

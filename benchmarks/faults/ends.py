@@ -1,4 +1,4 @@
-"""Ends that nobody planned: kill -9 at any moment, SIGTERM, Ctrl-C, a full disk."""
+"""Runs that end early: kill -9 at any moment, SIGTERM, Ctrl-C, a full disk."""
 
 import itertools
 import os
@@ -11,12 +11,13 @@ import numpy as np
 
 from benchmarks.faults import runs, shapes
 from benchmarks.faults.runs import Bench, Outcome
+from fpn_jax.workdir.folder import Workdir
 
 SHARED_MEMORY = pathlib.Path("/dev/shm")
 
 
-def _begins_save(run: runs.Run) -> bool:
-    folder = run.workdir / "checkpoints"
+def _saves(run: runs.Run) -> bool:
+    folder = Workdir(run.workdir).checkpoints
     return any("orbax-checkpoint-tmp" in path.name for path in _listed(folder))
 
 
@@ -25,7 +26,7 @@ def _listed(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _evaluates(run: runs.Run) -> bool:
-    path = run.workdir / "metrics.jsonl"
+    path = Workdir(run.workdir).metrics
     last = path.read_text().splitlines()[-1:] if path.exists() else []
     return any(
         '"train/loss"' in row and _step_of(row) % runs.EVERY == 0 for row in last
@@ -40,43 +41,44 @@ def _step_of(row: str) -> int:
 MOMENTS = {
     "while it starts": lambda run: True,
     "in a step": lambda run: run.rows() > 0,
-    "while it saves": _begins_save,
+    "while it saves": _saves,
     "while it evaluates": _evaluates,
 }
-"""Name of a moment → whether it has come."""
+"""Name of a moment → function that returns whether it has come."""
 
 
 def killed(
     bench: Bench, scratch: pathlib.Path, rng: np.random.Generator, kills: int = 5
 ) -> Outcome:
-    """Kills one run again and again, then lets it end: every byte is as without.
+    """Kills one run several times, then lets it end: no byte may differ.
 
     Args:
-      bench: The run without.
+      bench: Has the run that was not killed.
       scratch: An empty folder.
-      rng: Chooses the first moment, and how long after it.
-      kills: How often.
+      rng: Chooses the first moment, and the delay after each moment.
+      kills: Number of kills.
     """
-    workdir, met = scratch / "killed", []
+    workdir, moments = scratch / "killed", []
     first = int(rng.integers(len(MOMENTS)))
     names = itertools.islice(itertools.cycle(MOMENTS), first, first + kills)
     for name in names:
         run = runs.start(workdir, bench.steps)
-        latest = 4.0 if name == "while it starts" else 0.05
-        had = run.rows()
+        longest = 4.0 if name == "while it starts" else 0.05
+        before = run.rows()
         come = run.until(
-            lambda run=run, had=had, name=name: (
-                name == "while it starts" or (run.rows() != had and MOMENTS[name](run))
+            lambda run=run, before=before, name=name: (
+                name == "while it starts"
+                or (run.rows() != before and MOMENTS[name](run))
             )
         )
-        time.sleep(float(rng.uniform(0, latest)))
+        time.sleep(float(rng.uniform(0, longest)))
         run.kill()
-        met.append(name if come else "at its end")
-    said = runs.finish(workdir, bench.steps)
+        moments.append(name if come else "at its end")
+    output = runs.finish(workdir, bench.steps)
     count = bench.differing_bytes(workdir)
     return Outcome(
-        count == 0 and "Traceback" not in said,
-        f"killed {', '.join(met)}: {count} bytes differ",
+        count == 0 and "Traceback" not in output,
+        f"killed {', '.join(moments)}: {count} bytes differ",
         {"kills": kills, "differing_bytes": count},
     )
 
@@ -84,7 +86,7 @@ def killed(
 def another_seed(
     bench: Bench, scratch: pathlib.Path, rng: np.random.Generator
 ) -> Outcome:
-    """The control: another seed must differ, or the comparisons are worth nothing."""
+    """The control: a run with another seed must differ, or no comparison can fail."""
     seed = f"--config.train.seed={int(rng.integers(1, 1000))}"
     runs.finish(scratch / "other", bench.steps, seed)
     count = bench.differing_bytes(scratch / "other")
@@ -104,49 +106,56 @@ def asked_to_stop(
     rng: np.random.Generator,
     number: signal.Signals,
 ) -> Outcome:
-    """Sends a signal to a run with workers, as a terminal does: to all its processes.
+    """Sends a signal to a run with data workers.
 
-    It must save, end with 0, say how to go on, and leave no process and no shared
-    memory behind; resumed, it must be as without.
+    SIGINT goes to all of its processes, as Ctrl-C in a terminal does. The run must
+    save, exit with code 0, print how to resume, and leave no process and no shared
+    memory behind. After it has resumed, no byte may differ.
+
+    Args:
+      bench: Has the run that was not stopped.
+      scratch: An empty folder.
+      rng: Chooses the delay.
+      number: The signal.
     """
     before = set(_listed(SHARED_MEMORY))
     workers = "--config.data.num_workers=2"
     run = runs.start(scratch / "stopped", bench.steps, workers)
     run.until(lambda: run.rows() > 2 * runs.EVERY)
     time.sleep(float(rng.uniform(0, 0.3)))
-    asked = time.monotonic()
+    began = time.monotonic()
     if number == signal.SIGINT:
         os.killpg(run.process.pid, number)
     else:
         run.process.send_signal(number)
-    code = run.ended(60)
-    seconds = time.monotonic() - asked
-    at_once = run.said()
-    orphans = _gone_within(run.process.pid, 5.0)
+    code = run.wait(60)
+    seconds = time.monotonic() - began
+    output = run.output()
+    orphans = _left_after(run.process.pid, 5.0)
     shared = _shared_since(before)
     runs.finish(scratch / "stopped", bench.steps, workers)
-    # The number of workers stands in the config and changes nothing else.
+    # The other run has no workers; the number of workers changes no byte.
     count = bench.differing_bytes(scratch / "stopped")
-    held = (
+    passed = (
         code == 0
-        and "the same command goes on" in at_once
-        and "Traceback" not in at_once
+        and "run the same command again to resume" in " ".join(output.split())
+        and "Traceback" not in output
         and not orphans
         and not shared
         and count == 0
     )
     return Outcome(
-        held,
+        passed,
         f"{number.name}: exit code {code} after {seconds:.1f} s, "
         f"{len(orphans)} orphans, "
-        f"{len(shared)} pieces of shared memory left, {count} bytes differ"
-        + ("" if held else f": {at_once}"),
+        f"{len(shared)} segments of shared memory left, {count} bytes differ"
+        + ("" if passed else f": {output}"),
         {"seconds": seconds, "differing_bytes": count},
     )
 
 
 def _shared_since(before: set[pathlib.Path]) -> set[pathlib.Path]:
-    """Returns pieces of shared memory that are there, were not, and stay."""
+    """Returns new segments of shared memory that are not removed within 15 s."""
     new, deadline = set(_listed(SHARED_MEMORY)) - before, time.monotonic() + 15
     while new and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -154,7 +163,8 @@ def _shared_since(before: set[pathlib.Path]) -> set[pathlib.Path]:
     return new
 
 
-def _gone_within(group: int, seconds: float) -> list[int]:
+def _left_after(group: int, seconds: float) -> list[int]:
+    """Returns the processes of a group that do not end within some seconds."""
     deadline = time.monotonic() + seconds
     while (left := runs.alive(group)) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -164,48 +174,60 @@ def _gone_within(group: int, seconds: float) -> list[int]:
 def killed_with_workers(
     bench: Bench, scratch: pathlib.Path, rng: np.random.Generator
 ) -> Outcome:
-    """Kills a run alone; its workers must notice and end, with their shared memory."""
+    """Kills only the main process: its workers must end and free their shared memory.
+
+    Args:
+      bench: Not used.
+      scratch: An empty folder.
+      rng: Chooses the delay.
+    """
     before = set(_listed(SHARED_MEMORY))
     run = runs.start(scratch / "orphaned", 10_000, "--config.data.num_workers=2")
     run.until(lambda: run.rows() > 0)
     time.sleep(float(rng.uniform(0, 1)))
-    had = len(runs.alive(run.process.pid))
+    processes = len(runs.alive(run.process.pid))
     run.process.kill()
     run.process.wait()
     began = time.monotonic()
-    orphans = _gone_within(run.process.pid, 10.0)
+    orphans = _left_after(run.process.pid, 10.0)
     seconds = time.monotonic() - began
     for pid in orphans:
         os.kill(pid, signal.SIGKILL)
     shared = _shared_since(before)
     return Outcome(
-        had > 1 and not orphans and not shared,
-        f"of {had} processes {len(orphans)} left after {seconds:.1f} s, "
-        f"{len(shared)} pieces of shared memory",
+        processes > 1 and not orphans and not shared,
+        f"{len(orphans)} of {processes} processes left after {seconds:.1f} s, "
+        f"{len(shared)} segments of shared memory",
         {"seconds": seconds},
     )
 
 
 def disk_full(bench: Bench, scratch: pathlib.Path, rng: np.random.Generator) -> Outcome:
-    """Lets no file grow any more, as on a full disk, then frees the disk.
+    """Limits the size of files, which fails as a full disk does, then resumes.
 
-    The save that fails must be told of at the next step, the checkpoint before it be
-    whole, and the resumed run be as without.
+    The run must report the failed save and exit with code 1. After it has resumed
+    without the limit, no byte may differ.
+
+    Args:
+      bench: Has the run without the limit.
+      scratch: An empty folder.
+      rng: Chooses the limit.
     """
     run = runs.start(scratch / "full", bench.steps)
-    run.until(lambda: (run.workdir / "checkpoints" / str(runs.EVERY)).is_dir())
-    # Parameters are larger than this, and the text of the records is longer soon.
+    checkpoint = Workdir(run.workdir).checkpoints / str(runs.EVERY)
+    run.until(checkpoint.is_dir)
+    # Parameters are larger than the limit, and the metrics soon are.
     limit = int(rng.integers(1024, 8192))
     resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE, (limit, limit))
     began = time.monotonic()
-    code = run.ended(60)
-    seconds, said = time.monotonic() - began, run.said()
-    told = "could not be written" in said or "nothing more can be written" in said
+    code = run.wait(60)
+    seconds, output = time.monotonic() - began, run.output()
+    reported = "could not be written" in output or "the disk is full" in output
     runs.finish(scratch / "full", bench.steps)
     count = bench.differing_bytes(scratch / "full")
     return Outcome(
-        code == 1 and told and "Traceback" not in said and count == 0,
+        code == 1 and reported and "Traceback" not in output and count == 0,
         f"exit code {code} after {seconds:.1f} s, {count} bytes differ: "
-        f"{said.strip().splitlines()[-1:]}",
+        f"{output.strip().splitlines()[-1:]}",
         {"seconds": seconds, "differing_bytes": count},
     )

@@ -1,7 +1,7 @@
-"""Coverage-guided fuzzing of what reads strangers' bytes: the decoder, the weights.
+"""Coverage-guided fuzzing of the readers of untrusted files: images and weights.
 
-`python -m benchmarks.faults.fuzz decode --seconds=600` needs atheris, the extra `fuzz`.
-Any error but the documented one is a crash, whose input is kept.
+`python -m benchmarks.faults.fuzz decode --seconds=600` needs atheris (extra `fuzz`).
+Any error except the documented one is a crash; its input is kept.
 """
 
 import argparse
@@ -16,16 +16,17 @@ MAX_BYTES = 1 << 16
 
 
 def as_safetensors(data: bytes) -> bytes:
-    """Returns a file of weights: its header up to the first newline, then its numbers.
+    """Returns a file of weights from a header, a newline, and numbers.
 
-    The header's length, which comes first, is right: chance would not find it.
+    The length of the header, which comes first in the file, is always right, because
+    random bytes hardly ever contain the right one.
     """
     header, _, numbers = data.partition(b"\n")
     return struct.pack("<Q", len(header)) + header + numbers
 
 
 def as_npz(data: bytes) -> bytes:
-    """Returns an archive of an array, with its checksum; an archive stays as it is."""
+    """Returns an archive of an array with a right checksum; archives do not change."""
     if data.startswith(b"PK"):
         return data
     file = io.BytesIO()
@@ -35,8 +36,8 @@ def as_npz(data: bytes) -> bytes:
 
 
 def seeds(target: str) -> list[bytes]:
-    """Returns good inputs to begin with."""
-    # Not before the fuzzer has instrumented it.
+    """Returns intact inputs to begin with."""
+    # Imported here, because the fuzzer must instrument NumPy first.
     import numpy as np
     from PIL import Image
 
@@ -64,15 +65,15 @@ TARGETS = {
     "safetensors": as_safetensors,
     "npz": as_npz,
 }
-"""Name → what makes a file of the fuzzer's bytes."""
+"""Name → function that turns the fuzzer's bytes into a file."""
 
 
 def main() -> None:
-    """Fuzzes one target for a while; libFuzzer ends the process, 0 without a crash."""
+    """Fuzzes one target; libFuzzer ends the process, with code 0 if nothing crashed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("target", choices=TARGETS)
-    parser.add_argument("--seconds", type=int, default=600)
-    parser.add_argument("--corpus", help="folder of files to begin with, left as it is")
+    parser.add_argument("--seconds", type=int, default=600, help="duration")
+    parser.add_argument("--corpus", help="folder of inputs to begin with; only read")
     given = parser.parse_args()
     import atheris
 
@@ -107,7 +108,7 @@ def main() -> None:
         f"-max_total_time={given.seconds}",
         f"-max_len={MAX_BYTES}",
         f"-artifact_prefix={scratch}/",
-        # Pillow keeps about half a KiB of every damaged PNG or GIF.
+        # Pillow leaks about half a KiB for every damaged PNG or GIF.
         "-rss_limit_mb=16384",
         "-timeout=30",
         "-print_final_stats=1",

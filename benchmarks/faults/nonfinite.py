@@ -1,4 +1,4 @@
-"""A loss that explodes."""
+"""A loss that becomes infinite or NaN."""
 
 import pathlib
 import re
@@ -9,15 +9,22 @@ from benchmarks.faults import runs
 from benchmarks.faults.runs import Bench, Outcome
 
 RATE = 1e30
-"""A learning rate at which the second step has no loss any more."""
+"""A learning rate at which the loss of the second step is not finite."""
 
 
 def exploding(
     bench: Bench, scratch: pathlib.Path, rng: np.random.Generator, policy: str
 ) -> Outcome:
-    """Lets the loss explode; the run must name the step and keep a good checkpoint.
+    """Makes the loss explode: the run must name the step and keep a good checkpoint.
 
-    With the policy `skip`, steps are left out and counted, until ten in a row are.
+    With the policy `skip` the run must skip and count nine steps in a row, and end at
+    the tenth.
+
+    Args:
+      bench: Gives the length of the run.
+      scratch: An empty folder.
+      rng: Chooses the learning rate.
+      policy: `stop` or `skip`, the value of `train.on_nonfinite_step`.
     """
     run = runs.start(
         scratch / "run",
@@ -26,21 +33,20 @@ def exploding(
         f"--config.train.on_nonfinite_step={policy}",
         "--config.train.evaluate_every_steps=1",
     )
-    code, said = run.ended(), run.said()
-    named = re.search(r"fpn_jax: step (\d+): the loss is", said)
-    good = re.search(r"the last good checkpoint is step (\d+)", said)
+    code, output = run.wait(), run.output()
+    named = re.search(r"fpn_jax: step (\d+): the loss is", output)
+    good = re.search(r"the last good checkpoint is step (\d+)", output)
     rows = [row for row in runs.records(scratch / "run") if "train/loss" in row]
     finite = [row["step"] for row in rows if isinstance(row["train/loss"], float)]
-    if code != 1 or not named or not good or "Traceback" in said:
-        return Outcome(False, f"exit code {code}: {said}")
+    if code != 1 or not named or not good or "Traceback" in output:
+        return Outcome(False, f"exit code {code}: {output}")
     late = int(named[1]) - max(finite) - 1
     skipped = sum(row.get("train/skipped_steps", 0) for row in rows)
     leaves = runs.state(scratch / "run", int(good[1])).values()
-    whole = all(np.isfinite(leaf).all() for leaf in leaves)
-    held = whole and (late == 0 if policy == "stop" else skipped == late == 9)
+    intact = all(np.isfinite(leaf).all() for leaf in leaves)
     return Outcome(
-        held,
+        intact and (late == 0 if policy == "stop" else skipped == late == 9),
         f"{policy}: finite up to step {max(finite)}, {skipped} skipped, ended at step "
-        f"{named[1]}, kept step {good[1]}",
+        f"{named[1]}, kept the checkpoint of step {good[1]}",
         {"steps_to_notice": late - skipped, "skipped": skipped},
     )

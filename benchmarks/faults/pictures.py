@@ -1,4 +1,4 @@
-"""Faults of the data: damaged files, odd names, copies, workers and disks that hang."""
+"""Faults of the data: bad files, odd names, duplicates, killed workers, hung reads."""
 
 import contextlib
 import functools
@@ -33,18 +33,18 @@ NAMES = (
     "right to left \u202e.jpg",
     "n" * 240 + ".jpg",
 )
-"""Names that a file system takes and that programs stumble over."""
+"""File names that a file system allows and that programs often handle wrongly."""
 
 
 def photograph(rng: np.random.Generator, side: int = 64) -> np.ndarray:
-    """Returns an image that compresses like a photograph, uint8 `[S, S, 3]`."""
+    """Returns a random image that compresses like a photograph, uint8 `[S, S, 3]`."""
     coarse = rng.integers(0, 256, (8, 8, 3), np.uint8)
     smooth = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
     return np.clip(smooth + rng.normal(0, 8, smooth.shape), 0, 255).astype(np.uint8)
 
 
 def write_folder(root: pathlib.Path, rng: np.random.Generator, each: int = 8) -> None:
-    """Writes Train and Validate × Cat and Dog, with so many photographs in each."""
+    """Writes Train and Validate × Cat and Dog, with `each` images in each folder."""
     for split in ("Train", "Validate"):
         for name in ("Cat", "Dog"):
             (root / split / name).mkdir(parents=True)
@@ -54,34 +54,34 @@ def write_folder(root: pathlib.Path, rng: np.random.Generator, each: int = 8) ->
 
 
 def corrupted(content: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
-    """Returns what was done to a file's bytes, and the bytes."""
+    """Returns the kind of a random corruption, and the corrupted bytes of a file."""
     kind = ("cut", "zeros", "noise", "inserted", "removed")[int(rng.integers(5))]
     length = len(content)
-    place = int(rng.integers(length))
-    some = int(rng.integers(1, 1 + min(512, length)))
-    noise = rng.bytes(some)
+    start = int(rng.integers(length))
+    count = int(rng.integers(1, 1 + min(512, length)))
+    noise = rng.bytes(count)
     return kind, {
-        "cut": content[:place],
-        "zeros": content[:place] + bytes(some) + content[place + some :],
-        "noise": content[:place] + noise + content[place + some :],
-        "inserted": content[:place] + noise + content[place:],
-        "removed": content[:place] + content[place + some :],
+        "cut": content[:start],
+        "zeros": content[:start] + bytes(count) + content[start + count :],
+        "noise": content[:start] + noise + content[start + count :],
+        "inserted": content[:start] + noise + content[start:],
+        "removed": content[:start] + content[start + count :],
     }[kind]
 
 
 @functools.cache
 def originals(photographs: pathlib.Path | None) -> list[bytes]:
-    """Returns good files to corrupt, half of them JPEGs and half PNGs.
+    """Returns intact files to corrupt, half of them JPEGs and half PNGs.
 
     Args:
-      photographs: A folder of JPEGs; None makes some.
+      photographs: A folder of JPEGs; None generates images.
     """
     if photographs is not None:
         jpegs = [p.read_bytes() for p in sorted(photographs.rglob("*.jpg"))[:40]]
     else:
         rng = np.random.default_rng(0)
         jpegs = [_encoded(photograph(rng), "jpeg") for _ in range(10)]
-    pngs = [_encoded(decode.decode(one), "png") for one in jpegs]
+    pngs = [_encoded(decode.decode(jpeg), "png") for jpeg in jpegs]
     return jpegs + pngs
 
 
@@ -92,7 +92,7 @@ def _encoded(image: np.ndarray, format: str) -> bytes:
 
 
 def decodes_with_pillow(content: bytes) -> bool:
-    """Returns whether Pillow alone, strict as it comes, decodes a file."""
+    """Returns whether Pillow decodes a file."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.verify()
@@ -106,9 +106,15 @@ def decodes_with_pillow(content: bytes) -> bool:
 def corruption(
     bench: Bench, scratch: pathlib.Path, rng: np.random.Generator
 ) -> Outcome:
-    """Corrupts one file; what Pillow refuses or what was cut must be refused.
+    """Corrupts one file: it must be refused if Pillow refuses it, or if it was cut.
 
-    Where neither is so, the damage may have left a valid file: counted, not judged.
+    In other cases the corrupted file may be valid, so that either result passes; the
+    values count them.
+
+    Args:
+      bench: May have photographs.
+      scratch: Not used.
+      rng: Chooses the file and the corruption.
     """
     files = originals(bench.photographs)
     content = files[int(rng.integers(len(files)))]
@@ -118,7 +124,7 @@ def corruption(
         noticed = False
     except ValueError:
         noticed = True
-    # Behind the end marker of a JPEG, or the last chunk of a PNG, nothing is missing.
+    # A cut after the end marker of a JPEG, or the last chunk of a PNG, removes nothing.
     marker = b"\xff\xd9" if content.startswith(b"\xff\xd8") else b"IEND"
     must = damaged != content and (
         not decodes_with_pillow(damaged)
@@ -132,10 +138,17 @@ def corruption(
 
 
 def odd_names(bench: Bench, scratch: pathlib.Path, rng: np.random.Generator) -> Outcome:
-    """Gives whole and broken files odd names; `check` must name the broken ones."""
+    """Gives intact and damaged files odd names: `check` must report the damaged ones.
+
+    It must also change no file.
+
+    Args:
+      bench: Not used.
+      scratch: An empty folder.
+      rng: Draws the images.
+    """
     root = scratch / "photos"
     write_folder(root, rng)
-    before = {}
     for number, name in enumerate(NAMES):
         path = root / "Train" / "Cat" / name
         Image.fromarray(photograph(rng)).save(path, format="jpeg")
@@ -150,14 +163,14 @@ def odd_names(bench: Bench, scratch: pathlib.Path, rng: np.random.Generator) -> 
     report = check.check(FolderSource(root, "train"), 2)
     bad = len(NAMES) // 2 + 4
     text = report.text()
-    # What a terminal, a file of UTF-8 and a line of text must hold.
+    # The text must be valid UTF-8; encoding it raises otherwise.
     text.encode()
-    held = (
+    return Outcome(
         len(report.bad) == bad
         and len(text.splitlines()) == bad + 1
-        and _contents(root) == before
+        and _contents(root) == before,
+        f"{len(report.bad)} of {bad} damaged files reported",
     )
-    return Outcome(held, f"{len(report.bad)} of {bad} broken files named")
 
 
 def _contents(root: pathlib.Path) -> dict[str, tuple[int, bytes]]:
@@ -171,35 +184,43 @@ def _contents(root: pathlib.Path) -> dict[str, tuple[int, bytes]]:
 def planted_copies(
     bench: Bench, scratch: pathlib.Path, rng: np.random.Generator
 ) -> Outcome:
-    """Plants copies across splits and classes; `check` must name every one."""
+    """Plants copies in other splits and classes: `check` must report every copy.
+
+    Args:
+      bench: Not used.
+      scratch: An empty folder.
+      rng: Draws the images.
+    """
     root = scratch / "photos"
     write_folder(root, rng)
-    whole, scaled = root / "Train" / "Cat" / "0.jpg", root / "Train" / "Dog" / "1.jpg"
-    shutil.copy(whole, root / "Validate" / "Cat" / "copy.jpg")
+    copied, scaled = root / "Train" / "Cat" / "0.jpg", root / "Train" / "Dog" / "1.jpg"
+    shutil.copy(copied, root / "Validate" / "Cat" / "copy.jpg")
     shutil.copy(root / "Train" / "Cat" / "2.jpg", root / "Train" / "Dog" / "copy.jpg")
     with Image.open(scaled) as image:
         half = image.resize((32, 32), Image.Resampling.BOX)
         half.save(root / "Validate" / "Dog" / "half.jpg", quality=60)
-    reports = {
+    findings = {
         split: check.check(FolderSource(root, split), 2)
         for split in ("train", "validate")
     }
-    said = [one.text() for one in check.find_duplicates(reports)]
+    lines = [found.text() for found in check.find_duplicates(findings)]
     wanted = (
         ("duplicate in train and validate", "0.jpg", "Validate/Cat/copy.jpg"),
         ("duplicate in Cat and Dog", "2.jpg", "Train/Dog/copy.jpg"),
         ("near-duplicate", "1.jpg", "Validate/Dog/half.jpg"),
     )
-    found = sum(any(all(w in line for w in words) for line in said) for words in wanted)
+    found = sum(
+        any(all(word in line for word in words) for line in lines) for words in wanted
+    )
     return Outcome(
-        found == len(wanted) == len(said),
-        f"{found} of {len(wanted)} planted copies named, {len(said)} lines",
+        found == len(wanted) == len(lines),
+        f"{found} of {len(wanted)} planted copies reported, {len(lines)} lines",
         {"found": found, "planted": len(wanted)},
     )
 
 
 def identity(record: Record, *_) -> Record:
-    """Returns a photograph of 64 px as it is."""
+    """Returns the record with its image decoded, and no augmentation."""
     return record | {"image": decode.pixels(record["image"])}
 
 
@@ -210,7 +231,15 @@ def stalled_read(
     policy: str,
     num_workers: int,
 ) -> Outcome:
-    """Replaces a file by a pipe that nobody writes to: a read that never returns."""
+    """Replaces a file by a pipe that nobody writes to, so that its read never returns.
+
+    Args:
+      bench: Not used.
+      scratch: An empty folder.
+      rng: Draws the images and the order.
+      policy: `stop` or `skip`, the value of `data.on_bad_file`.
+      num_workers: Number of data workers.
+    """
 
     def stall(path: pathlib.Path) -> None:
         path.unlink()
@@ -226,12 +255,12 @@ def deleted_file(
     policy: str,
     num_workers: int,
 ) -> Outcome:
-    """Deletes a file after the source listed it."""
+    """Deletes a file after the source has listed it; arguments as `stalled_read`."""
     return _without_a_file(scratch, rng, policy, num_workers, pathlib.Path.unlink)
 
 
 def _without_a_file(scratch, rng, policy, num_workers, spoil) -> Outcome:
-    """Spoils the last file of an epoch that has begun, and reads the epoch."""
+    """Starts an epoch, damages its last file with `spoil`, and reads the epoch."""
     root, batch_size, seed = scratch / "photos", 4, int(rng.integers(1000))
     write_folder(root, rng, each=40)
     source = FolderSource(root, "train")
@@ -242,28 +271,27 @@ def _without_a_file(scratch, rng, policy, num_workers, spoil) -> Outcome:
     batches = pipeline.train_batches(
         source, identity, global_batch_size=batch_size, seed=seed, options=options
     )
-    # Workers have started; the last batch is not being read ahead yet.
+    # Now workers have started, and the last batch is not read ahead yet.
     next(batches)
     spoil(pathlib.Path(name))
-    began, said = time.monotonic(), io.StringIO()
+    began, printed, error = time.monotonic(), io.StringIO(), ""
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(printed):
             for _ in range(len(source) // batch_size - 1):
                 next(batches)
-        ended = "read on"
-    except InputError as error:
-        ended = str(error)
+    except InputError as raised:
+        error = str(raised)
     finally:
         seconds = time.monotonic() - began
         batches.close()
     if policy == "stop":
-        held = name in ended
+        passed = name in error
     else:
         skipped = [id for id, _ in batches.skipped.values()]
-        held = ended == "read on" and skipped == [name] and name in said.getvalue()
+        passed = not error and skipped == [name] and name in printed.getvalue()
     return Outcome(
-        held and seconds < reading.READ_SECONDS + 3,
-        f"{policy}, {num_workers} workers: {ended}, {seconds:.1f} s",
+        passed and seconds < reading.READ_SECONDS + 3,
+        f"{policy}, {num_workers} workers: {error or 'epoch read'}, {seconds:.1f} s",
         {"seconds": seconds},
     )
 
@@ -271,35 +299,43 @@ def _without_a_file(scratch, rng, policy, num_workers, spoil) -> Outcome:
 def worker_killed(
     bench: Bench, scratch: pathlib.Path, rng: np.random.Generator
 ) -> Outcome:
-    """Kills one data worker of a run: told within 10 s, saved, and resumed exactly."""
+    """Kills one data worker: the run must report it within 10 s, and save.
+
+    After it has resumed, no byte may differ.
+
+    Args:
+      bench: Has the run without a fault.
+      scratch: An empty folder.
+      rng: Chooses the worker.
+    """
     workers = "--config.data.num_workers=2"
     run = runs.start(scratch / "run", bench.steps, workers)
     run.until(lambda: run.rows() > runs.EVERY)
     os.kill(int(rng.choice(_workers(run))), signal.SIGKILL)
     began = time.monotonic()
-    code = run.ended(60)
-    seconds, said = time.monotonic() - began, run.said()
+    code = run.wait(60)
+    seconds, output = time.monotonic() - began, run.output()
     runs.finish(scratch / "run", bench.steps, workers)
     count = bench.differing_bytes(scratch / "run")
-    held = (
+    passed = (
         code == 1
-        and "a data worker is gone" in said
-        and "Traceback" not in said
+        and "a data worker is gone" in output
+        and "Traceback" not in output
         and seconds < 10
         and count == 0
     )
     return Outcome(
-        held,
+        passed,
         f"exit code {code} after {seconds:.1f} s, {count} bytes differ"
-        + ("" if held else f": {said}"),
+        + ("" if passed else f": {output}"),
         {"seconds": seconds, "differing_bytes": count},
     )
 
 
 def _workers(run: runs.Run) -> list[int]:
     """Returns the data workers of a run."""
-    words = {
+    commands = {
         pid: pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
         for pid in runs.alive(run.process.pid)
     }
-    return [pid for pid, given in words.items() if b"spawn_main" in given]
+    return [pid for pid, command in commands.items() if b"spawn_main" in command]

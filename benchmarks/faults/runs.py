@@ -1,4 +1,4 @@
-"""Real runs of the command line, small ones, and what they leave behind."""
+"""Small runs of the command line, and the files that they leave behind."""
 
 import contextlib
 import dataclasses
@@ -17,42 +17,44 @@ from typing import Any
 import jax
 import numpy as np
 
-from fpn_jax import config as configs
+from benchmarks.stepping import Unread
 from fpn_jax.experiment import Experiment
 from fpn_jax.train.checkpoints import Checkpoints
 from fpn_jax.train.state import TrainState
+from fpn_jax.trained import info_in
+from fpn_jax.workdir.folder import Workdir, stored_in
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 EVERY = 6
-"""Steps between two evaluations, each with a checkpoint."""
+"""Steps between two evaluations, each of which saves a checkpoint."""
 SPEED = "train/images_per_second"
 END_S = 240.0
-"""A run that has not ended by then hangs."""
+"""Seconds after which a run that has not ended is taken to hang."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How one attempt ended.
+    """The result of one attempt.
 
     Attributes:
-      held: Whether what must happen did.
-      said: What happened, in a few words.
-      figures: What was measured.
+      passed: Whether the run did what is required.
+      message: What happened, in a few words.
+      values: What was measured.
     """
 
-    held: bool
-    said: str
-    figures: dict[str, float] = dataclasses.field(default_factory=dict)
+    passed: bool
+    message: str
+    values: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """What attempts share: a folder, and a run that nothing happened to.
+    """What all attempts share.
 
     Attributes:
-      scratch: For everything.
-      steps: Length of the runs that are cut off.
-      photographs: A folder of good photographs; None for made ones.
+      scratch: Folder for all files.
+      steps: Length of the runs.
+      photographs: A folder of intact photographs; None generates images instead.
     """
 
     scratch: pathlib.Path
@@ -61,34 +63,41 @@ class Bench:
 
     @functools.cached_property
     def uninterrupted(self) -> pathlib.Path:
-        """Workdir of a run that went through."""
+        """Workdir of a run without a fault."""
         finish(self.scratch / "uninterrupted", self.steps)
         return self.scratch / "uninterrupted"
 
     def differing_bytes(self, workdir: pathlib.Path) -> int:
-        """Returns how many bytes of a run and of the uninterrupted one differ."""
+        """Returns how many bytes of a run differ from the uninterrupted one."""
         return differing_bytes(workdir, self.uninterrupted, self.steps)
 
 
 @functools.cache
 def cache() -> tempfile.TemporaryDirectory:
-    """Returns a folder for compiled steps: all runs but the first start quickly."""
+    """Returns a folder for compiled steps, which only the first run has to compile."""
     return tempfile.TemporaryDirectory(prefix="fpn_jax_faults_")
 
 
 def arguments(workdir: pathlib.Path, steps: int, *more: str) -> list[str]:
-    """Returns the flags of a small run."""
+    """Returns the flags of a small run.
+
+    Args:
+      workdir: Where it trains.
+      steps: Length of the run.
+      *more: Further flags.
+    """
     return [
         "--config=configs/fpn.py:smoke",
         f"--workdir={workdir}",
-        # Half of the network: a run lasts half as long.
+        # Half of the network, so that a run takes half the time.
         "--config.backbone.levels=(2,3)",
-        "--config.data.drawn.train_records=96",
-        "--config.data.drawn.validate_records=37",
+        "--config.data.source.train_records=96",
+        "--config.data.source.validate_records=37",
         "--config.data.global_batch_size=16",
-        # SGD: AdamW's first steps are signs of gradients, which makes of a difference
-        # in the last bit one of the whole step. In 60 steps at this rate it grows to
-        # 4e-6 at most, at 0.05 to 1e-2 (two of five starts changed in the last bit).
+        # SGD, because AdamW's first updates are signs of gradients: a difference in the
+        # last bit would become one of a full update. In 60 steps at this rate such a
+        # difference grows to 4e-6 at most, at 0.05 to 1e-2 (two of five starts changed
+        # in the last bit).
         "--config.optimizer.name=sgd",
         "--config.optimizer.learning_rate=0.02",
         f"--config.train.total_steps={steps}",
@@ -99,51 +108,59 @@ def arguments(workdir: pathlib.Path, steps: int, *more: str) -> list[str]:
 
 @dataclasses.dataclass
 class Run:
-    """A process that trains, and the file of what it says.
+    """A process that trains.
 
     Attributes:
       process: The process.
-      workdir: Its workdir.
-      log: Both of its outputs.
+      workdir: Where it trains.
+      log: File of its standard output and standard error.
     """
 
     process: subprocess.Popen
     workdir: pathlib.Path
     log: pathlib.Path
 
-    def said(self) -> str:
-        """Returns what it said so far."""
+    def output(self) -> str:
+        """Returns what it has printed so far."""
         return self.log.read_text(errors="replace")
 
-    def until(self, true: Callable[[], bool], seconds: float = END_S) -> bool:
-        """Waits for something; returns False where the process ended before it."""
+    def until(self, condition: Callable[[], bool], seconds: float = END_S) -> bool:
+        """Waits until a condition is true; returns False if the process ended first.
+
+        Raises:
+          TimeoutError: Neither happened in time; the process was killed.
+        """
         deadline = time.monotonic() + seconds
-        while not true():
+        while not condition():
             if self.process.poll() is not None:
-                return true()
+                return condition()
             if time.monotonic() > deadline:
                 self.kill()
-                raise TimeoutError(f"nothing in {seconds} s: {self.said()}")
+                raise TimeoutError(f"nothing in {seconds} s: {self.output()}")
             time.sleep(0.002)
         return True
 
-    def ended(self, seconds: float = END_S) -> int:
-        """Waits for its end; returns the exit code."""
+    def wait(self, seconds: float = END_S) -> int:
+        """Waits for the end of the process; returns the exit code.
+
+        Raises:
+          TimeoutError: It did not end in time, and was killed.
+        """
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise TimeoutError(f"no end in {seconds} s: {self.said()}") from None
+            raise TimeoutError(f"no end in {seconds} s: {self.output()}") from None
 
     def kill(self) -> None:
-        """Ends it at once, and all that it started."""
+        """Kills the process, and all processes that it started."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def rows(self) -> int:
-        """Returns the number of records it has written."""
-        path = self.workdir / "metrics.jsonl"
+        """Returns the number of entries that it has written."""
+        path = Workdir(self.workdir).metrics
         return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
@@ -155,7 +172,16 @@ def start(
     processes: int = 1,
     **variables: str,
 ) -> Run:
-    """Starts a run; with several processes through `launch/local.sh`."""
+    """Starts a run; several processes are started by `launch/local.sh`.
+
+    Args:
+      workdir: Where it trains.
+      steps: Length of the run.
+      *more: Further flags.
+      devices: Number of simulated devices of each process.
+      processes: Number of processes.
+      **variables: Environment variables.
+    """
     workdir.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "fpn_jax.main"]
     if processes > 1:
@@ -181,31 +207,37 @@ def start(
             | variables,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # A group of its own: what it starts can be counted, and ended with it.
+            # A process group of its own: its processes can be counted and killed.
             start_new_session=True,
         )
     return Run(process, workdir, log)
 
 
 def finish(workdir: pathlib.Path, steps: int, *more: str, **options) -> str:
-    """Runs to the end; returns what was said.
+    """Runs to the end; returns the output.
+
+    Args:
+      workdir: Where it trains.
+      steps: Length of the run.
+      *more: Further flags.
+      **options: Further arguments of `start`.
 
     Raises:
-      RuntimeError: It ended otherwise than well.
+      RuntimeError: The exit code is not 0.
     """
     run = start(workdir, steps, *more, **options)
-    code = run.ended()
+    code = run.wait()
     if code:
-        raise RuntimeError(f"exit code {code}: {run.said()}")
-    return run.said()
+        raise RuntimeError(f"exit code {code}: {run.output()}")
+    return run.output()
 
 
 def alive(group: int) -> list[int]:
-    """Returns the processes of a group that are still there, zombies left out."""
+    """Returns the processes of a process group that still run; zombies do not."""
     found = []
     for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
         try:
-            # pid (name) state ppid pgrp …, and the name may hold anything.
+            # pid (name) state ppid pgrp …, and the name may contain anything.
             state, _, of_group = stat.read_text().rpartition(")")[2].split()[:3]
         except (OSError, ValueError):
             continue
@@ -214,38 +246,46 @@ def alive(group: int) -> list[int]:
     return sorted(found)
 
 
-def described(meta: dict[str, Any]) -> TrainState:
-    """Returns the shapes and types of a state, from what its checkpoint says of it."""
-    experiment = Experiment(configs.load(meta["config"]), tuple(meta["classes"]))
-    transformation, _ = experiment.optimizer(experiment.total_steps(meta["records"]))
-    return jax.eval_shape(lambda: experiment.initial_state(transformation))
+def like(meta: dict[str, Any]) -> TrainState:
+    """Returns the shapes and types of a state, which the meta of a checkpoint implies.
+
+    Args:
+      meta: Meta of a checkpoint.
+    """
+    experiment = Experiment(stored_in(meta, "the run"), info_in(meta))
+    records = Unread(experiment.info, meta["records"])
+    return experiment.prepare(records, records).like
 
 
 def state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
-    """Returns every array of a checkpoint, by name: the generator's words too."""
-    checkpoints = Checkpoints(
-        workdir / "checkpoints", monitor="accuracy", read_only=True
-    )
+    """Returns every array of a checkpoint, by name; also those of the generator."""
+    checkpoints = Checkpoints(Workdir(workdir).checkpoints, read_only=True)
     try:
-        restored = checkpoints.restore(step, described(checkpoints.meta(step)))
+        restored = checkpoints.restore(step, like(checkpoints.meta(step)))
     finally:
         checkpoints.close()
+    return arrays(restored)
+
+
+def arrays(restored: TrainState) -> dict[str, np.ndarray]:
+    """Returns every array of a state, by name; also those of the generator."""
     restored = restored.replace(rng=jax.random.key_data(restored.rng))
     leaves = jax.tree_util.tree_leaves_with_path(restored)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
 def records(workdir: pathlib.Path) -> list[dict]:
-    """Returns the records of a run, without the speed."""
-    rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    """Returns the entries of `metrics.jsonl`, without the speed."""
+    rows = map(json.loads, Workdir(workdir).metrics.read_text().splitlines())
     return [{key: row[key] for key in row if key != SPEED} for row in rows]
 
 
 def differing_bytes(ours: pathlib.Path, theirs: pathlib.Path, step: int) -> int:
-    """Returns how many bytes of two runs' states differ, and records that do.
+    """Returns how many bytes of two runs' states differ, plus differing entries.
 
-    Parameters, statistics, optimizer, average, generator, step; a record that differs
-    counts as a byte. The losses of all steps say that the batches were the same.
+    The states are parameters, statistics, optimizer, moving average, generator and
+    step. An entry of the metrics that differs counts as one byte: entries have the loss
+    of every step, so equal entries mean equal batches.
     """
     a, b = state(ours, step), state(theirs, step)
     if a.keys() != b.keys():
@@ -256,16 +296,16 @@ def differing_bytes(ours: pathlib.Path, theirs: pathlib.Path, step: int) -> int:
     )
     count = sum(int(np.count_nonzero(differ)) for differ in bytes_of)
     rows = records(ours), records(theirs)
-    unlike = sum(x != y for x, y in zip(*rows, strict=False))
-    return count + unlike + abs(len(rows[0]) - len(rows[1]))
+    different = sum(x != y for x, y in zip(*rows, strict=False))
+    return count + different + abs(len(rows[0]) - len(rows[1]))
 
 
 def largest_difference(ours: pathlib.Path, theirs: pathlib.Path, step: int) -> float:
-    """Returns the largest difference between two runs' states, of any number.
+    """Returns the largest difference of any number between two runs' states.
 
     Raises:
-      KeyError: One has arrays that the other has not.
+      KeyError: One state has arrays that the other state does not have.
     """
     a, b = state(ours, step), state(theirs, step)
-    # NumPy's maximum, unlike Python's, is NaN where one of the numbers is.
+    # NumPy's maximum, unlike Python's, is NaN if one of the numbers is NaN.
     return float(np.max([np.max(np.abs(a[k].astype("f8") - b[k])) for k in a | b]))

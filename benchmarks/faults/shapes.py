@@ -1,4 +1,4 @@
-"""Saved by some devices or processes, resumed by others."""
+"""Runs that are resumed by other numbers of devices or processes."""
 
 import itertools
 import os
@@ -12,13 +12,13 @@ from benchmarks.faults import runs
 from benchmarks.faults.runs import Bench, Outcome
 
 TOLERANCE, LOSS_TOLERANCE = 1e-4, 1e-5
-"""Largest differences of any number of a state, and of any step's loss, in 60 steps.
+"""Limits of the difference of a state's numbers, and of a step's loss, in 60 steps.
 
-Sums are taken in another order, and every step may make the difference larger.
+Other shapes sum in another order, and every step may increase the difference.
 """
 
 Shape = tuple[int, int]
-"""Processes, and devices of each."""
+"""Number of processes, and of devices of each process."""
 
 
 def resumed_elsewhere(
@@ -28,10 +28,17 @@ def resumed_elsewhere(
     saved_by: Shape,
     resumed_by: Shape,
 ) -> Outcome:
-    """Stops a run of one shape by a signal to one process; another shape goes on.
+    """Stops a run of one shape by a signal to one process; another shape resumes it.
 
-    Both must save the same step and end with 0, and the state at the end be that of the
-    run on one device, but for rounding.
+    All processes must save the same step and exit with code 0. The last state must be
+    that of the run on one device, except for rounding.
+
+    Args:
+      bench: Has the run on one device.
+      scratch: An empty folder.
+      rng: Chooses the delay.
+      saved_by: Shape of the run that is stopped.
+      resumed_by: Shape of the run that resumes.
     """
     processes, devices = saved_by
     run = runs.start(
@@ -39,10 +46,10 @@ def resumed_elsewhere(
     )
     run.until(lambda: run.rows() > runs.EVERY + 2)
     time.sleep(float(rng.uniform(0, 0.3)))
-    # Of several processes to one alone, and not to the script that started them.
+    # Only one process gets the signal, and not the script that started them.
     os.kill(_ranks(run)[-1], signal.SIGTERM)
-    code, said = run.ended(), run.said()
-    seconds_of = [line for line in said.splitlines() if "stopped and saved" in line]
+    code, output = run.wait(), run.output()
+    saved = [line for line in output.splitlines() if "stopped and saved" in line]
     orphans = runs.alive(run.process.pid)
     processes, devices = resumed_by
     runs.finish(scratch / "moved", bench.steps, processes=processes, devices=devices)
@@ -57,18 +64,18 @@ def resumed_elsewhere(
             fillvalue={},
         )
     ]
-    held = (
+    passed = (
         code == 0
-        and len(seconds_of) == 1
+        and len(saved) == 1
         and not orphans
-        and "Traceback" not in said
+        and "Traceback" not in output
         and difference < TOLERANCE
         and np.max(losses) < LOSS_TOLERANCE
     )
     return Outcome(
-        held,
+        passed,
         f"{_words(saved_by)} → {_words(resumed_by)}: exit code {code}, "
-        f"{seconds_of[0].strip() if seconds_of else said[-300:]}; largest difference "
+        f"{saved[0].strip() if saved else output[-300:]}; largest difference "
         f"{difference:.1e}, of a step's loss {np.max(losses):.1e}",
         {"largest_difference": difference},
     )
@@ -83,9 +90,9 @@ def _words(shape: Shape) -> str:
 
 
 def _ranks(run: runs.Run) -> list[int]:
-    """Returns the processes of a run that train, the last rank last."""
-    words = {
+    """Returns the processes of a run that train, in the order of their start."""
+    commands = {
         pid: pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         for pid in runs.alive(run.process.pid)
     }
-    return sorted(pid for pid, given in words.items() if b"fpn_jax.main" in given)
+    return sorted(pid for pid, words in commands.items() if b"fpn_jax.main" in words)

@@ -46,7 +46,7 @@ BACKBONES = {
     "vgg16_bn": partial(VGG, stage_sizes=(2, 2, 3, 3, 3), batch_norm=True),
     "vgg19_bn": partial(VGG, stage_sizes=(2, 2, 4, 4, 4), batch_norm=True),
 }
-"""Name → constructor; what a name fixes is no argument of `build`."""
+"""Name → constructor; arguments that a name fixes cannot be given to `build`."""
 
 REGISTRY = Registry(
     "backbone",

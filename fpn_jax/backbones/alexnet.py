@@ -33,7 +33,7 @@ STEM = 64
 STAGES = (((192, 5),), ((384, 3), (256, 3), (256, 3)))
 """Channels and kernel size of every convolution of the two stages."""
 ALPHA = 5e-4
-"""The paper's 1e-4, which weighs a sum over 5 channels, for their mean."""
+"""The paper's 1e-4 weighs a sum over 5 channels; this weighs their mean."""
 
 
 class Stage(nn.Module):
@@ -49,7 +49,7 @@ class Stage(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Returns `[B, H, W, C]`, as large as `x`."""
+        """Returns `[B, H, W, C]`, with as many cells as `x`."""
         for index, (features, kernel_size) in enumerate(self.convs, start=1):
             layer = conv(
                 features,
@@ -65,11 +65,11 @@ class Stage(nn.Module):
 class AlexNet(WindowedBackbone):
     """AlexNet without its classifier (Krizhevsky et al., in one tower).
 
-    The first convolution has stride 4, so there is no level 1. Level 2 is the map after
-    it, level 3 after the second and level 4 after the fifth convolution, each before
-    the pool that follows; level 5 is the map after the last pool. Stages that no level
-    asks for are not built. With "paper" the stem is padded by 2 cells and pools not at
-    all: 224 px give 55, 27, 13 and 6 cells.
+    The first convolution has stride 4, so there is no level 1. Levels 2, 3 and 4 are
+    the maps after the first, the second and the fifth convolution, each before the pool
+    that follows; level 5 is the map after the last pool. Stages that no level needs are
+    not built. With "paper" the stem is padded by 2 cells and pools are not padded:
+    224 px give 55, 27, 13 and 6 cells.
 
     Differs from the papers: widths are 64, 192, 384, 256 and 256 as in torchvision, no
     convolution is split into groups, and biases start at 0.
@@ -92,9 +92,9 @@ class AlexNet(WindowedBackbone):
         "activation": "relu",
         "dropout": 0.5,
     }
-    """The head that the paper's classifier is."""
+    """Spec of the paper's classifier."""
     paddings: ClassVar[tuple[str, ...]] = PADDINGS
-    """What `padding` can be."""
+    """Choices for `padding`."""
 
     local_response_norm: bool
     levels: tuple[int, ...] = LEVELS

@@ -1,4 +1,4 @@
-"""What backbones refuse, in one wording."""
+"""Checks of arguments that several backbones share."""
 
 from collections.abc import Sequence
 
@@ -11,31 +11,32 @@ def check_levels(network: str, levels: Sequence[int], choices: Sequence[int]) ->
     """Refuses levels that a network does not have.
 
     Args:
-      network: Who is asked, for the error's sentence.
+      network: Name of the network, for the error message.
       levels: Levels to return.
-      choices: Every level that there is.
+      choices: Every level of the network.
 
     Raises:
-      InputError: There are none, or one does not exist or is named twice.
+      InputError: No level is given, or a level does not exist or is given twice.
     """
     if not levels or not set(levels) <= set(choices):
         raise errors.InputError(
-            f"levels are {tuple(levels)}; {network} has one or more of {choices}"
+            f"levels are {tuple(levels)}; {network} has levels {choices}, of which "
+            "one or more must be given"
         )
     if len(set(levels)) < len(levels):
         raise errors.InputError(
-            f"levels are {tuple(levels)}; {network} wants each of them once"
+            f"levels are {tuple(levels)}; give each level of {network} once"
         )
 
 
 def check_unpadded(network: str, images: jax.Array, level: int, least: int) -> None:
-    """Refuses images that fill no cell of a level where maps are not padded.
+    """Refuses images that are too small for a level where maps are not padded.
 
     Args:
-      network: Who is asked, for the error's sentence.
+      network: Name of the network, for the error message.
       images: `[B, H, W, C]`.
       level: The coarsest level that is computed.
-      least: Height and width that it needs, in pixels.
+      least: Smallest height and width for this level, in pixels.
 
     Raises:
       InputError: The short side is below `least`.

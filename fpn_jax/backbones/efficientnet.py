@@ -40,19 +40,19 @@ STAGES = (
     StageSize(6, 192, 4, 2, 5),
     StageSize(6, 320, 1, 1, 3),
 )
-"""Stages 2 to 8 of table 1, which are B0's."""
+"""Stages 2 to 8 of EfficientNet-B0, table 1."""
 
 
 class Scaling(NamedTuple):
-    """What a member of the family has of its own, equation 3.
+    """The numbers of one member of the family, equation 3.
 
     Attributes:
-      width: Factor of every layer's channels.
-      depth: Factor of every stage's number of blocks.
+      width: Factor of the channels of every layer.
+      depth: Factor of the number of blocks of every stage.
       native_size: Height and width of the images, in pixels.
       dropout: Share of the classifier's inputs that training drops.
-      epsilon: Added to the variance in batch normalization, as the weights of
-        torchvision want it.
+      epsilon: Added to the variance in batch normalization; the value of torchvision's
+        weights.
     """
 
     width: float
@@ -75,27 +75,28 @@ B7 = Scaling(2.0, 3.1, 600, 0.5, 1e-3)
 class EfficientNet(WindowedBackbone):
     """An EfficientNet without its classifier (Tan & Le, arXiv 1905.11946).
 
-    Level `l` is the last map of stride `2**l`: behind stages 1, 2, 3, 5 and 7, and for
-    level 5 behind the last 1 × 1 convolution, the module `top`. Stages that no level
-    asks for are not built. Differs from the paper: running averages have momentum 0.9,
-    not 0.99.
+    Level `l` is the last map of stride `2**l`: the map after stage 1, 2, 3, 5 or 7, and
+    for level 5 after the last 1 × 1 convolution, the module `top`. Stages that no level
+    needs are not built. Differs from the paper: running averages have momentum 0.9, not
+    0.99.
 
     Attributes:
       scaling: The member of the family, `B0` to `B7`.
       levels: Levels to return, out of 1 to 5.
-      head_conv: Whether level 5 is the map behind the last 1 × 1 convolution or the
-        one that it reads, a quarter of its channels.
+      head_conv: Whether level 5 is the map after the last 1 × 1 convolution, or the map
+        before it, which has a quarter of the channels.
       stochastic_depth: Share of the examples that skip a block in training, in [0, 1);
-        it grows linearly from 0 at the first block. Needs the rng "dropout".
-      padding: "symmetric", or "same" as weights that TensorFlow trained want it.
-      epsilon: Added to the variance in batch normalization; None is torchvision's of
-        the same member, TensorFlow's networks have 0.001.
+        the share grows linearly with the block, from 0 at the first. Needs the rng
+        "dropout".
+      padding: "symmetric", or "same" for weights that TensorFlow trained.
+      epsilon: Added to the variance in batch normalization; None takes the value of
+        torchvision's weights, 0.001 is that of weights that TensorFlow trained.
       dtype: Type to compute in; parameters are float32.
       axis_name: Mapped axis over which batch statistics are averaged in training.
     """
 
     paddings: ClassVar[tuple[str, ...]] = PADDINGS
-    """What `padding` can be."""
+    """Choices for `padding`."""
 
     scaling: Scaling
     levels: tuple[int, ...] = (2, 3, 4, 5)
@@ -122,7 +123,7 @@ class EfficientNet(WindowedBackbone):
 
     @property
     def paper_head(self) -> dict[str, object]:
-        """The head that the paper's classifier is."""
+        """Spec of the paper's classifier."""
         return {"name": "pool", "pool": "average", "dropout": self.scaling.dropout}
 
     @property
@@ -140,7 +141,7 @@ class EfficientNet(WindowedBackbone):
         return stage_windows(STAGES, self.padding)
 
     def _drop_rates(self, num_blocks):
-        """Returns for every stage the rates of its blocks, which grow linearly."""
+        """Returns the rates of the blocks of every stage, which grow linearly."""
         total, first, rates = sum(num_blocks), 0, []
         for number in num_blocks:
             blocks = range(first, first + number)

@@ -35,7 +35,7 @@ def block(
       full2: Channels of the second branch.
       reduced3: Channels of the third branch between its convolutions.
       full3: Channels of the third branch.
-      behind_pool: Channels of the branch behind the pool.
+      behind_pool: Channels of the branch with the pool.
     """
     return (
         Branch((Layer(one, 1),)),
@@ -64,16 +64,16 @@ STAGES = {
 class GoogLeNet(WindowedBackbone):
     """GoogLeNet without its classifiers (Szegedy et al., arXiv 1409.4842).
 
-    Level 1 is the map after the stem's convolution, level `l` from 2 on the map after
-    stage `l - 1`, before the pool that follows. Stages that no level asks for are not
-    built. With "paper" a pool's first window begins at the map's corner and its last
-    one may end beyond the map: 224 px give 112, 56, 28, 14 and 7 cells as with
+    Level 1 is the map after the convolution of the stem; level `l` from 2 on is the map
+    after stage `l - 1`, before the pool that follows. Stages that no level needs are
+    not built. With "paper" the first window of a pool begins at the corner of the map,
+    and the last one may end beyond it: 224 px give 112, 56, 28, 14 and 7 cells as with
     "symmetric", but 225 px give 113, 56, 28, 14 and 7.
 
-    Differs from the paper: every convolution is batch-normalized, without local
-    response normalization; the third branch has 3 × 3 kernels instead of 5 × 5 and the
-    last pool a 2 × 2 window instead of 3 × 3, all of it as in torchvision, whose
-    weights fit; the auxiliary classifiers are left out.
+    Differs from the paper, as torchvision does, whose weights fit: every convolution is
+    batch-normalized, without local response normalization; the third branch has 3 × 3
+    kernels instead of 5 × 5; the last pool has a 2 × 2 window instead of 3 × 3. There
+    are no auxiliary classifiers.
 
     Attributes:
       levels: Levels to return, out of 1 to 5.
@@ -85,9 +85,9 @@ class GoogLeNet(WindowedBackbone):
     native_size: ClassVar[int] = 224
     """Height and width of the paper's images, in pixels."""
     paper_head: ClassVar[dict] = {"name": "pool", "pool": "average", "dropout": 0.4}
-    """The head that the paper's classifier is."""
+    """Spec of the paper's classifier."""
     paddings: ClassVar[tuple[str, ...]] = PADDINGS
-    """What `padding` can be."""
+    """Choices for `padding`."""
 
     levels: tuple[int, ...] = (2, 3, 4, 5)
     padding: str = "symmetric"
@@ -107,7 +107,7 @@ class GoogLeNet(WindowedBackbone):
     @property
     def windows(self) -> dict[int, Sequence[SlidingWindow]]:
         """Level → windows that move centres, from the level before."""
-        # With "paper" cells are padded behind the map alone, which moves no centre.
+        # With "paper" a pool pads only after the map, which moves no centre.
         paper = self.padding == "paper"
         pool = SlidingWindow(3, 2, "valid" if paper else "symmetric")
         last = SlidingWindow(2, 2, "valid" if paper else "same")

@@ -1,4 +1,4 @@
-"""What the Inception networks are made of: branches side by side, joined."""
+"""Blocks of the Inception networks: parallel branches, concatenated."""
 
 import dataclasses
 from typing import NamedTuple
@@ -23,7 +23,7 @@ class Layer(NamedTuple):
       features: Output channels.
       kernel_size: Height and width of the kernel, in cells; one number for both.
       stride: Step, in cells.
-      trimmed: Whether the paper lays it over the unpadded map.
+      trimmed: Whether the map is not padded in the paper.
     """
 
     features: int
@@ -41,12 +41,12 @@ class Layer(NamedTuple):
 
 
 class Branch(NamedTuple):
-    """One way through an inception block.
+    """One branch of an inception block.
 
     Attributes:
-      layers: Convolutions behind each other.
-      pool: What comes before them, a key of `POOLS`, or None.
-      forks: Convolutions side by side behind them, whose maps are joined.
+      layers: Convolutions in sequence.
+      pool: Pool before them, a key of `POOLS`, or None.
+      forks: Parallel convolutions after them, whose maps are concatenated.
     """
 
     layers: tuple[Layer, ...] = ()
@@ -55,7 +55,7 @@ class Branch(NamedTuple):
 
 
 def _average(x: jax.Array, paper: bool) -> jax.Array:
-    # The cells beyond the edge count as zeros, which published weights rely on.
+    # Cells beyond the edge count as zeros: published weights were trained this way.
     around = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     return average_pool(around, window=3, stride=1)
 
@@ -69,11 +69,11 @@ def _halve(x: jax.Array, paper: bool) -> jax.Array:
 
 
 POOLS = {"average": _average, "max": _max, "halve": _halve}
-"""The 3 × 3 pools of a branch: two that keep the map's size, and one that halves it."""
+"""Name → 3 × 3 pool of a branch; "halve" has stride 2."""
 
 
 class Chain(nn.Module):
-    """Convolutions behind each other, each batch-normalized and with its ReLU.
+    """Convolutions in sequence, each with batch normalization and a ReLU.
 
     Attributes:
       layers: The convolutions.
@@ -102,7 +102,7 @@ class Chain(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Branches side by side, joined along their channels.
+    """Parallel branches, concatenated along their channels.
 
     Attributes:
       branches: The branches.
@@ -116,7 +116,7 @@ class Mixed(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Returns `[B, H, W, C]`, `C` the sum of the branches' channels."""
+        """Returns `[B, H, W, C]`, where `C` is the sum of the branches' channels."""
 
         def chain(x, layers, name):
             made = Chain(layers, self.paper, self.numerics, name=name)
@@ -135,7 +135,7 @@ class Mixed(nn.Module):
 
 
 class Stage(nn.Module):
-    """Inception blocks behind each other.
+    """Inception blocks in sequence.
 
     Attributes:
       blocks: Branches of every block.

@@ -29,7 +29,7 @@ def square(behind_pool: int) -> tuple[Branch, ...]:
     """Returns the branches of a block of square kernels, figure 5.
 
     Args:
-      behind_pool: Channels of the branch behind the pool.
+      behind_pool: Channels of the branch with the pool.
     """
     return (
         Branch((Layer(64, 1),)),
@@ -56,7 +56,7 @@ def factorized(inner: int) -> tuple[Branch, ...]:
 
 
 def expanded() -> tuple[Branch, ...]:
-    """Returns the branches of a block whose filter banks are expanded, figure 7."""
+    """Returns the branches of a block with expanded filter banks, figure 7."""
     row_and_column = (Layer(384, (1, 3)), Layer(384, (3, 1)))
     return (
         Branch((Layer(320, 1),)),
@@ -73,7 +73,7 @@ HALVING3 = (
     Branch((Layer(64, 1), Layer(96, 3), Layer(96, 3, 2, trimmed=True))),
     Branch(pool="halve"),
 )
-"""Figure 10: convolutions and a pool of stride 2 side by side."""
+"""Figure 10: parallel convolutions and a pool, of stride 2."""
 HALVING4 = (
     Branch((Layer(192, 1), Layer(320, 3, 2, trimmed=True))),
     Branch(
@@ -95,14 +95,14 @@ STAGES = {
 class InceptionV3(WindowedBackbone):
     """Inception v3 without its classifiers (Szegedy et al., arXiv 1512.00567).
 
-    Level 1 is the map after the stem's three convolutions, level `l` from 2 on the map
-    after stage `l - 1`. Stages that no level asks for are not built. With "paper"
+    Level 1 is the map after the three convolutions of the stem; level `l` from 2 on is
+    the map after stage `l - 1`. Stages that no level needs are not built. With "paper"
     neither windows with a stride nor two more convolutions of the first layers are
     padded: 299 px give 147, 71, 35, 17 and 8 cells.
 
-    Differs from the paper: the blocks and widths are those of the authors' code, as in
-    torchvision, whose weights fit; average pools inside the blocks count the cells
-    beyond the edge as zeros; the auxiliary classifier is left out.
+    Differs from the paper: blocks and widths are those of the authors' code and of
+    torchvision, whose weights fit; average pools inside the blocks count cells beyond
+    the edge as zeros; there is no auxiliary classifier.
 
     Attributes:
       levels: Levels to return, out of 1 to 5.
@@ -114,9 +114,9 @@ class InceptionV3(WindowedBackbone):
     native_size: ClassVar[int] = 299
     """Height and width of the paper's images, in pixels."""
     paper_head: ClassVar[dict] = {"name": "pool", "pool": "average", "dropout": 0.5}
-    """The head that the paper's classifier is, its dropout torchvision's."""
+    """Spec of the paper's classifier, with torchvision's dropout."""
     paddings: ClassVar[tuple[str, ...]] = PADDINGS
-    """What `padding` can be."""
+    """Choices for `padding`."""
 
     levels: tuple[int, ...] = (2, 3, 4, 5)
     padding: str = "symmetric"

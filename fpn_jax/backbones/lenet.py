@@ -33,11 +33,11 @@ WIDTHS = (6, 16)
 class LeNet5(WindowedBackbone):
     """LeNet-5 without its classifier: 5 × 5 convolutions, tanh, average-pooling.
 
-    Level `l` is the map after the `l`-th pool. Stages that no level asks for are not
+    Level `l` is the map after the `l`-th pool. Stages that no level needs are not
     built. With "paper" nothing is padded: 32 px give 14 and 5 cells.
 
-    Differs from the paper, as it is usually built: every map of the second convolution
-    sees all six below it; pools have no coefficients of their own; the tanh is not
+    Differs from the paper, as usual implementations do: the second convolution reads
+    all six maps for every output map; pools have no coefficients; the tanh is not
     scaled; the classifier ends in a softmax instead of radial basis functions.
 
     Attributes:
@@ -55,9 +55,9 @@ class LeNet5(WindowedBackbone):
         "activation": "tanh",
         "dropout": 0.0,
     }
-    """The head that the paper's classifier is."""
+    """Spec of the paper's classifier."""
     paddings: ClassVar[tuple[str, ...]] = PADDINGS
-    """What `padding` can be."""
+    """Choices for `padding`."""
 
     levels: tuple[int, ...] = LEVELS
     padding: str = "symmetric"
@@ -83,7 +83,7 @@ class LeNet5(WindowedBackbone):
         """Returns the maps of `levels`.
 
         Args:
-          x: Normalized images, `[B, H, W, C]`; the paper's have one channel.
+          x: Normalized images, `[B, H, W, C]`; those of the paper have one channel.
           train: Makes no difference here.
 
         Raises:

@@ -28,9 +28,9 @@ STAGES = ((64, 1), (128, 2), (256, 2), (512, 6), (1024, 2))
 
 
 def round_channels(channels: float) -> int:
-    """Returns the nearest multiple of 8, at least 8, that loses at most a tenth.
+    """Returns the nearest multiple of 8, at least 8 and at least 90 % of the channels.
 
-    What the authors' code does with the product of channels and width multiplier.
+    The authors' code rounds the product of channels and width multiplier this way.
 
     Args:
       channels: Channels, above 0.
@@ -46,16 +46,16 @@ def round_channels(channels: float) -> int:
 def check_arguments(
     network: str, levels: tuple[int, ...], padding: str, width_multiplier: float
 ) -> None:
-    """Refuses what no MobileNet has.
+    """Refuses arguments that no MobileNet takes.
 
     Args:
-      network: Who asks, for the error's sentence.
+      network: Name of the network, for the error message.
       levels: Levels to return.
       padding: One of `PADDINGS`.
-      width_multiplier: Factor of every layer's channels.
+      width_multiplier: Factor of the channels of every layer.
 
     Raises:
-      InputError: A level or the padding does not exist, a level is named twice, or the
+      InputError: A level or the padding does not exist, a level is given twice, or the
         factor is not positive.
     """
     check_levels(network, levels, LEVELS)
@@ -118,17 +118,17 @@ class Stage(nn.Module):
 class MobileNetV1(WindowedBackbone):
     """MobileNet without its classifier (Howard et al., arXiv 1704.04861).
 
-    Level `l` is the last map of stride `2**l`, behind stage `l`. Stages that no level
-    asks for are not built. Differs from the paper: the ReLU is cut off at 6, as in the
-    authors' code and its weights.
+    Level `l` is the last map of stride `2**l`, after stage `l`. Stages that no level
+    needs are not built. Differs from the paper: the ReLU is cut off at 6, as in the
+    authors' code and weights.
 
     Attributes:
-      width_multiplier: Factor `α` of every layer's channels, which are rounded to
+      width_multiplier: Factor `α` of the channels of every layer, which are rounded to
         multiples of 8.
       levels: Levels to return, out of 1 to 5.
-      padding: "symmetric", or "same" as weights that TensorFlow trained want it.
-      epsilon: Added to the variance in batch normalization; TensorFlow's networks have
-        0.001.
+      padding: "symmetric", or "same" for weights that TensorFlow trained.
+      epsilon: Added to the variance in batch normalization; 0.001 for weights that
+        TensorFlow trained.
       dtype: Type to compute in; parameters are float32.
       axis_name: Mapped axis over which batch statistics are averaged in training.
     """
@@ -136,9 +136,9 @@ class MobileNetV1(WindowedBackbone):
     native_size: ClassVar[int] = 224
     """Height and width of the paper's images, in pixels."""
     paper_head: ClassVar[dict] = {"name": "pool", "pool": "average", "dropout": 0.001}
-    """The head that the paper's classifier is, dropout that of the authors' code."""
+    """Spec of the paper's classifier, with the dropout of the authors' code."""
     paddings: ClassVar[tuple[str, ...]] = PADDINGS
-    """What `padding` can be."""
+    """Choices for `padding`."""
 
     width_multiplier: float = 1.0
     levels: tuple[int, ...] = (2, 3, 4, 5)
@@ -159,7 +159,7 @@ class MobileNetV1(WindowedBackbone):
     @property
     def windows(self) -> dict[int, Sequence[SlidingWindow]]:
         """Level → windows that move centres, from the level before."""
-        # The stem makes level 1, and the first block of stages 2 to 5 the others.
+        # The stem and the first blocks of stages 2 to 5 have stride 2.
         return dict.fromkeys(LEVELS, (SlidingWindow(3, 2, self.padding),))
 
     def _width(self, level):

@@ -27,7 +27,7 @@ class StageSize(NamedTuple):
     """A row of the table of stages.
 
     Attributes:
-      expansion: Channels inside a block per input channel.
+      expansion: Channels inside a block, per input channel.
       features: Output channels.
       num_blocks: Number of blocks.
       stride: Step of the first block, in cells.
@@ -59,7 +59,7 @@ def scale(
     """Returns the level and the size of every stage of a wider or deeper network.
 
     Args:
-      stages: The stages behind a stem of stride 2.
+      stages: The stages after a stem of stride 2.
       width: Factor of the channels, which are rounded to multiples of 8.
       depth: Factor of the numbers of blocks, which are rounded up.
     """
@@ -80,7 +80,7 @@ def stage_windows(
     """Returns level → windows that move centres, for `cell_offset`.
 
     Args:
-      stages: The stages behind a stem of 3 × 3 cells and stride 2.
+      stages: The stages after a stem with a 3 × 3 kernel and stride 2.
       padding: Padding of every convolution.
     """
     windows = {1: [SlidingWindow(3, 2, padding)]}
@@ -93,18 +93,19 @@ def stage_windows(
 class InvertedResidual(nn.Module):
     """A 1 × 1 expansion, a depthwise convolution, a linear 1 × 1 projection.
 
-    The shortcut joins the narrow ends, where stride and channels allow it; figure 3b.
+    A block of stride 1 that keeps the number of channels has a shortcut between its
+    narrow ends; figure 3b.
 
     Attributes:
       features: Output channels.
-      expansion: Channels inside the block per input channel; with 1 there is no
+      expansion: Channels inside the block, per input channel; with 1 there is no
         expansion layer.
       stride: Step of the depthwise convolution, in cells.
       kernel_size: Height and width of the depthwise kernel, in cells.
-      squeeze_ratio: Input channels per channel inside squeeze and excitation, behind
-        the depthwise convolution; None for a block without.
+      squeeze_ratio: Input channels per channel inside squeeze and excitation, which
+        follows the depthwise convolution; None leaves squeeze and excitation out.
       drop_rate: Share of the examples that keep only the shortcut in training.
-      activation: Behind expansion, depthwise convolution and squeeze.
+      activation: Activation after expansion, depthwise convolution and squeeze.
       numerics: See `fpn_jax.layers.numerics.Numerics`.
     """
 
@@ -148,9 +149,9 @@ class Stage(nn.Module):
     """Inverted residuals of one width; the first one has the stride.
 
     Attributes:
-      block: Makes a block from its output channels, expansion and stride.
-      size: What the blocks have in common, their number, and the first one's stride.
-      drop_rates: Stochastic depth of every block, None for none.
+      block: Function of output channels, expansion, stride and kernel size to a block.
+      size: Arguments that the blocks share, their number, and the stride of the first.
+      drop_rates: Stochastic depth of every block; None turns it off.
     """
 
     block: Callable[..., InvertedResidual]
@@ -176,19 +177,19 @@ class Stage(nn.Module):
 class MobileNetV2(WindowedBackbone):
     """MobileNetV2 without its classifier (Sandler et al., arXiv 1801.04381).
 
-    Level `l` is the last map of stride `2**l`: behind stages 1, 2, 3, 5 and 7, and for
-    level 5 behind the last 1 × 1 convolution, the module `top`. Stages that no level
-    asks for are not built.
+    Level `l` is the last map of stride `2**l`: the map after stage 1, 2, 3, 5 or 7, and
+    for level 5 after the last 1 × 1 convolution, the module `top`. Stages that no level
+    needs are not built.
 
     Attributes:
-      width_multiplier: Factor of every layer's channels, which are rounded to
-        multiples of 8; of the last convolution's only above 1.
+      width_multiplier: Factor of the channels of every layer, which are rounded to
+        multiples of 8; for the last convolution, only a factor above 1 is used.
       levels: Levels to return, out of 1 to 5.
-      head_conv: Whether level 5 is the map behind the last 1 × 1 convolution, 1280
-        channels, or the 320 channels that it reads.
-      padding: "symmetric", or "same" as weights that TensorFlow trained want it.
-      epsilon: Added to the variance in batch normalization; TensorFlow's networks have
-        0.001.
+      head_conv: Whether level 5 is the map after the last 1 × 1 convolution, with 1280
+        channels, or the map with 320 channels before it.
+      padding: "symmetric", or "same" for weights that TensorFlow trained.
+      epsilon: Added to the variance in batch normalization; 0.001 for weights that
+        TensorFlow trained.
       dtype: Type to compute in; parameters are float32.
       axis_name: Mapped axis over which batch statistics are averaged in training.
     """
@@ -196,9 +197,9 @@ class MobileNetV2(WindowedBackbone):
     native_size: ClassVar[int] = 224
     """Height and width of the paper's images, in pixels."""
     paper_head: ClassVar[dict] = {"name": "pool", "pool": "average", "dropout": 0.2}
-    """The head that the paper's classifier is."""
+    """Spec of the paper's classifier."""
     paddings: ClassVar[tuple[str, ...]] = PADDINGS
-    """What `padding` can be."""
+    """Choices for `padding`."""
 
     width_multiplier: float = 1.0
     levels: tuple[int, ...] = (2, 3, 4, 5)

@@ -23,7 +23,7 @@ COARSEST = {8: 3, 16: 4, 32: 5}
 
 
 class _Block(nn.Module):
-    """What the two residual blocks share.
+    """The base of the two residual blocks.
 
     Attributes:
       features: Channels inside the block; the output has `expansion` times as many.
@@ -98,8 +98,8 @@ class BasicBlock(_Block):
 class Bottleneck(_Block):
     """1 × 1, 3 × 3 and 1 × 1 convolutions and a shortcut; figure 5, right.
 
-    Differs from the paper: the 3 × 3 convolution has the stride, not the first 1 × 1,
-    which then sees every cell.
+    Differs from the paper: the 3 × 3 convolution has the stride instead of the first
+    1 × 1 convolution, which would skip cells.
     """
 
     expansion = 4
@@ -118,16 +118,17 @@ class Bottleneck(_Block):
 class Stage(nn.Module):
     """Residual blocks of one resolution; the first one has the stride.
 
-    Where dilation replaces the stride, that block's first 3 × 3 convolution still sees
-    the distances from before, and everything after it the doubled ones.
+    Where dilation replaces the stride, the first 3 × 3 convolution of that block keeps
+    the dilation of the stage before, and all convolutions after it have the doubled
+    dilation.
 
     Attributes:
       block: `BasicBlock` or `Bottleneck`.
       num_blocks: Number of blocks.
       features: Channels inside a block.
       stride: Step of the first block, in cells.
-      first_dilation: Distance of neighbouring taps before that step.
-      dilation: Distance of neighbouring taps after it.
+      first_dilation: Distance of neighbouring taps in its first 3 × 3 convolution.
+      dilation: Distance of neighbouring taps in all other 3 × 3 convolutions.
       zero_init_residual: Whether every block starts as its shortcut.
       numerics: See `fpn_jax.layers.numerics.Numerics`.
     """
@@ -160,23 +161,23 @@ class Stage(nn.Module):
 class ResNet(WindowedBackbone):
     """A residual network without its classifier (He et al., arXiv 1512.03385).
 
-    Level 1 is the map after the stem's convolution, level `l` from 2 on the map after
-    stage `l - 1`. Stages that no level asks for are not built.
+    Level 1 is the map after the convolution of the stem; level `l` from 2 on is the map
+    after stage `l - 1`. Stages that no level needs are not built.
 
     An `output_stride` of 8 or 16 replaces the stride of the last two stages, or of the
-    last one, by dilation (Chen et al., arXiv 1706.05587). All these stages belong to
-    the coarsest level, 3 or 4, whose map is the one after stage 4. Weights of the
-    network without dilation fit: with padding "symmetric", every
-    `32 / output_stride`-th cell of that map is a cell of that network's.
+    last one, by dilation (Chen et al., arXiv 1706.05587). These stages belong to the
+    coarsest level, 3 or 4, whose map is the one after stage 4. Weights of the network
+    without dilation fit: with padding "symmetric", every `32 / output_stride`-th cell
+    of the coarsest map equals a cell of that network.
 
     Attributes:
       block: `BasicBlock` or `Bottleneck`.
       stage_sizes: Number of blocks of each of the four stages.
       width: Channels of the stem, and inside the blocks of the first stage; every
         further stage doubles them.
-      levels: Levels to return, out of 1 to the coarsest one; None means all from 2 on.
+      levels: Levels to return, out of 1 to the coarsest; None returns all from 2 on.
       output_stride: Stride of the coarsest map, in pixels: 8, 16 or 32.
-      padding: "symmetric", or "same" as weights that TensorFlow trained want it.
+      padding: "symmetric", or "same" for weights that TensorFlow trained.
       zero_init_residual: Whether the last scale of every block starts at 0, so that
         the block starts as its shortcut (Goyal et al., arXiv 1706.02677).
       dtype: Type to compute in; parameters are float32.
@@ -186,9 +187,9 @@ class ResNet(WindowedBackbone):
     native_size: ClassVar[int] = 224
     """Height and width of the paper's images, in pixels."""
     paper_head: ClassVar[dict] = {"name": "pool", "pool": "average", "dropout": 0.0}
-    """The head that the paper's classifier is."""
+    """Spec of the paper's classifier."""
     paddings: ClassVar[tuple[str, ...]] = PADDINGS
-    """What `padding` can be."""
+    """Choices for `padding`."""
 
     block: type[_Block]
     stage_sizes: tuple[int, int, int, int]

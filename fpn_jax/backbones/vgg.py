@@ -60,8 +60,8 @@ class Stage(nn.Module):
 class VGG(WindowedBackbone):
     """A VGG network without its classifier (Simonyan & Zisserman, arXiv 1409.1556).
 
-    Level `l` is the map after the `l`-th max-pool. Stages that no level asks for are
-    not built. An odd map's last cell is pooled alone, so that sizes are
+    Level `l` is the map after the `l`-th max-pool. Stages that no level needs are not
+    built. The last cell of an odd map is pooled alone, so that sizes are
     `ceil(H / 2**l)`; with "paper" it is dropped, and sizes are `floor(H / 2**l)`. At
     224 px both give 112, 56, 28, 14 and 7 cells.
 
@@ -70,7 +70,7 @@ class VGG(WindowedBackbone):
       batch_norm: Whether every convolution is batch-normalized; it keeps its bias.
       width: Channels of the first stage; the others have 2, 4, 8 and 8 times as many.
       levels: Levels to return, out of 1 to 5.
-      padding: "symmetric", or "paper" for pools that drop what fills no window.
+      padding: "symmetric", or "paper" for pools that drop the last cell of odd maps.
       dtype: Type to compute in; parameters are float32.
       axis_name: Mapped axis over which batch statistics are averaged in training.
     """
@@ -84,9 +84,9 @@ class VGG(WindowedBackbone):
         "activation": "relu",
         "dropout": 0.5,
     }
-    """The head that the paper's classifier is."""
+    """Spec of the paper's classifier."""
     paddings: ClassVar[tuple[str, ...]] = PADDINGS
-    """What `padding` can be."""
+    """Choices for `padding`."""
 
     stage_sizes: tuple[int, int, int, int, int]
     batch_norm: bool

@@ -1,4 +1,4 @@
-"""Where the cells of a backbone are, from the windows that the backbone states."""
+"""The base of backbones that derive the positions of their cells from their windows."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from fpn_jax.ops.receptive_field import SlidingWindow, cell_offset
 
 
 class WindowedBackbone(nn.Module):
-    """A backbone that states the windows of its layers.
+    """A backbone whose cell positions follow from the windows of its layers.
 
     A subclass has the attribute `levels` and the property `windows`.
     """

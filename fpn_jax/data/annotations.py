@@ -13,6 +13,11 @@ from fpn_jax.errors import InputError, at_least, unknown
 MAX_BOXES = 100
 """Default number of boxes of an image in a batch."""
 
+
+class Unusable(ValueError):
+    """A record lacks what a batch needs; the text is the reason."""
+
+
 _TYPES = {name: np.dtype(field.dtype).type for name, field in FIELDS.items()}
 
 
@@ -174,21 +179,22 @@ class Layout:
             return (*self.fields, "boxes")
         return self.fields
 
-    def problem(self, record: Record) -> str:
-        """Returns why a record cannot be used for these fields; `""` if it can."""
+    def take(self, record: Record) -> Record:
+        """Returns the part of a record that an augmentation needs.
+
+        Raises:
+          Unusable: An annotation is missing, or has another shape or type.
+        """
+        taken = {"image": record["image"]}
         for name in self._read:
-            if record.get(name) is None:
-                return f"it has no {name!r} annotation"
+            taken[name] = value = record.get(name)
+            if value is None:
+                raise Unusable(f"it has no {name!r} annotation")
             # A number has no shape to check: reading labels alone stays fast.
             if FIELDS[name].shape:
                 sizes = _sizes(record, self.info)
-                if problem := _shape_problem(name, record[name], sizes):
-                    return f"{name}: {problem}"
-        return ""
-
-    def take(self, record: Record) -> Record:
-        """Returns the part of a record that an augmentation needs."""
-        taken = {name: record[name] for name in ("image", *self._read)}
+                if problem := _shape_problem(name, value, sizes):
+                    raise Unusable(f"{name}: {problem}")
         if "landmarks" in self.fields:
             taken["mirrored"] = self.info.mirrored
         return taken

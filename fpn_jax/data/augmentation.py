@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fpn_jax.data import colours
+from fpn_jax.data import colours, movements
 from fpn_jax.data.colours import ColorJitter
 from fpn_jax.data.crops import (
     GeometricTransform,
@@ -22,7 +22,6 @@ from fpn_jax.data.crops import (
     check_whole,
     sample_box,
 )
-from fpn_jax.data.geometry import Placement
 from fpn_jax.data.pictures import Picture, moved_record
 from fpn_jax.data.records import Record
 from fpn_jax.errors import within
@@ -39,18 +38,18 @@ class Operation(NamedTuple):
       signed: Whether half of the amounts are negative.
       recolour: Image and amount → image. The amount 0 changes nothing, except for
         operations without an amount.
-      place: Size of the image and amount → placement.
+      move: Size of the image and amount → movement.
     """
 
     strongest: float
     signed: bool
     recolour: Callable[[np.ndarray, float], np.ndarray] | None = None
-    place: Callable[[tuple[int, int], float], Placement] | None = None
+    move: Callable[[movements.Size, float], movements.Step] | None = None
 
     def apply(self, picture: Picture, amount: float) -> Picture:
         """Returns the picture after the operation."""
-        if self.place is not None:
-            return picture.moved(self.place(picture.size, amount))
+        if self.move is not None:
+            return picture.moved(self.move(picture.size, amount))
         return picture.recoloured(self.recolour(picture.image, amount))
 
 
@@ -71,7 +70,7 @@ OPERATIONS = {
     ),
     "equalize": Operation(0.0, False, lambda image, _: colours.equalize(image)),
     # Degrees, counterclockwise.
-    "rotate": Operation(30.0, True, place=Placement.rotate),
+    "rotate": Operation(30.0, True, move=movements.rotate),
     # Levels from 256 - amount upwards are inverted.
     "solarize": Operation(256.0, False, colours.solarize),
     "color": _factor(colours.adjust_saturation),
@@ -81,14 +80,14 @@ OPERATIONS = {
     "brightness": _factor(colours.adjust_brightness),
     "sharpness": _factor(colours.adjust_sharpness),
     # Pixels along one axis per pixel along the other.
-    "shear_x": Operation(0.3, True, place=lambda size, s: Placement.shear(size, x=s)),
-    "shear_y": Operation(0.3, True, place=lambda size, s: Placement.shear(size, y=s)),
+    "shear_x": Operation(0.3, True, move=lambda size, s: movements.shear(size, x=s)),
+    "shear_y": Operation(0.3, True, move=lambda size, s: movements.shear(size, y=s)),
     # Share of the image's width or height.
     "translate_x": Operation(
-        0.45, True, place=lambda size, t: Placement.translate(size, t, 0)
+        0.45, True, move=lambda size, t: movements.translate(size, t, 0)
     ),
     "translate_y": Operation(
-        0.45, True, place=lambda size, t: Placement.translate(size, 0, t)
+        0.45, True, move=lambda size, t: movements.translate(size, 0, t)
     ),
 }
 """The fourteen operations of the paper with their greatest strengths."""

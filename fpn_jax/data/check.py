@@ -16,7 +16,7 @@ _RECORDS_PER_ROUND = 4096
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class Findings:
     """What `check` found in one split.
 
     Attributes:
@@ -85,7 +85,7 @@ def _examine(source: Source, index: int) -> _Found:
     return _Found("", label, duplicates.fingerprint(image), wrong, missing)
 
 
-def check(source: Source, num_threads: int = 8) -> Report:
+def check(source: Source, num_threads: int = 8) -> Findings:
     """Reads every record, in threads, and changes nothing.
 
     Args:
@@ -115,7 +115,7 @@ def check(source: Source, num_threads: int = 8) -> Report:
                 good.append((id, name, found.fingerprint))
                 annotations += [(id, *problem) for problem in found.annotations]
                 missing.update(found.missing)
-    return Report(
+    return Findings(
         len(source), tuple(bad), counts, tuple(good), tuple(annotations), dict(missing)
     )
 
@@ -143,16 +143,16 @@ class Duplicate:
         return f"{kind} in {self.where}: {', '.join(self.ids)}"
 
 
-def find_duplicates(reports: Mapping[str, Report]) -> list[Duplicate]:
+def find_duplicates(findings: Mapping[str, Findings]) -> list[Duplicate]:
     """Returns the images that occur in two splits or in two classes.
 
     Args:
-      reports: Name of a split → what `check` found there.
+      findings: Name of a split → what `check` found there.
 
     Returns:
       Duplicates first, then near-duplicates, the closest ones first.
     """
-    rows = [(split, *row) for split, report in reports.items() for row in report.good]
+    rows = [(split, *row) for split, found in findings.items() for row in found.good]
     prints = [row[-1] for row in rows]
     groups = [(group, None) for group in duplicates.duplicates(prints)]
     near = sorted(duplicates.near_duplicates(prints), key=lambda pair: pair[2])

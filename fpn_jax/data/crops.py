@@ -14,7 +14,7 @@ import numpy as np
 
 from fpn_jax.data.geometry import Placement
 from fpn_jax.data.images.decode import pixels
-from fpn_jax.data.movements import Box, Size, reduction_for
+from fpn_jax.data.movements import Box, Crop, Flip, Size, reduction_for
 from fpn_jax.data.pictures import Picture, moved_record
 from fpn_jax.data.records import Record
 from fpn_jax.errors import InputError, at_least, within
@@ -148,7 +148,7 @@ class RandomResizedCrop(GeometricTransform):
         box = sample_box(rng, size, self.scale, self.ratio)
         box = box or self._largest_center_box(size)
         reduction = reduction_for(picture.image, box, side)
-        return picture.moved(Placement.crop(size, box, (side, side), reduction))
+        return picture.moved(Crop(size, (side, side), box, reduction))
 
     def _largest_center_box(self, size: Size) -> Box:
         height, width = size
@@ -175,7 +175,7 @@ class HorizontalFlip(GeometricTransform):
         """Returns the picture or its mirror image."""
         if rng.random() >= self.probability:
             return picture
-        return picture.moved(Placement.flip(picture.size))
+        return picture.moved(Flip(picture.size))
 
 
 class _FixedTransform(abc.ABC):
@@ -188,7 +188,8 @@ class _FixedTransform(abc.ABC):
     def __call__(self, record: Record) -> Record:
         """Returns the record after the placement; the image is decoded exactly."""
         image = pixels(record["image"])
-        picture = Picture.of(image).moved(self.placement(image.shape[:2]))
+        picture = Picture.of(image)
+        picture = picture.moved(*self.placement(picture.size).steps)
         return moved_record(record, picture)
 
 

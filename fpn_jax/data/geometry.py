@@ -6,14 +6,25 @@ Nothing here writes into its input or keeps a state.
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from fpn_jax.data.images.decode import Encoded, pixels
-from fpn_jax.data.movements import Box, Crop, Flip, Pad, Size, Step, Warp
+from fpn_jax.data.movements import (
+    Box,
+    Crop,
+    Flip,
+    Pad,
+    Size,
+    Step,
+    Warp,
+    rotate,
+    shear,
+    translate,
+    warp,
+)
 from fpn_jax.data.records import IGNORE
 
 MIN_VISIBLE = 0.1
@@ -99,18 +110,12 @@ class Placement:
           linear: `[2, 2]`, applied to `(x, y)`.
           shift: `(x, y)` in pixels.
         """
-        height, width = source_size
-        center = np.array([(width - 1) / 2, (height - 1) / 2])
-        x, y = (center - linear @ center).tolist()
-        (a, b), (d, e) = linear.tolist()
-        rows = (a, b, x + shift[0]), (d, e, y + shift[1])
-        return cls(source_size, (Warp(source_size, source_size, rows),))
+        return cls(source_size, (warp(source_size, linear, shift),))
 
     @classmethod
     def rotate(cls, source_size: Size, degrees: float) -> "Placement":
         """Turns the picture counterclockwise around its middle."""
-        cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-        return cls.warp(source_size, np.array([[cos, sin], [-sin, cos]]))
+        return cls(source_size, (rotate(source_size, degrees),))
 
     @classmethod
     def shear(cls, source_size: Size, x: float = 0.0, y: float = 0.0) -> "Placement":
@@ -121,14 +126,12 @@ class Placement:
           x: Pixels to the right for each pixel downwards.
           y: Pixels downwards for each pixel to the right.
         """
-        return cls.warp(source_size, np.array([[1.0, x], [y, 1.0]]))
+        return cls(source_size, (shear(source_size, x, y),))
 
     @classmethod
     def translate(cls, source_size: Size, x: float, y: float) -> "Placement":
         """Shifts the picture by a share of its width and of its height."""
-        height, width = source_size
-        rows = (1.0, 0.0, x * width), (0.0, 1.0, y * height)
-        return cls(source_size, (Warp(source_size, source_size, rows),))
+        return cls(source_size, (translate(source_size, x, y),))
 
     def then(self, other: "Placement") -> "Placement":
         """Returns the placement that does this one first and the other one after it.
@@ -175,8 +178,8 @@ class Placement:
         picture before, `inverse.mask` returns a class map of its size.
         """
         way_back = np.linalg.inv(self.matrix)
-        warp = Warp.of(self.size, self.source_size, way_back)
-        return Placement(self.size, (warp,))
+        step = Warp.of(self.size, self.source_size, way_back)
+        return Placement(self.size, (step,))
 
     def image(self, image: np.ndarray | Encoded) -> np.ndarray:
         """Returns the moved image, uint8 `[h, w, 3]`, grey outside of the picture.

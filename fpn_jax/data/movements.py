@@ -4,6 +4,7 @@ Sizes are (height, width) in pixels. Nothing here writes into its input or keeps
 state.
 """
 
+import math
 from typing import NamedTuple, Protocol
 
 import cv2
@@ -67,26 +68,6 @@ def _reduced(box: Box, size: Size, reduced: Size) -> Box:
     return min(top, reduced[0] - height), min(left, reduced[1] - width), height, width
 
 
-def cut(image: np.ndarray | Encoded, box: Box, reduction: int = 1) -> np.ndarray:
-    """Returns the pixels of a box, reduced if the image is encoded.
-
-    Args:
-      image: uint8 `[H, W, 3]`, or a JPEG of this size, which is decoded with fast
-        arithmetic.
-      box: Part of the image, rounded to pixels of the reduced image.
-      reduction: 1, 2, 4 or 8, from `reduction_for`.
-
-    Raises:
-      Undecodable: The JPEG cannot be decoded; the text is the reason.
-    """
-    if isinstance(image, Encoded):
-        size = image.shape[:2]
-        image = image.decode(reduction=reduction, quick=True)
-        box = _reduced(box, size, image.shape[:2])
-    top, left, height, width = box
-    return image[top : top + height, left : left + width]
-
-
 class Step(Protocol):
     """One movement of a picture.
 
@@ -138,9 +119,26 @@ class Crop(NamedTuple):
         down, across = self.size[0] / height, self.size[1] / width
         return scale_and_shift(across, down, -left * across, -top * down)
 
+    def cut(self, image: np.ndarray | Encoded) -> np.ndarray:
+        """Returns the pixels of the box; an encoded image is decoded and reduced.
+
+        Args:
+          image: uint8 `[H, W, 3]`, or a JPEG of this size. A JPEG is decoded with fast
+            arithmetic, and the box is rounded to pixels of the reduced image.
+
+        Raises:
+          Undecodable: The JPEG is damaged; the text is the reason.
+        """
+        box = self.box
+        if isinstance(image, Encoded):
+            image = image.decode(reduction=self.reduction, quick=True)
+            box = _reduced(box, self.source_size, image.shape[:2])
+        top, left, height, width = box
+        return image[top : top + height, left : left + width]
+
     def image(self, image: np.ndarray | Encoded) -> np.ndarray:
         """Returns the box of the image, resized."""
-        return resize(cut(image, self.box, self.reduction), *self.size)
+        return resize(self.cut(image), *self.size)
 
 
 class Flip(NamedTuple):
@@ -227,3 +225,45 @@ class Warp(NamedTuple):
 
 _TO_MIDDLES = scale_and_shift(1, 1, -0.5, -0.5)
 _FROM_MIDDLES = scale_and_shift(1, 1, 0.5, 0.5)
+
+
+def warp(
+    source_size: Size, linear: np.ndarray, shift: tuple[float, float] = (0.0, 0.0)
+) -> Warp:
+    """Returns the step that moves `center + v` to `center + linear @ v + shift`.
+
+    Args:
+      source_size: Size of the picture before, and of the one after.
+      linear: `[2, 2]`, applied to `(x, y)`.
+      shift: `(x, y)` in pixels.
+    """
+    height, width = source_size
+    center = np.array([(width - 1) / 2, (height - 1) / 2])
+    x, y = (center - linear @ center).tolist()
+    (a, b), (d, e) = linear.tolist()
+    rows = (a, b, x + shift[0]), (d, e, y + shift[1])
+    return Warp(source_size, source_size, rows)
+
+
+def rotate(source_size: Size, degrees: float) -> Warp:
+    """Returns the step that turns the picture counterclockwise around its middle."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return warp(source_size, np.array([[cos, sin], [-sin, cos]]))
+
+
+def shear(source_size: Size, x: float = 0.0, y: float = 0.0) -> Warp:
+    """Returns the step that shears the picture around its middle.
+
+    Args:
+      source_size: Size of the picture before, and of the one after.
+      x: Pixels to the right for each pixel downwards.
+      y: Pixels downwards for each pixel to the right.
+    """
+    return warp(source_size, np.array([[1.0, x], [y, 1.0]]))
+
+
+def translate(source_size: Size, x: float, y: float) -> Warp:
+    """Returns the step that shifts the picture by a share of its width and height."""
+    height, width = source_size
+    rows = (1.0, 0.0, x * width), (0.0, 1.0, y * height)
+    return Warp(source_size, source_size, rows)

@@ -33,17 +33,19 @@ class Picture(NamedTuple):
     @property
     def size(self) -> Size:
         """Height and width of the image."""
-        return self.image.shape[:2]
+        return self.steps[-1].size if self.steps else self.source_size
 
     @property
     def placement(self) -> Placement:
         """The placement from the record's image to this one."""
         return Placement(self.source_size, self.steps)
 
-    def moved(self, placement: Placement) -> "Picture":
-        """Returns the picture after one more movement."""
-        image = placement.image(self.image)
-        return Picture(image, self.source_size, self.steps + placement.steps)
+    def moved(self, *steps: Step) -> "Picture":
+        """Returns the picture after more movements."""
+        image = self.image
+        for step in steps:
+            image = step.image(image)
+        return Picture(image, self.source_size, self.steps + steps)
 
     def recoloured(self, image: np.ndarray) -> "Picture":
         """Returns the picture with other colours; no pixel moves."""

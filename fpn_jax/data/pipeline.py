@@ -19,7 +19,7 @@ import grain
 import numpy as np
 
 from fpn_jax.data import workers
-from fpn_jax.data.annotations import MAX_BOXES, Layout
+from fpn_jax.data.annotations import MAX_BOXES, Layout, Unusable
 from fpn_jax.data.images.decode import Undecodable
 from fpn_jax.data.order import generator_at, record_number
 from fpn_jax.data.records import DROPPED, BadRecord, Batch, Record, Source
@@ -89,12 +89,13 @@ class _Share(grain.transforms.Map):
         first = int(number) * self.global_batch_size
         positions = range(first, first + self.global_batch_size)
         share = positions[self.options.process_index :: self.options.process_count]
+        numbers = [self.number_at(position) for position in share]
         # Sources with this method read the files of the batch in the background.
         if hasattr(self.source, "read_ahead"):
-            self.source.read_ahead(dict.fromkeys(map(self.number_at, share)))
+            self.source.read_ahead(dict.fromkeys(numbers))
         rows, images = [], None
-        for slot, position in enumerate(share):
-            row = self.row(position)
+        for slot, (position, requested) in enumerate(zip(share, numbers, strict=True)):
+            row = self.row(position, requested)
             image = row.pop("image")
             if images is None:
                 images = np.empty((len(share), *image.shape), image.dtype)
@@ -109,8 +110,8 @@ class _Share(grain.transforms.Map):
         """Returns the number of the record that a position asks for."""
 
     @abc.abstractmethod
-    def row(self, position: int) -> Batch:
-        """Returns one example, a pure function of the position."""
+    def row(self, position: int, requested: int) -> Batch:
+        """Returns one example; `requested` is the record that `number_at` returns."""
 
     def read(self, index: int, change: Callable[[Record], Record]) -> Record:
         """Returns a record of the source, changed.
@@ -119,12 +120,10 @@ class _Share(grain.transforms.Map):
           BadRecord: The record cannot be decoded, or lacks an annotation.
         """
         record = self.source[index]
-        if problem := self.layout.problem(record):
-            raise BadRecord(self.source.id(index), problem)
         try:
             # An encoded image is decoded in here.
             return change(self.layout.take(record))
-        except Undecodable as error:
+        except (Undecodable, Unusable) as error:
             raise BadRecord(self.source.id(index), str(error)) from None
 
 
@@ -136,8 +135,7 @@ class _ForTraining(_Share):
     def number_at(self, position: int) -> int:
         return record_number(len(self.source), self.seed, position)
 
-    def row(self, position: int) -> Batch:
-        requested = self.number_at(position)
+    def row(self, position: int, requested: int) -> Batch:
         # The next good record replaces a bad one, so that every batch is full and all
         # processes count the same number of steps.
         skipped = []
@@ -167,7 +165,7 @@ class _ForEvaluation(_Share):
         # Clamp: padding positions name the last record but never read it.
         return min(position, len(self.source) - 1)
 
-    def row(self, position: int) -> Batch:
+    def row(self, position: int, requested: int) -> Batch:
         if position >= len(self.source):
             return self._padding(-1)
         try:

@@ -1,6 +1,6 @@
-"""Exporters: a trained model as a file for other programs, by the file's suffix."""
+"""Exporters write a trained model to a file for other programs."""
 
 from fpn_jax.exporters import stablehlo
 
 EXPORTERS = {".stablehlo": stablehlo.write}
-"""Suffix → function of `(predictor, path)` that writes the file."""
+"""Suffix of the file → function of `(predictor, path)` that writes the file."""

@@ -1,4 +1,4 @@
-"""A trained model as one StableHLO file that runs without this package."""
+"""Exports a trained model to one StableHLO file, which runs without this package."""
 
 import json
 from pathlib import Path
@@ -15,11 +15,18 @@ from fpn_jax.predictor import Predictor
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 TOLERANCE = 1e-3
-"""Largest difference of an output from the model's that is accepted."""
+"""Largest accepted difference between outputs of the model and the exported model."""
 
 
 def serialize(predictor: Predictor) -> bytes:
-    """Returns `uint8 [b, S, S, 3] → predictor.exported`, any `b`, weights inside."""
+    """Returns the model and its weights in the format of `jax.export`.
+
+    The exported function maps uint8 `[b, S, S, 3]`, for any batch size `b`, to the
+    outputs of `predictor.exported`.
+
+    Args:
+      predictor: The model.
+    """
     (batch,) = export.symbolic_shape("b")
     images = jax.ShapeDtypeStruct((batch, *predictor.image_size, 3), jnp.uint8)
     function = jax.jit(predictor.exported)
@@ -27,37 +34,45 @@ def serialize(predictor: Predictor) -> bytes:
 
 
 def write(predictor: Predictor, path: Path) -> str:
-    """Writes the exported model and its description; returns a line that says so.
+    """Writes the exported model and its description.
 
-    `MODEL.stablehlo` reloads as `jax.export.deserialize(bytes).call(images)`;
-    `MODEL.json` beside it names the classes, the image size and the preprocessing.
+    `jax.export.deserialize(bytes).call(images)` runs the file `MODEL.stablehlo`. The
+    file `MODEL.json` beside it describes inputs, outputs, classes and preprocessing.
 
     Args:
       predictor: The model.
       path: The file to write.
 
+    Returns:
+      A line of text that names the file and its size.
+
     Raises:
-      RunError: The reloaded model gives other outputs than the model.
+      RunError: The outputs of the exported model differ from those of the model.
     """
     serialized = serialize(predictor)
     largest = largest_difference(predictor, serialized)
     if not largest <= TOLERANCE:
         raise RunError(
-            f"the exported model's outputs differ by {largest} from the model's; "
-            f"{path} is not written"
+            f"the outputs of the exported model differ by {largest} from those of the "
+            f"model, which is more than {TOLERANCE}; {path} is not written"
         )
     path.write_bytes(serialized)
     path.with_suffix(".json").write_text(
         json.dumps(_description(predictor), indent=2) + "\n"
     )
     return (
-        f"{path}: {len(serialized) / 2**20:.1f} MiB, reloaded, outputs within "
-        f"{largest:.1e} of the model's"
+        f"{path}: {len(serialized) / 2**20:.1f} MiB; its outputs differ from those of "
+        f"the model by at most {largest:.1e}"
     )
 
 
 def largest_difference(predictor: Predictor, serialized: bytes) -> float:
-    """Returns how far the reloaded model is from the model, on random images."""
+    """Returns the largest difference between outputs, on random images.
+
+    Args:
+      predictor: The model.
+      serialized: The exported model, from `serialize`.
+    """
     reloaded = export.deserialize(bytearray(serialized))
     shape = (3, *predictor.image_size, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)

@@ -1,4 +1,4 @@
-"""The original design's classifier: every level into a layer of its own."""
+"""A classifier with a fully connected layer for every level."""
 
 from typing import ClassVar
 
@@ -15,16 +15,16 @@ CONCAT_WIDTH = 256
 
 
 class FlattenClassifier(nn.Module):
-    """Every level flattened into a fully connected layer of its own.
+    """Every level flattened and read by its own fully connected layer.
 
-    The parameters depend on the maps' sizes, so the image size is fixed.
+    The parameters depend on the sizes of the maps, so the image size is fixed.
 
     Attributes:
       num_classes: Number of classes, 2 or more.
-      combine: "sum" adds the logits that every level's layer gives; "concat" joins
-        `width` features of every level after a ReLU and reads the logits from them.
-      width: Features of every level with "concat", where None means 256.
-      dropout: Share of the final layer's inputs that training drops, in [0, 1).
+      combine: "sum" adds the logits of all levels; "concat" concatenates `width`
+        features of every level after a ReLU and computes the logits from them.
+      width: Features of every level, for "concat" only; None means 256.
+      dropout: Share of the inputs of the last layer that training drops, in [0, 1).
       dtype: Type to compute in; parameters and logits are float32.
     """
 
@@ -41,7 +41,7 @@ class FlattenClassifier(nn.Module):
         errors.one_of("combine", self.combine, COMBINES)
         if self.combine == "sum" and self.width is not None:
             raise errors.InputError(
-                f"width is {self.width}, but combine 'sum' has no features; give None, "
+                f"width is {self.width}, but combine 'sum' does not use it; give None, "
                 "or combine 'concat'"
             )
         if self.width is not None:
@@ -53,7 +53,7 @@ class FlattenClassifier(nn.Module):
         """Returns `{"logits": [B, num_classes] float32}`.
 
         Args:
-          pyramid: Maps of the image size the parameters were made for.
+          pyramid: Maps of the image size for which the parameters were made.
           train: Whether dropout is active.
         """
         drop = nn.Dropout(self.dropout, deterministic=not train)

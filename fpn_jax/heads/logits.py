@@ -1,4 +1,4 @@
-"""What the classifiers share: the attributes they refuse, and the layer of logits."""
+"""Checks of arguments that classifiers share, and their last layer."""
 
 import jax
 import jax.numpy as jnp
@@ -8,27 +8,27 @@ from fpn_jax import errors
 
 
 def check_classifier(num_classes: int, dropout: float) -> None:
-    """Refuses what no classifier can be.
+    """Refuses arguments that no classifier takes.
 
     Args:
       num_classes: Number of classes.
-      dropout: Share of a layer's inputs that training drops.
+      dropout: Share of the inputs of a layer that training drops.
 
     Raises:
-      InputError: There are fewer than 2 classes, or the share lies outside [0, 1).
+      InputError: There are fewer than 2 classes, or the share is outside [0, 1).
     """
     errors.at_least("num_classes", num_classes, 2, whole=True)
     errors.within("dropout", dropout, 0, 1, open_high=True)
 
 
 def check_levels(levels: tuple[int, ...] | None) -> None:
-    """Refuses to read no level at all.
+    """Refuses an empty choice of levels.
 
     Args:
-      levels: Levels to read, or None for a head's default.
+      levels: Levels to read, or None for the default of a head.
 
     Raises:
-      InputError: There is none.
+      InputError: `levels` is empty.
     """
     if levels is not None and not levels:
         raise errors.InputError("levels are (); the head needs at least one, or None")
@@ -39,12 +39,12 @@ def logits_layer(num_classes: int, dtype: jnp.dtype, name: str = "logits") -> nn
 
     Args:
       num_classes: Number of classes.
-      dtype: Type of its inputs and of the kernel it multiplies them with.
+      dtype: Type of the inputs and of the kernel in the product.
       name: The layer's name among its parent's parameters.
     """
 
     def dot_general(*args, **kwargs):
-        # Rounding logits to bfloat16 would leave the loss two or three digits.
+        # With logits in bfloat16, the loss would have two or three digits.
         return jax.lax.dot_general(
             *args, **kwargs | {"preferred_element_type": jnp.float32}
         )

@@ -1,4 +1,4 @@
-"""The classifier of LeNet, AlexNet and VGG: fully connected layers on one map."""
+"""Fully connected layers on one map: the classifier of LeNet, AlexNet and VGG."""
 
 from typing import ClassVar
 
@@ -17,15 +17,16 @@ ACTIVATIONS = {"relu": nn.relu, "tanh": jnp.tanh}
 class MlpClassifier(nn.Module):
     """One map averaged to a grid, flattened, and read by fully connected layers.
 
-    The grid makes the image size free: at a paper's own size it is the map itself. The
-    order of the flattened values is ours, `(H, W, C)`.
+    The grid allows any image size; at the size of a paper's images, the grid is the map
+    itself. Values are flattened in the order `(H, W, C)`.
 
     Attributes:
       num_classes: Number of classes, 2 or more.
       grid: Cells a side that the map is averaged to.
       widths: Features of every hidden layer.
-      activation: What follows each of them: "relu" or "tanh".
-      dropout: Share of every hidden layer's activations that training drops, in [0, 1).
+      activation: Activation after each of them: "relu" or "tanh".
+      dropout: Share of the activations of every hidden layer that training drops, in
+        [0, 1).
       level: Level to read; None reads the coarsest that is given.
       dtype: Type to compute in; parameters and logits are float32.
     """

@@ -1,4 +1,4 @@
-"""The classifier of networks that end in a global pool."""
+"""Global pooling and a fully connected layer, the classifier of most networks."""
 
 from typing import ClassVar
 
@@ -14,17 +14,18 @@ from fpn_jax.registry import Spec
 
 
 class PoolClassifier(nn.Module):
-    """Every level pooled to one vector, joined, and read by a fully connected layer.
+    """Levels pooled to vectors, concatenated, and read by a fully connected layer.
 
-    Computes in float32: the pooled vectors are small. The image size is free.
+    The head computes in float32, because the pooled vectors are small. Any image size
+    works.
 
     Attributes:
       num_classes: Number of classes, 2 or more.
-      pool: One of `fpn_jax.layers.pooling.names()`, over the whole map: its name
-        ("average", "max", "covariance" and so on), or a dict with `name` and its own
-        arguments. Each level has parameters of its own, if any.
+      pool: Pooling layer over the whole map: one of `fpn_jax.layers.pooling.names()`,
+        such as "average", or a dict with `name` and its own arguments. Each level has
+        its own pooling parameters, if any.
       levels: Levels to read; None reads all that are given.
-      dropout: Share of the layer's inputs that training drops, in [0, 1).
+      dropout: Share of the inputs of the last layer that training drops, in [0, 1).
     """
 
     outputs: ClassVar[frozenset[str]] = frozenset({"logits"})
@@ -48,7 +49,7 @@ class PoolClassifier(nn.Module):
 
         Args:
           pyramid: Maps of any size.
-          train: Whether dropout, and randomness of the pooling, are active.
+          train: Whether dropout and random pooling are active.
 
         Raises:
           ValueError: A level of `levels` is missing.

@@ -1,4 +1,4 @@
-"""The classifier of SPP-net: maps divided into bins of a fixed number."""
+"""Spatial pyramid pooling and a fully connected layer: the classifier of SPP-net."""
 
 from typing import ClassVar
 
@@ -15,18 +15,18 @@ from fpn_jax.registry import Spec
 class SpatialPyramidClassifier(nn.Module):
     """Maps divided into bins, each pooled, and read by a fully connected layer.
 
-    Spatial pyramid pooling (He et al., arXiv 1406.4729): `Σ bins² · C` values a map,
-    whatever the image size, which unlike one vector a map keep where things are.
-    Computes in float32.
+    Spatial pyramid pooling (He et al., arXiv 1406.4729): a map of any size gives
+    `Σ bins² · C` values, which, unlike one vector a map, keep coarse positions. The
+    head computes in float32.
 
     Attributes:
       num_classes: Number of classes, 2 or more.
       bins: Bins a side of every division.
-      pool: One of `fpn_jax.layers.pooling.names()` that pools windows: its name, or a
-        dict with `name` and its own arguments. Each level has parameters of its own,
-        if any, which its divisions share.
+      pool: Pooling layer for windows: one of `fpn_jax.layers.pooling.names()`, or a
+        dict with `name` and its own arguments. Each level has its own pooling
+        parameters, if any; the divisions of a level share them.
       levels: Levels to read; None reads the coarsest that is given.
-      dropout: Share of the layer's inputs that training drops, in [0, 1).
+      dropout: Share of the inputs of the last layer that training drops, in [0, 1).
     """
 
     outputs: ClassVar[frozenset[str]] = frozenset({"logits"})
@@ -51,7 +51,7 @@ class SpatialPyramidClassifier(nn.Module):
 
         Args:
           pyramid: Maps of any size.
-          train: Whether dropout, and randomness of the pooling, are active.
+          train: Whether dropout and random pooling are active.
 
         Raises:
           ValueError: A level of `levels` is missing.

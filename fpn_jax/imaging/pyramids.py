@@ -1,4 +1,4 @@
-"""Pyramids of images, as functions of arrays."""
+"""Gaussian pyramids of images."""
 
 import jax
 import jax.numpy as jnp
@@ -7,19 +7,19 @@ from fpn_jax import errors
 from fpn_jax.pyramid import Pyramid
 
 BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
-"""The five taps of Burt & Adelson's kernel, close to a Gaussian of sigma 1 cell."""
+"""Burt & Adelson's kernel, which is close to a Gaussian with a sigma of 1 pixel."""
 
 
 def gaussian_down(x: jax.Array) -> jax.Array:
-    """Returns images of half the size, smoothed first so that nothing aliases.
+    """Returns images of half the size, smoothed first to avoid aliasing.
 
-    Smooths rows and columns with `(1, 4, 6, 4, 1) / 16` and keeps every other cell,
-    from the first on (Burt & Adelson, "The Laplacian Pyramid as a Compact Image Code",
-    1983). Borders are mirrored about the outermost cell, which is not repeated. The
-    result is that of OpenCV's `pyrDown`.
+    Smooths rows and columns with `(1, 4, 6, 4, 1) / 16` and keeps every other pixel,
+    starting with the first (Burt & Adelson, "The Laplacian Pyramid as a Compact Image
+    Code", 1983). Borders are mirrored about the outermost pixel, which is not repeated.
+    OpenCV's `pyrDown` gives the same result.
 
     Args:
-      x: Images, `[B, H, W, C]`, floating.
+      x: Images, `[B, H, W, C]`, of a floating-point type.
 
     Returns:
       Images, `[B, ceil(H / 2), ceil(W / 2), C]`, of the input's type.
@@ -36,14 +36,15 @@ def gaussian_down(x: jax.Array) -> jax.Array:
 
 
 def gaussian_pyramid(x: jax.Array, num_scales: int) -> Pyramid:
-    """Returns the images, those of half the size, of a quarter, and so on.
+    """Returns images at the full size, half the size, a quarter of the size, and so on.
 
     Args:
-      x: Images, `[B, H, W, C]`, floating.
-      num_scales: Number of sizes, the images' own included; 1 or more.
+      x: Images, `[B, H, W, C]`, of a floating-point type.
+      num_scales: Number of sizes, full size included; 1 or more.
 
     Returns:
-      Level → images, from level 0, the images themselves, to `num_scales - 1`.
+      Level → images, `[B, ceil(H / 2^level), ceil(W / 2^level), C]`, for the levels 0
+      to `num_scales - 1`.
 
     Raises:
       InputError: `num_scales` is below 1.

@@ -1,4 +1,4 @@
-"""Context blocks: what lies around a cell, near and far, beside the cell itself."""
+"""Context blocks: they add information from around a cell, near and far."""
 
 from collections.abc import Sequence
 
@@ -19,17 +19,17 @@ from fpn_jax.registry import Registry
 class PPM(nn.Module):
     """The pyramid pooling module of PSPNet (Zhao et al., arXiv 1612.01105).
 
-    The map is pooled to grids of `bins` cells a side; each goes through a 1 × 1
-    convolution, normalization and a ReLU, is resized to the map and joined with it.
-    Coarse grids see the whole image, so a cell knows what scene it is in. As in the
-    reference network, bilinear resizing aligns the corners' centres. The grid of one
-    cell has a bias instead of batch normalization, which over a 1 × 1 map of a batch of
-    one would leave nothing of it. The order is that of `bins`, then the map. The same
-    as segmentation_models.pytorch's `PSPModule`.
+    The map is pooled to grids of `bins` cells a side. Each grid goes through a 1 × 1
+    convolution, normalization and a ReLU, is resized to the map, and is concatenated
+    with it, in the order of `bins`, then the map. Coarse grids cover large parts of the
+    image, so a cell gets information about the scene. As in the reference network, the
+    bilinear resize aligns the centres of corner cells. The grid of one cell has a bias
+    instead of batch normalization, which would set a 1 × 1 map of a batch of one to 0.
+    The block equals segmentation_models.pytorch's `PSPModule`.
 
     Attributes:
       bins: Cells a side of every grid; a grid finer than the map repeats its cells.
-      width: Channels from every grid; None shares the map's out: `C // len(bins)`.
+      width: Channels from every grid; None gives each grid `C // len(bins)`.
       norm: Normalization, one of `fpn_jax.layers.norm.NORMS`.
       dtype: Type to compute in; parameters are float32.
       axis_name: Mapped axis over which batch statistics are averaged in training.
@@ -44,16 +44,22 @@ class PPM(nn.Module):
     def __post_init__(self):
         _check_sizes("bins", self.bins)
         if len(set(self.bins)) < len(self.bins):
-            raise errors.InputError(f"bins are {tuple(self.bins)}; each is named once")
+            raise errors.InputError(
+                f"bins are {tuple(self.bins)}; give each number once"
+            )
         if self.width is not None:
             _check_width(self.width, self.norm)
         super().__post_init__()
 
     def output_channels(self, channels: int) -> int:
-        """Returns the channels of the result for a map of so many.
+        """Returns the channels of the result.
+
+        Args:
+          channels: Channels of the map.
 
         Raises:
-          InputError: They leave no channel for every grid, or none that `norm` can do.
+          InputError: The map has fewer channels than there are grids, or `norm` cannot
+            normalize the channels of a grid.
         """
         return channels + len(self.bins) * self._width(channels)
 
@@ -66,7 +72,7 @@ class PPM(nn.Module):
           train: Whether batch statistics are used and the running averages updated.
 
         Raises:
-          InputError: `C` leaves no channel for every grid, or none that `norm` can do.
+          InputError: See `output_channels`.
         """
         width, maps = self._width(x.shape[-1]), []
         for bins in self.bins:
@@ -88,8 +94,8 @@ class PPM(nn.Module):
         width = channels // len(self.bins)
         if not width:
             raise errors.InputError(
-                f"{channels} channels are fewer than the {len(self.bins)} bins that "
-                "share them; give a width"
+                f"the map has {channels} channels, too few for {len(self.bins)} bins "
+                "of at least one channel each; give a width"
             )
         check_norm(self.norm, width)
         return width
@@ -98,15 +104,15 @@ class PPM(nn.Module):
 class ASPP(nn.Module):
     """Atrous spatial pyramid pooling of DeepLab v3 (Chen et al., arXiv 1706.05587).
 
-    A 1 × 1 convolution, 3 × 3 convolutions of several dilations and the mean of the
-    whole map, side by side; their maps are joined and projected by a 1 × 1 convolution.
-    Each convolution has its normalization and ReLU. The same as torchvision's
-    `deeplabv3.ASPP`.
+    Parallel branches: a 1 × 1 convolution, 3 × 3 convolutions of several dilations, and
+    the mean of the map. Their maps are concatenated and projected by a 1 × 1
+    convolution. Each convolution has its own normalization and ReLU. The block equals
+    torchvision's `deeplabv3.ASPP`.
 
-    A dilation as large as the map leaves its outer taps in the padding: the convolution
-    is then its centre tap alone, a 1 × 1. The mean of the map is batch-normalized over
-    the batch alone, so in training on one image (of all devices of `axis_name`) that
-    branch is its bias, whatever the image.
+    With a dilation as large as the map, the outer taps are over padding, and the
+    convolution is a 1 × 1 convolution by its centre tap. The mean of the map has one
+    cell, so in training on a single image, counted over all devices of `axis_name`,
+    batch normalization reduces that branch to its bias.
 
     Attributes:
       width: Channels of every branch and of the result.
@@ -132,7 +138,7 @@ class ASPP(nn.Module):
         super().__post_init__()
 
     def output_channels(self, channels: int) -> int:
-        """Returns the channels of the result, whatever those of the map."""
+        """Returns the channels of the result, which do not depend on the map's."""
         return self.width
 
     @nn.compact
@@ -162,10 +168,10 @@ class ASPP(nn.Module):
 
 
 class NoContext(nn.Module):
-    """The map as it is."""
+    """Returns the map unchanged."""
 
     def output_channels(self, channels: int) -> int:
-        """Returns the channels of the result for a map of so many."""
+        """Returns the channels of the result, which are those of the map."""
         return channels
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -174,7 +180,7 @@ class NoContext(nn.Module):
 
 
 CONTEXTS = {"none": NoContext, "ppm": PPM, "aspp": ASPP}
-"""Name → constructor of a block that a map goes through."""
+"""Name → constructor."""
 
 REGISTRY = Registry(
     "context", CONTEXTS, base=nn.Module, members=("__call__", "output_channels")

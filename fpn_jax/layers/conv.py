@@ -1,4 +1,4 @@
-"""Convolutions: the one place where their padding and initial values are decided."""
+"""Convolutions with their initial values and normalization."""
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,10 @@ from fpn_jax.ops.kernels.convolution import convolve
 from fpn_jax.ops.kernels.padding import Padding
 
 HE_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-"""He et al., arXiv 1502.01852: keeps the gradient's variance through a ReLU."""
+"""He et al., arXiv 1502.01852: keeps the variance of gradients through a ReLU."""
 
 LECUN_UNIFORM = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
-"""Keeps the map's variance where no ReLU follows, as between levels of a pyramid."""
+"""Keeps the variance of maps where no ReLU follows, as in a feature pyramid."""
 
 
 def conv(
@@ -63,7 +63,7 @@ def conv(
 
 
 def _convolution():
-    """Returns what `nn.Conv` calls in place of XLA's convolution."""
+    """Returns the function that `nn.Conv` calls instead of XLA's convolution."""
 
     # `nn.Conv` passes paddings by name unchanged. `conv` leaves the arguments that are
     # not named here at their defaults.

@@ -1,4 +1,4 @@
-"""Global covariance pooling, as a layer."""
+"""Global covariance pooling as a layer."""
 
 import functools
 from collections.abc import Callable
@@ -15,26 +15,26 @@ METHODS = ("power", "log", "newton_schulz")
 
 
 class CovariancePool(nn.Module):
-    """A whole map as the upper triangle of its channels' transformed covariance.
+    """The upper triangle of the transformed covariance of a map's channels.
 
     MPN-COV (Li et al., arXiv 1703.08050) with "power", the log-Euclidean map of DeepO2P
     (Ionescu et al., arXiv 1509.07838) with "log", iSQRT-COV (Li et al., arXiv
-    1712.01034), which needs no eigenvalues, with "newton_schulz". Computes in float32.
-    Differs from MPN-COV and iSQRT-COV: neither normalization nor ReLU follows the
-    convolution that reduces the channels.
+    1712.01034), which needs no eigenvalues, with "newton_schulz". The layer computes in
+    float32. Differs from MPN-COV and iSQRT-COV: neither normalization nor ReLU follows
+    the convolution that reduces the channels.
 
     Attributes:
       width: Channels `C` to which a 1 × 1 convolution without bias reduces the map;
-        None takes the map as it is.
+        None leaves the map unchanged.
       method: "power", "log" or "newton_schulz".
-      power: Exponent of the eigenvalues, above 0; of "power" only.
-      iterations: Steps, 1 to 20; of "newton_schulz" only.
-      epsilon: Above 0; None is the method's own. The eigenvalue below which "power" is
-        a straight line (1e-5), what "log" adds to every eigenvalue (1e-3), what
-        "newton_schulz" adds to the trace (1e-6).
-      truncation: Eigenvalues up to this share of the largest count as 0, in [0, 1); of
-        "power" and "log".
-      centre: Whether every channel's mean is taken off first.
+      power: Exponent of the eigenvalues, above 0; for "power" only.
+      iterations: Steps, 1 to 20; for "newton_schulz" only.
+      epsilon: Above 0; None takes the default of the method: 1e-5 for "power", which is
+        a straight line below that eigenvalue; 1e-3 for "log", which adds it to every
+        eigenvalue; 1e-6 for "newton_schulz", which adds it to the trace.
+      truncation: Eigenvalues up to this share of the largest count as 0, in [0, 1); for
+        "power" and "log" only.
+      centre: Whether the mean of every channel is subtracted first.
     """
 
     width: int | None = None
@@ -58,8 +58,8 @@ class CovariancePool(nn.Module):
             default = getattr(type(self), name)
             if getattr(self, name) != default:
                 raise errors.InputError(
-                    f"{name} is {getattr(self, name)}, but method {self.method!r} has "
-                    f"none; leave it at {default}, or choose another method"
+                    f"{name} is {getattr(self, name)}, but method {self.method!r} does "
+                    f"not use it; leave it at {default}, or choose another method"
                 )
         epsilon = 1.0 if self.epsilon is None else self.epsilon
         covariance.check_spectrum(
@@ -74,7 +74,7 @@ class CovariancePool(nn.Module):
 
         Args:
           x: Map, `[B, H, W, C']`.
-          train: Without effect; nothing here differs in training.
+          train: Makes no difference here.
         """
         dtype, x = x.dtype, x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if self.width is not None:

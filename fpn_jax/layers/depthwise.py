@@ -12,11 +12,11 @@ from fpn_jax.ops.kernels.padding import Padding
 HE_DEPTHWISE = nn.initializers.variance_scaling(
     2.0, "fan_out", "normal", in_axis=-2, out_axis=-2, batch_axis=-1
 )
-"""He et al., arXiv 1502.01852, where an input feeds one channel: variance `2 / k²`."""
+"""He et al., arXiv 1502.01852, for one output channel per input: variance `2 / k²`."""
 
 
 class DepthwiseConv(nn.Module):
-    """A convolution of every channel by itself, without a bias.
+    """A convolution of every channel with its own kernel, without a bias.
 
     Attributes:
       kernel_size: Height and width of the kernel, in cells.

@@ -1,4 +1,4 @@
-"""Normalization layers: the one place where their constants are decided."""
+"""Normalization layers and their constants."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,40 +14,41 @@ NORMS = ("batch", "group", "none")
 """The kinds of normalization that `norm` makes."""
 
 GROUPS = 32
-"""Groups of group normalization; the number of channels is a multiple of it."""
+"""Groups of group normalization; the number of channels must be a multiple of it."""
 
 MOMENTUM = 0.9
 """Weight of the old running average of batch normalization's moments."""
 
 
 def check_norm(kind: str, channels: int) -> None:
-    """Refuses a kind of normalization that does not exist or does not fit.
+    """Refuses a kind of normalization that is unknown or does not fit the channels.
 
     Args:
       kind: One of `NORMS`.
       channels: Number of channels to normalize.
 
     Raises:
-      InputError: The kind is unknown, or `channels` do not divide into groups.
+      InputError: The kind is unknown, or `channels` cannot be divided into groups.
     """
     errors.one_of("norm", kind, NORMS)
     if kind == "group" and channels % GROUPS:
         raise errors.InputError(
-            f"norm 'group' makes {GROUPS} groups, but {channels} channels are no "
-            f"multiple of {GROUPS}"
+            f"norm 'group' needs a multiple of {GROUPS} channels, but there are "
+            f"{channels}"
         )
 
 
 class BatchNorm(nn.Module):
     """Batch normalization, Ioffe & Szegedy, arXiv 1502.03167.
 
-    `y = scale · (x − mean) / sqrt(var + epsilon) + bias` for every channel, written as
-    `x · k + shift`: two passes over the map, and two for the gradient. In training the
-    moments are the batch's, in one pass, `var = E[x²] − mean²`, which suits maps whose
-    mean is not far larger than their deviation. Moments are float32 at least.
+    `y = scale · (x − mean) / sqrt(var + epsilon) + bias` for every channel, computed as
+    `x · k + shift`, which reads the map twice, and twice more for the gradient. In
+    training, the moments are those of the batch, computed in one pass with
+    `var = E[x²] − mean²`, which is accurate unless the mean is far larger than the
+    deviation. Moments are float32 at least.
 
     Attributes:
-      train: Whether the batch's moments are used and the running averages updated.
+      train: Whether the moments of the batch are used and the running averages updated.
       momentum: Weight of the old running average.
       epsilon: Added to the variance before its root.
       dtype: Type of the result.
@@ -81,7 +82,7 @@ class BatchNorm(nn.Module):
         return _normalized(x, moments, scale, bias, self.epsilon, self.dtype)
 
 
-# Networks repeat their shapes: traced once for each, not once for each layer.
+# Jitted, so that a shape that a network repeats is traced once, not once a layer.
 @partial(jax.jit, static_argnums=1)
 def _moments(x: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.Array]:
     """Returns mean and variance of every channel, over all replicas of an axis."""
@@ -90,7 +91,7 @@ def _moments(x: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.Array]
     sums = jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)
     if axis_name is not None:
         sums = jax.lax.pmean(sums, axis_name)
-    # Rounding must not make it negative.
+    # Rounding can make the variance negative.
     return sums[0], jnp.maximum(0.0, sums[1] - jnp.square(sums[0]))
 
 

@@ -1,4 +1,4 @@
-"""Numerics: what the blocks of a network share, passed to them as one field."""
+"""Numerics: settings that the blocks of a network share, passed as one field."""
 
 import dataclasses
 

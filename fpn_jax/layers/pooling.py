@@ -1,7 +1,7 @@
-"""Poolings by name, those with learned parameters or randomness included.
+"""Pooling layers by name, with and without learned parameters or randomness.
 
-A module pools `[B, H, W, C]` to `[B, H', W', C]` of windows, or without a window to
-`[B, C]` of the whole map. It computes in float32 and returns the input's type.
+A layer pools the windows of `[B, H, W, C]` to `[B, H', W', C]`, or, without a window,
+the whole map to `[B, C]`. It computes in float32 and returns the input's type.
 """
 
 import functools
@@ -23,15 +23,16 @@ from fpn_jax.ops.spatial_pyramid import spatial_pyramid_pool
 from fpn_jax.registry import Registry, Spec
 
 LOGIT_LIMIT = 12.0
-"""Largest logit of `LIP`, whose least is 0: a cell weighs up to e¹² times another."""
+"""Largest logit of `LIPPool`; the smallest is 0, so weights differ by up to e¹²."""
 
 
 class Pool(nn.Module):
-    """What every pooling over windows takes; a subclass says how it pools.
+    """The base of all layers that pool windows.
 
-    It has `function(x, *, train)`, which returns a function of `(x, window, stride,
-    padding)`, as of `ops.pooling`, for the map that will be pooled. The windows may
-    differ from one use of it to the next; parameters are shared.
+    A subclass has a method `function(x, *, train)`, where `x` is the map that will be
+    pooled. It returns a function of `(x, window, stride, padding)`, like those of
+    `fpn_jax.ops.pooling`. One layer may pool several windows with it; they share its
+    parameters.
 
     Attributes:
       window: Height and width of a window, in cells; None pools the whole map.
@@ -48,7 +49,7 @@ class Pool(nn.Module):
         super().__post_init__()
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Returns `[B, H', W', C]`; `[B, C]` of the whole map.
+        """Returns `[B, H', W', C]`; `[B, C]` for the whole map.
 
         Args:
           x: Map, `[B, H, W, C]`.
@@ -59,7 +60,7 @@ class Pool(nn.Module):
 
 
 class PlainPool(Pool, kw_only=True):
-    """A pooling without arguments of its own.
+    """A pooling layer without further arguments.
 
     Attributes:
       pool: Function of `(x, window, stride, padding)`.
@@ -111,12 +112,12 @@ class LpPool(Pool):
 class GeMPool(Pool):
     """The generalized mean of a learned exponent (arXiv 1711.02512).
 
-    The parameter `log_p` is the exponent's logarithm, so that the exponent stays
-    positive; weight decay draws it to the average of `|r|`.
+    The parameter `log_p` is the logarithm of the exponent, which therefore stays
+    positive. Weight decay pulls it to 0, the average of `|r|`.
 
     Attributes:
       p: Exponent before training, positive and finite.
-      per_channel: Whether every channel has an exponent of its own.
+      per_channel: Whether every channel has its own exponent.
     """
 
     p: float = 3.0
@@ -139,8 +140,8 @@ class MixedPool(Pool):
     """Maximum and average in a fixed or learned ratio (arXiv 1509.08985).
 
     Attributes:
-      max_share: The maximum's share `λ`, in [0, 1]; where learned, in (0, 1) and its
-        value before training.
+      max_share: Share `λ` of the maximum, in [0, 1]; for a learned share, the value
+        before training, in (0, 1).
       learned: Whether the share is learned, as `λ = σ(max_share_logit)`.
     """
 
@@ -151,8 +152,8 @@ class MixedPool(Pool):
         errors.within("max_share", self.max_share, 0, 1)
         if self.learned and self.max_share in (0, 1):
             raise errors.InputError(
-                f"max_share is {self.max_share}, from which a learned share cannot "
-                "move; start inside (0, 1), or set learned to False"
+                f"max_share is {self.max_share}, where a learned share has no "
+                "gradient; start inside (0, 1), or set learned to False"
             )
         super().__post_init__()
 
@@ -167,9 +168,10 @@ class MixedPool(Pool):
 
 
 class StochasticPool(Pool):
-    """A cell drawn at random in training, the draw's expectation otherwise.
+    """A cell drawn at random in training, the expectation of the draw otherwise.
 
-    `fpn_jax.ops.weighted_pooling.stochastic_pool`; keys come from "dropout".
+    See `fpn_jax.ops.weighted_pooling.stochastic_pool`. Random keys come from the
+    collection "dropout".
 
     Attributes:
       probabilities: "softmax", or "proportional" for maps without negative cells.
@@ -184,7 +186,7 @@ class StochasticPool(Pool):
         super().__post_init__()
 
     def function(self, x: jax.Array, *, train: bool) -> Callable[..., jax.Array]:
-        """Returns `stochastic_pool`, in training with a new key at every use."""
+        """Returns `stochastic_pool`, in training with a new key for every call."""
 
         def pool(*args):
             return weighted_pooling.stochastic_pool(
@@ -199,12 +201,12 @@ class StochasticPool(Pool):
 class LIPPool(Pool):
     """Local importance pooling (Gao et al., arXiv 1908.04156).
 
-    The weights are `exp(G(x))`. `G` is a 1×1 convolution, instance norm and `12 σ(·)`,
-    with a width after a bottleneck of 1×1 and 3×3 convolutions with instance norm and
-    ReLU, which lets the weights see a cell's surroundings.
+    The weights are `exp(G(x))`. `G` is a 1 × 1 convolution, instance normalization and
+    `12 σ(·)`. With a width, a bottleneck comes first: 1 × 1 and 3 × 3 convolutions with
+    instance normalization and ReLU, so that a weight depends on the cells around.
 
     Attributes:
-      width: Channels of the bottleneck; None has no bottleneck.
+      width: Channels of the bottleneck; None leaves it out.
     """
 
     width: int | None = None
@@ -251,19 +253,19 @@ POOLINGS = {
     "soft": functools.partial(PlainPool, pool=weighted_pooling.soft_pool),
     "stochastic": StochasticPool,
 }
-"""Name → constructor. "covariance" pools whole maps only: no `Pool`, no window."""
+"""Name → constructor. "covariance" is not a `Pool`: it pools whole maps only."""
 
 REGISTRY = Registry("pool", POOLINGS, base=nn.Module, members=("__call__",))
 names, accepts, build = REGISTRY.names, REGISTRY.accepts, REGISTRY.build
 
 PLACEMENT = ("window", "stride", "padding")
-"""Arguments of a pooling layer that say where its windows are."""
+"""Arguments of a pooling layer that place its windows."""
 
 
 class SpatialPyramid(nn.Module):
-    """Spatial pyramid pooling with any pooling: `spatial_pyramid_pool`.
+    """Spatial pyramid pooling with any pooling layer; see `spatial_pyramid_pool`.
 
-    All divisions share the pooling's parameters.
+    All divisions share the parameters of the pooling layer.
 
     Attributes:
       bins: Height and width of every division of the map; one number for both.
@@ -276,7 +278,7 @@ class SpatialPyramid(nn.Module):
 
     def __post_init__(self):
         if not self.bins:
-            raise errors.InputError("bins is empty; give one division or more")
+            raise errors.InputError("bins are (); give one division or more")
         for size in self.bins:
             check_size("bins", size)
         self.pool = FrozenDict(REGISTRY.spec(self.pool))

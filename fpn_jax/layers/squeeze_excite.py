@@ -11,13 +11,13 @@ from fpn_jax.ops.pooling import global_average_pool
 
 
 class SqueezeExcite(nn.Module):
-    """Scales every channel by a gate that all channels' means decide.
+    """Scales every channel by a gate computed from the means of all channels.
 
     `y = x · σ(W₂ δ(W₁ mean(x)))`, equations 2 to 4.
 
     Attributes:
       squeezed: Channels between the two layers.
-      activation: `δ`, between the two layers.
+      activation: `δ`, the activation between the two layers.
       dtype: Type to compute in; parameters are float32.
     """
 

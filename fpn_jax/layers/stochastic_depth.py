@@ -7,10 +7,10 @@ from fpn_jax import errors
 
 
 class StochasticDepth(nn.Module):
-    """Drops the residual branch of whole examples in training.
+    """Drops the residual branch of randomly chosen examples in training.
 
-    What stays is divided by the share that stays, so that nothing is scaled outside
-    training. Randomness is the rng collection "dropout".
+    The branches of the other examples are divided by `1 - rate`, so that nothing has to
+    be scaled outside training. Random keys come from the collection "dropout".
 
     Attributes:
       rate: Share of the examples whose branch is dropped, in [0, 1).
@@ -24,11 +24,11 @@ class StochasticDepth(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Returns the branch's result, `[B, …]`, zero for dropped examples.
+        """Returns the result of the branch, `[B, …]`, zero for dropped examples.
 
         Args:
           x: Result of the branch, `[B, …]`.
-          train: Whether anything is dropped.
+          train: Whether branches are dropped.
         """
         everything = tuple(range(1, x.ndim))
         drop = nn.Dropout(self.rate, everything, deterministic=not train)

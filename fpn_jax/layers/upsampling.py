@@ -1,7 +1,7 @@
-"""Upsampling as layers: `layer(x, size)` gives the map at that size.
+"""Upsampling layers: `layer(x, size)` returns the map at that size.
 
-Max-unpooling is none of them: it needs the indices that a max-pool found, which no
-pyramid keeps. It is the function `fpn_jax.ops.unpooling.max_unpool`.
+Max-unpooling is not a layer, because it needs the indices of a max-pool, which a
+pyramid does not contain. It is the function `fpn_jax.ops.unpooling.max_unpool`.
 """
 
 import jax
@@ -16,22 +16,22 @@ from fpn_jax.ops.unpooling import bed_of_nails
 from fpn_jax.registry import Registry
 
 FACTOR = 2
-"""How many times finer the next finer level of a pyramid is."""
+"""Ratio of the resolutions of neighbouring levels of a pyramid."""
 
 EVERY_FOURTH_TAP = nn.initializers.variance_scaling(FACTOR**2, "fan_in", "uniform")
-"""Keeps a map's variance through a transposed convolution, of whose taps a cell of the
-result meets one in `FACTOR²`."""
+"""Keeps the variance of a map through a transposed convolution, in which a cell of the
+result gets one in `FACTOR²` taps."""
 
 
 def icnr(base: nn.initializers.Initializer, factor: int) -> nn.initializers.Initializer:
-    """Makes the initial kernel of a sub-pixel convolution that starts as nearest.
+    """Makes an initializer with which a sub-pixel convolution starts as nearest.
 
-    Aitken et al., "Checkerboard artifact free sub-pixel convolution", arXiv 1707.02937:
-    the `factor²` channels that become one channel's cells start as copies of one
-    kernel, so the result starts as the nearest upsampling of that one's convolution.
+    Aitken et al., "Checkerboard artifact free sub-pixel convolution", arXiv 1707.02937.
+    The `factor²` channels that become cells of one channel start as copies of one
+    kernel. The initial result is the nearest upsampling of a convolution by it.
 
     Args:
-      base: Draws the kernel that is copied.
+      base: Initializer of the kernel that is copied.
       factor: Rows and columns that a cell becomes.
 
     Returns:
@@ -47,9 +47,9 @@ def icnr(base: nn.initializers.Initializer, factor: int) -> nn.initializers.Init
 
 
 class Nearest(nn.Module):
-    """Copies cells: cell `i` of `m` is cell `i * n // m` of `n`.
+    """Copies cells: cell `i` of `m` is cell `i * n // m` of `n`; see `resize_nearest`.
 
-    Neither half-pixel centres, antialiasing nor aligned corners; see `resize_nearest`.
+    There are neither half-pixel centres, antialiasing nor aligned corners.
     """
 
     def __call__(self, x: jax.Array, size: tuple[int, int]) -> jax.Array:
@@ -127,7 +127,7 @@ class Bicubic(nn.Module):
 class Lanczos(nn.Module):
     """Resizes with a windowed sinc along both axes; see `resize_lanczos`.
 
-    Half-pixel centres; corners are never aligned.
+    Centres are half-pixel centres; corners are never aligned.
 
     Attributes:
       antialias: Whether the kernel is stretched where the result is smaller.
@@ -148,9 +148,9 @@ class Lanczos(nn.Module):
 class BedOfNails(nn.Module):
     """Puts a cell at the upper left of 2 × 2 cells, the others zero.
 
-    See `fpn_jax.ops.unpooling.bed_of_nails`. The result is `2 n` large, cropped as with
-    `Transposed`. Cell `i` becomes cells `2 i` and `2 i + 1`: no half-pixel centres,
-    nothing is aligned by corners or antialiased.
+    See `fpn_jax.ops.unpooling.bed_of_nails`. The result has `2 n` cells and is cropped
+    as in `Transposed`. Cell `i` becomes cells `2 i` and `2 i + 1`, without half-pixel
+    centres. Corners are not aligned, and nothing is antialiased.
     """
 
     def __call__(self, x: jax.Array, size: tuple[int, int]) -> jax.Array:
@@ -161,7 +161,7 @@ class BedOfNails(nn.Module):
           size: `2 H` or `2 H - 1`, and `2 W` or `2 W - 1`.
 
         Raises:
-          InputError: `size` is another.
+          InputError: `size` has another value.
         """
         return _crop(bed_of_nails(x, FACTOR), size)
 
@@ -169,15 +169,15 @@ class BedOfNails(nn.Module):
 class Transposed(nn.Module):
     """A transposed convolution of stride 2, with bias (arXiv 1603.07285).
 
-    The result is `2 n` large, of which the next finer level of a pyramid keeps all or,
-    where it is odd, all but the last cell. An even kernel lies centred over cells `2 i`
-    and `2 i + 1`, as half-pixel centres have it, an odd one over cell `2 i`; corners
-    are not aligned, and nothing is antialiased.
+    The result has `2 n` cells. It is cropped by one cell where the next finer level of
+    a pyramid is odd. An even kernel is centred between cells `2 i` and `2 i + 1`, as
+    with half-pixel centres, an odd kernel on cell `2 i`. Corners are not aligned, and
+    nothing is antialiased.
 
     Attributes:
-      features: Channels of the result; None keeps the map's.
-      kernel_size: Height and width of the kernel, 2 or more; a multiple of 2 reaches
-        every cell of the result by equally many taps, which avoids checkerboards.
+      features: Channels of the result; None keeps those of the map.
+      kernel_size: Height and width of the kernel, at least 2. With a multiple of 2,
+        every cell of the result gets equally many taps, which avoids checkerboards.
       dtype: Type to compute in; parameters are float32.
     """
 
@@ -198,7 +198,7 @@ class Transposed(nn.Module):
           size: `2 H` or `2 H - 1`, and `2 W` or `2 W - 1`.
 
         Raises:
-          InputError: `size` is another.
+          InputError: `size` has another value.
         """
         channels = x.shape[-1]
         features = self.features or channels
@@ -206,7 +206,7 @@ class Transposed(nn.Module):
         kernel = self.param("kernel", EVERY_FOURTH_TAP, shape)
         bias = self.param("bias", nn.initializers.zeros, (features,))
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        # Exactly 2 n: (n - 1) 2 - 2 p + k + o, of which o makes an odd k even.
+        # The size is (n - 1) 2 - 2 p + k + o = 2 n, with o = 1 where k is odd.
         x = upsampling.transposed_conv(
             x,
             kernel,
@@ -220,13 +220,13 @@ class Transposed(nn.Module):
 class SubPixel(nn.Module):
     """A convolution to four times the channels, spread over 2 × 2 cells.
 
-    Shi et al., arXiv 1609.05158; starts as a convolution of the nearest upsampling
-    (`icnr`). The result is `2 n` large, cropped as with `Transposed`. Cell `i` becomes
-    cells `2 i` and `2 i + 1`, as half-pixel centres have it: corners are not aligned,
-    and nothing is antialiased.
+    Shi et al., arXiv 1609.05158. The layer starts as the nearest upsampling of a
+    convolution (`icnr`). The result has `2 n` cells and is cropped as in `Transposed`.
+    Cell `i` becomes cells `2 i` and `2 i + 1`, as with half-pixel centres. Corners are
+    not aligned, and nothing is antialiased.
 
     Attributes:
-      features: Channels of the result; None keeps the map's.
+      features: Channels of the result; None keeps those of the map.
       kernel_size: Height and width of the kernel, odd.
       dtype: Type to compute in; parameters are float32.
     """
@@ -248,7 +248,7 @@ class SubPixel(nn.Module):
           size: `2 H` or `2 H - 1`, and `2 W` or `2 W - 1`.
 
         Raises:
-          InputError: `size` is another.
+          InputError: `size` has another value.
         """
         x = conv(
             (self.features or x.shape[-1]) * FACTOR**2,
@@ -265,11 +265,11 @@ class ResizeConvolution(nn.Module):
     """A resize to any size, then a convolution with bias.
 
     Odena et al., "Deconvolution and Checkerboard Artifacts", Distill 2016. Centres are
-    those of the resizing: half-pixel ones, but for "nearest", which copies; corners are
-    not aligned, and only "lanczos" is antialiased.
+    those of the resize: half-pixel centres, except for "nearest", which copies cells.
+    Corners are not aligned, and only "lanczos" is antialiased.
 
     Attributes:
-      features: Channels of the result; None keeps the map's.
+      features: Channels of the result; None keeps those of the map.
       kernel_size: Height and width of the kernel, odd.
       resizing: "nearest", "bilinear", "bicubic" or "lanczos", with the defaults of its
         function.
@@ -324,10 +324,10 @@ def _crop(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     height, width = x.shape[1:3]
     if size[0] not in (height, height - 1) or size[1] not in (width, width - 1):
         raise errors.InputError(
-            f"size is {tuple(size)}; an upsampling by {FACTOR} of a map of "
-            f"{height // FACTOR} × {width // FACTOR} cells gives {height} or "
-            f"{height - 1} rows and {width} or {width - 1} columns; choose a resizing "
-            "for any other"
+            f"size is {tuple(size)}; upsampling a map of {height // FACTOR} × "
+            f"{width // FACTOR} cells by {FACTOR} gives {height} or {height - 1} rows "
+            f"and {width} or {width - 1} columns; for another size choose a resize, "
+            "such as 'bilinear'"
         )
     return x[:, : size[0], : size[1]]
 

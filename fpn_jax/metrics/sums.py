@@ -1,11 +1,12 @@
-"""Exact metrics: pytrees of sums and counts that merge and divide at the end.
+"""Exact metrics: pytrees of sums and counts, which are divided at the end.
 
-A metric of a batch is made on the device by its `of`, summed over devices as a pytree,
-merged over steps on the host in float64 by `merge`, and read by `compute`. So the value
-of a split does not depend on how it was cut into batches, devices or processes.
+`of` computes a metric of a batch on the device; the pytrees are summed over devices.
+`merge` adds the metrics of several batches on the host, in float64, and `compute`
+returns the value. The value of a split therefore does not depend on how the split is
+divided into batches, devices or processes.
 
-Values and labels may have any shape `[B, …]`: one an image, one a pixel. Weights are
-`[B]`, or have the shape of the values.
+Values and labels may have any shape `[B, …]`, such as one per image or one per pixel.
+Weights have the shape `[B]`, or the shape of the values.
 """
 
 import flax.struct
@@ -15,25 +16,29 @@ import numpy as np
 
 
 def _spread(weight: jax.Array, values: jax.Array) -> jax.Array:
-    """Returns weights `[B]` as weights of the shape of `values`, `[B, …]`."""
+    """Broadcasts weights `[B]` to the shape of `values`, `[B, …]`."""
     trailing = range(weight.ndim, values.ndim)
     return jnp.broadcast_to(jnp.expand_dims(weight, trailing), values.shape)
 
 
 class Metric(flax.struct.PyTreeNode):
-    """Sums that add: every leaf of one metric is a sum over examples."""
+    """A metric whose leaves are sums over examples."""
 
     def merge(self, other: "Metric") -> "Metric":
-        """Returns the metric of both sets of examples together."""
+        """Returns the metric over the examples of both metrics.
+
+        Args:
+          other: A metric of the same class over other examples.
+        """
         return jax.tree.map(lambda a, b: a + b, self, other)
 
     def on_host(self) -> "Metric":
-        """Returns the same metric with float64 NumPy leaves, where counts are exact."""
+        """Returns the metric with float64 NumPy leaves, in which counts are exact."""
         return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), self)
 
 
 class Mean(Metric):
-    """The weighted mean `Σ w·x / Σ w`; NaN over no examples.
+    """The weighted mean `Σ w·x / Σ w`; NaN if there are no examples.
 
     Attributes:
       total: `Σ w·x`, `[]`.
@@ -47,11 +52,11 @@ class Mean(Metric):
     def of(cls, values: jax.Array, weight: jax.Array) -> "Mean":
         """Returns the weighted mean of values.
 
-        A value of weight 0 does not count, even where it is not finite.
+        A value of weight 0 is ignored, even if it is not finite.
 
         Args:
           values: `[B, …]`.
-          weight: `[B]`, or the shape of `values`.
+          weight: 0 or more, `[B]` or the shape of `values`.
         """
         weight = _spread(weight, values)
         counted = jnp.where(weight > 0, values, 0)
@@ -64,7 +69,7 @@ class Mean(Metric):
 
 
 class Accuracy(Mean):
-    """The share of labels that are predicted."""
+    """The fraction of correct predictions."""
 
     @classmethod
     def of(
@@ -75,16 +80,16 @@ class Accuracy(Mean):
         Args:
           predicted: Class, int `[B, …]`.
           label: Class, int, the shape of `predicted`.
-          weight: `[B]`, or the shape of `predicted`.
+          weight: 0 or more, `[B]` or the shape of `predicted`.
         """
         return super().of((predicted == label).astype(jnp.float32), weight)
 
 
 class Confusion(Metric):
-    """Counts `[C, C]`: row = label, column = prediction.
+    """The confusion matrix `[C, C]`: rows are labels, columns are predictions.
 
     Attributes:
-      counts: float32 `[C, C]` on the device.
+      counts: Sum of the weights in each cell, float32 `[C, C]`.
     """
 
     counts: jax.Array
@@ -97,17 +102,17 @@ class Confusion(Metric):
         weight: jax.Array,
         num_classes: int,
     ) -> "Confusion":
-        """Returns the confusion of predicted classes.
+        """Returns the confusion matrix of predicted classes.
 
         Args:
           predicted: Class, int `[B, …]`, 0 to `num_classes - 1`.
-          label: Class, int, the shape of `predicted`; a label outside the classes,
-            such as a pixel to ignore, needs weight 0.
-          weight: `[B]`, or the shape of `predicted`.
+          label: Class, int, the shape of `predicted`. A label outside the classes, such
+            as that of an ignored pixel, must have weight 0.
+          weight: 0 or more, `[B]` or the shape of `predicted`.
           num_classes: `C`.
         """
         weight = _spread(weight, predicted)
-        # A label outside the classes would count in another cell.
+        # A label outside the classes would be counted in the cell of another label.
         label = jnp.where(weight > 0, label, 0).astype(jnp.int32)
         cell = label * num_classes + predicted
         counts = jnp.zeros(num_classes**2, jnp.float32).at[cell].add(weight)
@@ -119,14 +124,14 @@ class Confusion(Metric):
 
 
 class Calibration(Metric):
-    """Expected calibration error over equal-width bins of the top confidence.
+    """Expected calibration error (ECE) over equal-width bins of the confidence.
 
     `ECE = Σ_b n_b/N · |accuracy_b − confidence_b|`, "On Calibration of Modern Neural
     Networks", arXiv 1706.04599, equation 3.
 
     Attributes:
       weight: Sum of the weights in each bin, `[bins]`.
-      right: Weighted number of right predictions in each bin, `[bins]`.
+      right: Sum of the weights of correct predictions in each bin, `[bins]`.
       confidence: Weighted sum of the confidences in each bin, `[bins]`.
     """
 
@@ -147,12 +152,12 @@ class Calibration(Metric):
         Args:
           confidence: Probability of the predicted class, `[B, …]`, 0 to 1.
           correct: Whether that class is the label, bool, the shape of `confidence`.
-          weight: `[B]`, or the shape of `confidence`.
+          weight: 0 or more, `[B]` or the shape of `confidence`.
           bins: Number of bins of equal width.
         """
         weight = _spread(weight, confidence)
         right = correct.astype(jnp.float32)
-        # Bins are (lower, upper]: a confidence of exactly 1 belongs to the last one.
+        # Bins are (lower, upper], so a confidence of exactly 1 is in the last bin.
         index = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)
 
         def per_bin(values):
@@ -166,7 +171,7 @@ class Calibration(Metric):
         )
 
     def compute(self) -> float:
-        """Returns the expected calibration error, 0 to 1; NaN over no examples."""
+        """Returns the expected calibration error, 0 to 1; NaN without examples."""
         total = float(np.sum(self.weight))
         gaps = np.abs(np.asarray(self.right) - np.asarray(self.confidence))
         return float(np.sum(gaps)) / total if total else float("nan")

@@ -1,9 +1,9 @@
-"""What the command line does: one file a mode.
+"""The modes of the command line, one module per mode.
 
-The module of a mode has `SUMMARY`, a sentence; `TAKES`, the flags that it takes;
-`NEEDS`, those that it cannot do without; and `run(options)`, which returns the exit
-code. Modes import JAX, so their modules are loaded by name, after the environment that
-JAX reads is set.
+The module of a mode defines `SUMMARY`, a sentence; `TAKES`, the flags that the mode
+takes; `NEEDS`, the flags that it cannot do without; and `run(options)`, which returns
+the exit code. These modules import JAX, which reads the environment on import, so they
+are loaded by name after the environment is set.
 """
 
 import dataclasses
@@ -15,10 +15,10 @@ from fpn_jax.command_line import Given
 MODES = (
     *("train", "check", "evaluate", "predict", "export", "report", "summary", "list"),
 )
-"""Names of the modes, each of a module of this package."""
+"""Names of the modes, which are modules of this package."""
 
 SEVERAL_PROCESSES = ("train", "evaluate")
-"""Modes that run in several processes at a time."""
+"""Modes that can run in several processes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +26,12 @@ class Options:
     """The values of the flags.
 
     Attributes:
-      given: The config file with the command line's keys, or None.
+      given: The config file, changed by the command line; None without `--config`.
       workdir: Folder of a run.
       split: `train`, `validate` or `test`.
-      data_root: Folder of other data than the run was trained on.
-      checkpoint: `best`, `latest`, or a step.
-      input: Files, folders or globs.
+      data_root: Folder of the data; None for the folder that the run was trained on.
+      checkpoint: `best`, `latest`, or the number of a step.
+      input: Image files, folders or globs.
       output: File or folder to write.
     """
 
@@ -45,5 +45,9 @@ class Options:
 
 
 def load(name: str) -> ModuleType:
-    """Returns the module of a mode, one of `MODES`."""
+    """Returns the module of a mode.
+
+    Args:
+      name: One of `MODES`.
+    """
     return importlib.import_module(f"{__name__}.{name}")

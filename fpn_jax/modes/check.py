@@ -12,25 +12,32 @@ NEEDS = frozenset({"config"})
 
 
 def run(options: Options) -> int:
-    """Decodes every record of every split, and reports what is wrong.
+    """Decodes every record of every split, and prints bad files and duplicates.
+
+    Args:
+      options: The values of the flags.
 
     Returns:
-      1 if a record is bad, or the same pixels are in two splits or classes; else 0.
+      The exit code: 1 if a record is bad, or if an image occurs in two splits or
+      classes; otherwise 0.
+
+    Raises:
+      InputError: The config or the data cannot be used.
     """
     config = resolve(options.given)
-    reports, threads = {}, read_options(config).num_threads
+    findings, threads = {}, read_options(config).num_threads
     for split in SPLITS:
         try:
             records = source(config, split)
         except AbsentSplit as error:
             print(f"{split}: {error}")
             continue
-        reports[split] = check.check(records, threads)
-        for line in reports[split].text().splitlines():
+        findings[split] = check.check(records, threads)
+        for line in findings[split].text().splitlines():
             print(f"{split}: {line}")
-    duplicates = check.find_duplicates(reports)
+    duplicates = check.find_duplicates(findings)
     for duplicate in duplicates:
         print(duplicate.text())
-    bad = not all(report.passed for report in reports.values())
+    bad = not all(found.passed for found in findings.values())
     # Near-duplicates may be burst photographs, so they do not fail the check.
-    return 1 if bad or any(found.bits is None for found in duplicates) else 0
+    return 1 if bad or any(one.bits is None for one in duplicates) else 0

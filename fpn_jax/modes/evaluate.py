@@ -1,4 +1,4 @@
-"""`--mode=evaluate`: the metrics of a trained model on a split."""
+"""`--mode=evaluate`: computes the metrics of a trained model on a split."""
 
 import csv
 import json
@@ -19,10 +19,14 @@ NEEDS = frozenset({"workdir"})
 
 
 def run(options: Options) -> int:
-    """Evaluates a split, prints the metrics and writes them; returns the exit code.
+    """Evaluates a split, prints and writes its metrics, and returns the exit code.
+
+    Args:
+      options: The values of the flags.
 
     Raises:
-      InputError: The split does not exist, or has other classes.
+      InputError: The checkpoint or the split does not exist, or the split has other
+        classes than the model.
     """
     trained = load(options.workdir, options.checkpoint)
     records = source(trained.data_config(options.data_root), options.split)
@@ -57,10 +61,10 @@ def _write(
         evaluated(trained, split, records, evaluation), experiment.info
     )
     path = workdir.mistakes(split)
-    # A file's name need not be text: it is written as the bytes that it is.
+    # A file name may be invalid UTF-8; surrogateescape writes its original bytes.
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         columns = list(mistakes[0]) if mistakes else ["id"]
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(mistakes)
-    print(f"written to {workdir.evaluation(split)}; mistakes: {path}")
+    print(f"Metrics: {workdir.evaluation(split)}\nMistakes: {path}")

@@ -1,4 +1,4 @@
-"""`--mode=export`: a trained model as a file for other programs."""
+"""`--mode=export`: writes a trained model to a file for other programs."""
 
 from pathlib import Path
 
@@ -7,17 +7,21 @@ from fpn_jax.exporters import EXPORTERS
 from fpn_jax.modes import Options
 from fpn_jax.trained import load
 
-SUMMARY = "Writes a trained model to one file that runs with JAX alone."
+SUMMARY = "Writes a trained model to one file that needs only JAX to run."
 TAKES = frozenset({"workdir", "checkpoint", "output"})
 NEEDS = frozenset({"workdir", "output"})
 
 
 def run(options: Options) -> int:
-    """Writes the exported model and its description; returns the exit code.
+    """Writes the exported model and its description, and returns the exit code.
+
+    Args:
+      options: The values of the flags.
 
     Raises:
-      InputError: The output cannot be written.
-      RunError: The reloaded model gives other outputs than the model.
+      InputError: The output has an unknown suffix or no folder, or the checkpoint does
+        not exist.
+      RunError: The outputs of the exported model differ from those of the model.
     """
     output = Path(options.output)
     if output.suffix not in EXPORTERS:

@@ -1,4 +1,4 @@
-"""`--mode=list`: every name that a config or the command line can use."""
+"""`--mode=list`: lists all names that a config or the command line can use."""
 
 import functools
 import inspect
@@ -22,7 +22,11 @@ NEEDS: frozenset[str] = frozenset()
 
 
 def run(options: Options) -> int:
-    """Prints everything that a config or the command line can name; returns 0."""
+    """Prints all names that a config or the command line can use, and returns 0.
+
+    Args:
+      options: The values of the flags.
+    """
     summaries = {name: modes.load(name).SUMMARY for name in modes.MODES}
     out = console()
     for title, rows in (

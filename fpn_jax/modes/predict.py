@@ -1,4 +1,4 @@
-"""`--mode=predict`: answers for image files, as a table or as drawn pictures."""
+"""`--mode=predict`: predicts image files, as a table or as pictures."""
 
 import csv
 import io
@@ -16,22 +16,26 @@ from fpn_jax.modes import Options
 from fpn_jax.predictor import Prediction, Predictor, find
 from fpn_jax.trained import load
 
-SUMMARY = "Writes the answers for image files to a table, or draws them."
+SUMMARY = "Predicts image files, and writes the answers to a table or into pictures."
 TAKES = frozenset({"workdir", "checkpoint", "input", "output"})
 NEEDS = frozenset({"workdir", "input"})
 
 TABLE = "predictions.csv"
-"""Name of the table in a folder of drawn pictures."""
+"""Name of the table in a folder of pictures."""
 
 
 def run(options: Options) -> int:
-    """Predicts files and writes the answers; returns the exit code.
+    """Predicts image files and writes the answers.
+
+    Args:
+      options: The values of the flags.
 
     Returns:
-      0, or 1 where a file could not be read; its row says why.
+      The exit code: 1 if a file cannot be read, which its row explains; otherwise 0.
 
     Raises:
-      InputError: Nothing is named, or the output cannot be written.
+      InputError: The input matches no image file, the output has an unknown suffix or
+        no folder, or the checkpoint does not exist.
     """
     output = options.output
     folder = output is not None and (output.endswith(os.sep) or Path(output).is_dir())
@@ -39,7 +43,7 @@ def run(options: Options) -> int:
     if suffix not in (".csv", ".json"):
         raise InputError(
             f"--output={output} ends in {suffix!r}; give a .csv or .json file, or a "
-            f"folder with a {os.sep} at its end"
+            f"folder whose path ends in {os.sep}"
         )
     if output and not Path(output).absolute().parent.is_dir():
         raise InputError(f"--output={output}: its folder does not exist")
@@ -57,7 +61,7 @@ def run(options: Options) -> int:
         print(f"{output}: {images} images predicted", end="")
         print(f", {failed} could not be read" if failed else "")
     else:
-        # A file's name need not be text, so it is written as the bytes that it is.
+        # A file name may be invalid UTF-8; fsencode restores its original bytes.
         sys.stdout.flush()
         sys.stdout.buffer.write(os.fsencode(text))
         sys.stdout.flush()
@@ -65,15 +69,15 @@ def run(options: Options) -> int:
 
 
 def table_rows(predictor: Predictor, prediction: Prediction) -> list[dict[str, Any]]:
-    """Returns the lines of the table for one file.
+    """Returns the rows of the table for one file.
 
     Args:
       predictor: The model.
-      prediction: What it says of the file.
+      prediction: The prediction for the file.
 
     Returns:
-      `path`, the view's columns, and `error`; either the error is empty or the others
-      are.
+      Rows with `path`, the columns of the view, and `error`. If there is an error, the
+      columns of the view are empty.
     """
     columns = predictor.view.columns(predictor.info)
     if prediction.answer is None:
@@ -86,7 +90,7 @@ def table_rows(predictor: Predictor, prediction: Prediction) -> list[dict[str, A
 def _drawn(
     predictor: Predictor, predictions: Iterable[Prediction], folder: Path
 ) -> Iterable[Prediction]:
-    """Yields the predictions, and writes a picture of each into a folder."""
+    """Yields the predictions, and writes a picture of each one into a folder."""
     folder.mkdir(exist_ok=True)
     taken: set[str] = set()
     for prediction in predictions:
@@ -94,14 +98,14 @@ def _drawn(
             view, info = predictor.view, predictor.info
             picture = view.draw(prediction.image, prediction.answer, info)
             path = folder / _free_name(Path(prediction.path).stem, taken)
-            # OpenCV cannot write to a name that is not UTF-8, and crashes.
+            # OpenCV crashes if it writes to a name that is not UTF-8.
             _, encoded = cv2.imencode(".png", picture[..., ::-1])
             path.write_bytes(encoded)
         yield prediction
 
 
 def _free_name(stem: str, taken: set[str]) -> str:
-    """Returns the name of a picture that no picture before it has."""
+    """Returns a file name for a picture that no earlier picture has."""
     name, number = f"{stem}.png", 2
     while name in taken:
         name, number = f"{stem}_{number}.png", number + 1

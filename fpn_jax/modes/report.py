@@ -1,4 +1,4 @@
-"""`--mode=report`: an HTML page on any split and any checkpoint of a run."""
+"""`--mode=report`: writes an HTML page on a split and a checkpoint of a run."""
 
 import importlib.metadata
 import os
@@ -18,19 +18,23 @@ from fpn_jax.trained import Trained, load
 from fpn_jax.views import VIEWS
 from fpn_jax.views.base import Evaluated
 
-SUMMARY = "Writes a report on any split and checkpoint, also of a stopped run."
+SUMMARY = "Writes a report on any split and checkpoint of a run."
 TAKES = frozenset({"workdir", "checkpoint", "split", "data_root"})
 NEEDS = frozenset({"workdir"})
 
 PACKAGES = ("fpn_jax", "jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-"""Packages whose versions a report names."""
+"""Packages whose versions the report shows."""
 
 
 def run(options: Options) -> int:
-    """Evaluates a split and writes the report on it; returns the exit code.
+    """Evaluates a split, writes the report on it, and returns the exit code.
+
+    Args:
+      options: The values of the flags.
 
     Raises:
-      InputError: The split does not exist, or has other classes.
+      InputError: The checkpoint or the split does not exist, or the split has other
+        classes than the model.
     """
     trained = load(options.workdir, options.checkpoint)
     records = source(trained.data_config(options.data_root), options.split)
@@ -47,14 +51,14 @@ def write_report(
     evaluation: Evaluation,
     skipped: Sequence[tuple[str, str]],
 ) -> Path:
-    """Writes the report on a split of a run; returns the page's path.
+    """Writes the report on a split of a run, and returns its path.
 
     Args:
       trained: The checkpoint that was evaluated.
       split: Name of the split.
-      records: The split.
-      evaluation: Its evaluation.
-      skipped: `(id, reason)` of files that could not be used.
+      records: Records of the split.
+      evaluation: Evaluation of the split.
+      skipped: `(id, reason)` of files that could not be decoded.
     """
     experiment, workdir = trained.experiment, trained.workdir
     info, view = experiment.info, VIEWS[experiment.task.kind]
@@ -80,13 +84,13 @@ def write_report(
 def evaluated(
     trained: Trained, split: str, records: Source, evaluation: Evaluation
 ) -> Evaluated:
-    """Returns an evaluated split as a view reads it.
+    """Returns an evaluated split in the form that a view reads.
 
     Args:
       trained: The checkpoint that was evaluated.
       split: Name of the split.
-      records: The split.
-      evaluation: Its evaluation.
+      records: Records of the split.
+      evaluation: Evaluation of the split.
     """
     transform = trained.experiment.eval_transform
     indices = [int(index) for index in evaluation.rows["index"]]
@@ -116,7 +120,7 @@ def evaluated(
 def _heat_maps(
     trained: Trained, images: np.ndarray, targets: np.ndarray
 ) -> dict[int, np.ndarray]:
-    """Returns level → class activation maps `[N, h, w]` towards the targets."""
+    """Returns level → class activation maps `[N, h, w]` for the targets."""
     model, task = trained.experiment.model, trained.experiment.task
 
     @jax.jit
@@ -135,7 +139,7 @@ def _heat_maps(
 
 
 def _environment() -> dict[str, str]:
-    """Returns what the run ran on: versions, devices, flags of XLA and memory."""
+    """Returns versions of packages, devices, and environment variables."""
     found = {name: importlib.metadata.version(name) for name in PACKAGES}
     found["devices"] = f"{jax.device_count()} × {jax.devices()[0].device_kind}"
     for name in ("XLA_FLAGS", "GLIBC_TUNABLES"):

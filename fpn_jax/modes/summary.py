@@ -1,4 +1,4 @@
-"""`--mode=summary`: a model block by block, without training it."""
+"""`--mode=summary`: shows the blocks of a model, without training it."""
 
 import functools
 from typing import Any, NamedTuple
@@ -23,19 +23,19 @@ TAKES = frozenset({"config"})
 NEEDS = frozenset({"config"})
 
 DEPTH = 2
-"""Names in the path of the smallest block that is shown, as in `backbone/stage1`."""
+"""Number of names in the path of the smallest displayed block, `backbone/stage1`."""
 
 
 class Block(NamedTuple):
-    """One row of the table: a submodule, over all of its calls.
+    """One row of the table: a submodule, summed over all of its calls.
 
     Attributes:
-      path: Names of the submodules that lead to it.
-      outputs: Name of an output, or "" → its shapes, one a call.
+      path: Names of the submodules that lead to the block.
+      outputs: Name of an output, or "" for a single output → its shape in every call.
       parameters: Number of trained parameters.
-      statistics: Number of values that are kept but not trained, such as averages.
-      flops: Of all calls, as XLA counts: multiplications and additions are one each.
-      bytes: Of all outputs.
+      statistics: Number of values that are stored but not trained, such as averages.
+      flops: FLOPs of all calls; XLA counts a multiplication and an addition as two.
+      bytes: Size of all outputs.
     """
 
     path: tuple[str, ...]
@@ -55,33 +55,33 @@ class _Call(NamedTuple):
 def blocks(model: nn.Module, images: jax.ShapeDtypeStruct) -> list[Block]:
     """Returns the model itself (path `()`) and its blocks, in the order of their calls.
 
-    Only shapes are computed. Blocks without parameters and without FLOPs are omitted,
-    except for the parts of the model.
+    Computes only shapes. Omits blocks without parameters and FLOPs, except for the
+    parts of the model.
 
     Args:
-      model: Called as `model(images, train=False)`.
-      images: Shape and type, `[B, H, W, 3]`.
+      model: A module that is called as `model(images, train=False)`.
+      images: Shape and type of the images, `[B, H, W, 3]`.
     """
     calls: dict[tuple[str, ...], list[_Call]] = {}
 
     def record(call, args, kwargs, context):
-        # A module knows its path only inside a call.
+        # A module knows its path only during a call.
         is_call = context.method_name == "__call__"
         path = context.module.path if is_call else ()
         if not is_call or len(path) > DEPTH:
             return call(*args, **kwargs)
-        made_here = calls.setdefault(path, [])
+        calls_of_block = calls.setdefault(path, [])
         module = context.module.clone(parent=None, name=None)
         outputs = call(*args, **kwargs)
         abstract = jax.tree.map(_abstract, ((args, kwargs), outputs))
-        made_here.append(_Call(module, *abstract))
+        calls_of_block.append(_Call(module, *abstract))
         return outputs
 
     with nn.intercept_methods(record):
         variables = jax.eval_shape(
             functools.partial(model.init, train=False), jax.random.key(0), images
         )
-    found = [_block(path, made, variables) for path, made in calls.items()]
+    found = [_block(path, its_calls, variables) for path, its_calls in calls.items()]
     return [
         block
         for block in found
@@ -96,8 +96,8 @@ def _abstract(leaf: Any) -> Any:
 
 
 def _block(path: tuple[str, ...], calls: list[_Call], variables: Any) -> Block:
-    held = {key: _below(tree, path) for key, tree in variables.items()}
-    sizes = {key: _size(tree) for key, tree in held.items()}
+    own = {key: _below(tree, path) for key, tree in variables.items()}
+    sizes = {key: _size(tree) for key, tree in own.items()}
     outputs: dict[str, list[tuple[int, ...]]] = {}
     for call in calls:
         named = call.outputs if isinstance(call.outputs, dict) else {"": call.outputs}
@@ -108,7 +108,7 @@ def _block(path: tuple[str, ...], calls: list[_Call], variables: Any) -> Block:
         outputs,
         parameters=sizes.pop("params", 0),
         statistics=sum(sizes.values()),
-        flops=sum(_flops(call, held) for call in calls),
+        flops=sum(_flops(call, own) for call in calls),
         bytes=sum(_bytes(call.outputs) for call in calls),
     )
 
@@ -147,7 +147,10 @@ def _flops(call: _Call, variables: Any) -> float:
 
 
 def run(options: Options) -> int:
-    """Prints the table of the model that a config names; returns the exit code.
+    """Prints a table of the blocks of a model, and returns the exit code.
+
+    Args:
+      options: The values of the flags.
 
     Raises:
       InputError: The model cannot be built.
@@ -175,12 +178,12 @@ def run(options: Options) -> int:
 
 
 def _info(config: Config) -> tuple[SourceInfo, str]:
-    """Returns what the data say, and how it is known."""
+    """Returns the classes and fields of the data, and where they come from."""
     try:
         info = source(config, "train").info
     except InputError as error:
         assumed = SourceInfo(classes=("0", "1"), fields=("label",))
-        return assumed, f"assumed, because there is no data ({error})"
+        return assumed, f"assumed, because the data cannot be read ({error})"
     return info, ", ".join(info.classes)
 
 
@@ -189,7 +192,7 @@ def _row(block: Block) -> tuple[str, ...]:
     lines = []
     for name, shapes in block.outputs.items():
         prefix = f"{name}: " if name else ""
-        # The first axis is the image.
+        # The first axis is the batch.
         lines.append(prefix + ", ".join(_times(shape[1:]) for shape in shapes))
     return (
         indent + "/".join(block.path),
@@ -205,16 +208,16 @@ def _times(shape: tuple[int, ...]) -> str:
 
 
 def _totals(total: Block) -> str:
-    # Both are stored in float32, whatever type the model computes in.
+    # Parameters and statistics are stored in float32, whatever `model.dtype` is.
     parameters, statistics = (
         f"{count:,} ({rich.filesize.decimal(4 * count)})"
         for count in (total.parameters, total.statistics)
     )
     return (
         f"\nparameters  {parameters}\n"
-        f"statistics  {statistics}, kept by normalization and not trained\n"
+        f"statistics  {statistics}, stored by normalization layers, not trained\n"
         f"forward     {total.flops / 1e6:,.2f} MFLOPs\n\n"
-        "FLOPs are XLA's count before optimization; a multiplication and an addition "
-        "are two. Those of a part include what is between its blocks: pooling, "
-        "resizing, sums."
+        "FLOPs are XLA's count before optimization: a multiplication and an addition "
+        "count as two. The FLOPs of a part include the operations between its blocks: "
+        "pooling, resizing, sums."
     )

@@ -1,10 +1,10 @@
-"""Tables of text, as the modes summary and list print them."""
+"""Text tables of the modes summary and list."""
 
 import rich.console
 import rich.table
 
 WIDTH = 100
-"""Columns of the output at most."""
+"""Maximum width of the output, in characters."""
 
 
 def table(*columns: tuple[str, str], show_header: bool = True) -> rich.table.Table:
@@ -14,14 +14,14 @@ def table(*columns: tuple[str, str], show_header: bool = True) -> rich.table.Tab
       *columns: Name and alignment (`left` or `right`) of each column.
       show_header: Whether the names are shown.
     """
-    made = rich.table.Table(box=None, pad_edge=False, show_header=show_header)
+    empty = rich.table.Table(box=None, pad_edge=False, show_header=show_header)
     for name, justify in columns:
-        made.add_column(name, justify=justify)
-    return made
+        empty.add_column(name, justify=justify)
+    return empty
 
 
 def console() -> rich.console.Console:
-    """Returns a console without colours in text, `WIDTH` columns wide at most."""
+    """Returns a console that does not highlight text and is at most `WIDTH` wide."""
     terminal = rich.console.Console(highlight=False)
     width = min(terminal.width, WIDTH) if terminal.is_terminal else WIDTH
     return rich.console.Console(highlight=False, markup=False, width=width)

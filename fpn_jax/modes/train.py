@@ -1,4 +1,4 @@
-"""`--mode=train`: trains, or resumes the run of the workdir."""
+"""`--mode=train`: trains a model, or resumes the run in `--workdir`."""
 
 import contextlib
 import dataclasses
@@ -25,17 +25,20 @@ from fpn_jax.train.writers import MetricsWriter, NoWriter
 from fpn_jax.trained import Trained, info_in, initial_weights
 from fpn_jax.workdir.folder import Workdir
 
-SUMMARY = "Trains, or resumes the run in --workdir."
+SUMMARY = "Trains a model, or resumes the run in --workdir."
 TAKES = frozenset({"config", "workdir"})
 NEEDS = frozenset({"config", "workdir"})
 
 
 def run(options: Options) -> int:
-    """Trains to the end, or to a signal; returns the exit code.
+    """Trains until the end of the run or a signal, and returns the exit code.
+
+    Args:
+      options: The values of the flags.
 
     Raises:
       InputError: The config, the data or the workdir cannot be used.
-      RunError: The training failed; what was saved is kept.
+      RunError: The training failed. Saved checkpoints are kept.
     """
     config = resolve(options.given, options.workdir)
     workdir = Workdir(options.workdir)
@@ -44,7 +47,7 @@ def run(options: Options) -> int:
     prepared = Experiment(config, records.info).prepare(records, validate)
     weights = None
     if not workdir.is_begun():
-        # Read now, so that weights that do not fit are refused before the first write.
+        # Read the weights now, so that wrong ones are refused before the first write.
         weights = initial_weights(prepared.experiment, prepared.like)
     with workdir.claim(config), contextlib.ExitStack() as stack:
         checkpoints = Checkpoints(
@@ -68,8 +71,8 @@ def run(options: Options) -> int:
 
 
 def _compile_fast(initial):
-    # The first state is drawn once. At level 1 a CPU compiles it in 50 to 80 % of the
-    # default's time; at level 0, drawing takes seven times as long.
+    # The first state is computed once. On a CPU, its compilation at level 1 takes 50 to
+    # 80 % of the default's time; at level 0, its computation takes 7 times as long.
     options = {"xla_backend_optimization_level": 1}
     cpu = jax.default_backend() == "cpu"
     return jax.jit(initial, compiler_options=options if cpu else None)()
@@ -80,11 +83,19 @@ def restore_newest(
 ) -> tuple[int, TrainState, dict[str, Any]] | None:
     """Returns step, state and meta of the newest intact checkpoint.
 
-    Damaged ones after it are moved beside the others. Returns None where there is no
-    checkpoint: at the start of a run.
+    Newer checkpoints, which are damaged, are moved out of the folder of checkpoints.
+
+    Args:
+      checkpoints: The checkpoints of the run.
+      like: Shapes of the state.
+      workdir: Folder of the run.
+
+    Returns:
+      Step, state and meta; None if there is no checkpoint.
 
     Raises:
-      InputError: There are checkpoints, but none is intact.
+      InputError: There are checkpoints, but all of them are damaged, or they belong to
+        another architecture.
     """
     damaged = []
     for step in reversed(checkpoints.steps()):
@@ -97,11 +108,11 @@ def restore_newest(
         for later in damaged:
             target = workdir.damaged_checkpoint(later)
             checkpoints.move(later, target)
-            print(f"moved to {target}", file=sys.stderr)
+            print(f"damaged checkpoint moved to {target}", file=sys.stderr)
         return restored
     if damaged:
         raise InputError(
-            "none of the workdir's checkpoints is intact; they are not changed: take "
+            f"all checkpoints in {workdir} are damaged; they are not changed: choose "
             "another --workdir"
         )
     return None
@@ -109,7 +120,7 @@ def restore_newest(
 
 @dataclasses.dataclass
 class _Training:
-    """A running training: what its parts share."""
+    """A training that runs: the state that its methods share."""
 
     prepared: Prepared
     workdir: Workdir
@@ -121,8 +132,11 @@ class _Training:
     def refuse_other_data(self, records: Source) -> None:
         """Refuses to resume with other data than the run began with.
 
+        Args:
+          records: The training split.
+
         Raises:
-          InputError: Names the classes or the sizes that differ.
+          InputError: The classes or the number of records differ.
         """
         if not self.meta:
             return
@@ -134,13 +148,22 @@ class _Training:
             )
         if self.meta["records"] != len(records):
             raise InputError(
-                f"the training split has {len(records)} records, but the run of "
-                f"{self.workdir} began with {self.meta['records']}; take another "
+                f"the training split has {len(records)} records, but the run in "
+                f"{self.workdir} began with {self.meta['records']}; choose another "
                 f"--workdir"
             )
 
     def run(self, records: Source, validate: Source, stop: loop.StopRequest) -> int:
-        """Trains to the end, a stop or a failure; returns the exit code."""
+        """Trains until the end of the run or a signal, and returns the exit code.
+
+        Args:
+          records: The training split.
+          validate: The validation split.
+          stop: Tells after every step whether to stop.
+
+        Raises:
+          RunError: The training failed.
+        """
         plan, experiment = self.prepared.plan, self.prepared.experiment
         start, total = self.start_step, plan.total_steps
         first = jax.process_index() == 0
@@ -148,8 +171,7 @@ class _Training:
         metrics = self.workdir.metrics
         writer = MetricsWriter(metrics, resume_step=start) if first else NoWriter()
         progress = ProgressBar(total, start_step=start, shown=first)
-        ranking = Ranking.from_json(self.meta.get("ranking"))
-        # Bad files: of earlier processes of this run, then of this one.
+        # Bad files of earlier processes of this run; those of this process follow.
         skipped = [tuple(file) for file in self.meta.get("skipped", [])]
 
         def evaluate(state: TrainState) -> dict[str, float]:
@@ -161,15 +183,11 @@ class _Training:
         try:
             if start:
                 progress.say(f"resuming {self.workdir} at step {start} of {total}")
-            self.state, reason = loop.train(
-                self.state,
-                start_step=start,
+            training = loop.Loop(
                 step_at=self.prepared.step_at,
-                batches=batches,
                 evaluate=evaluate,
                 plan=plan,
-                ranking=ranking,
-                pending=self.meta.get("pending"),
+                ranking=Ranking.from_json(self.meta.get("ranking")),
                 checkpoints=self.checkpoints,
                 meta={
                     "config": as_json(experiment.config),
@@ -180,6 +198,9 @@ class _Training:
                 writer=writer,
                 progress=progress,
                 stop=stop,
+            )
+            self.state, reason = training.train(
+                self.state, start, batches, self.meta.get("pending")
             )
             self.checkpoints.wait()
         except NonFiniteLoss as error:
@@ -203,12 +224,12 @@ class _Training:
         steps = self.checkpoints.steps()
         if not steps:
             return "there is no checkpoint yet"
-        return f"the last good checkpoint is step {steps[-1]} of {self.workdir}"
+        return f"the last good checkpoint is step {steps[-1]} in {self.workdir}"
 
     def _conclude(self, validate: Source, skipped: list[tuple[str, str]]) -> None:
-        """Evaluates the best checkpoint on the validation split and reports on it."""
+        """Evaluates the best checkpoint on the validation split; writes the report."""
         step = self.checkpoints.best_step()
-        assert step is not None, "a training that ended has saved"
+        assert step is not None, "a finished training has a checkpoint"
         variables = self.checkpoints.restore_eval_variables(step, self.state)
         experiment = self.prepared.experiment
         evaluation, _ = experiment.evaluate(variables, validate)
@@ -217,7 +238,7 @@ class _Training:
         best = Trained(self.workdir, experiment, step, variables)
         report = write_report(best, "validate", validate, evaluation, skipped)
         if skipped:
-            print(f"skipped {len(skipped)} files that cannot be decoded")
+            print(f"Skipped files that cannot be decoded: {len(skipped)}")
         monitor = self.prepared.plan.monitor
         value = evaluation.scalars()[monitor]
         name = monitor.replace("_", " ")

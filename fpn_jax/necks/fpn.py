@@ -20,32 +20,32 @@ MAX_EXTRA_LEVELS = 8
 
 
 class FPN(SingleScaleNeck):
-    """Gives every level of a pyramid the meaning of the coarser ones.
+    """Feature pyramid network: adds upsampled coarser maps to lateral maps.
 
     `M_l = lateral_l(C_l) + upsample(M_{l+1})` and `P_l = smooth_l(M_l)`, with 1 × 1
     laterals and 3 × 3 smoothing (Lin et al., arXiv 1612.03144). The coarser map is
-    upsampled to the lateral's own size, so any image size works.
+    upsampled to the size of the lateral map, so any image size works.
 
     Attributes:
       width: Channels of every level of the result.
       levels: Levels to use; None uses all that are given.
-      extra_levels: Number of levels to add above the coarsest one.
-      extra: How they are made, each from the one before: "max_pool" takes every other
-        cell (the paper's P6), "conv" is a 3 × 3 convolution of stride 2, with a ReLU
-        between two of them (P6 and P7 of RetinaNet, Lin et al., arXiv 1708.02002;
-        differs from the paper: from P5 instead of C5).
+      extra_levels: Number of levels to add beyond the coarsest one.
+      extra: How an extra level is made from the level before: "max_pool" takes every
+        other cell (the paper's P6); "conv" is a 3 × 3 convolution of stride 2, with a
+        ReLU before every further one (P6 and P7 of RetinaNet, Lin et al., arXiv
+        1708.02002; differs from the paper: from P5 instead of C5).
       upsampling: How a coarser map is resized: one of
         `fpn_jax.layers.upsampling.names()`, or a dict with `name` and its own
-        arguments, such as `align_corners` or `kernel_size`. "nearest" is the paper's.
-        "bed_of_nails", "transposed" and "sub_pixel" double the map, so they are for
-        levels without a gap.
-      context: What the coarsest map goes through before its lateral: "none", "ppm", the
-        pyramid pooling module, as in UPerNet (Xiao et al., arXiv 1807.10221), or
-        "aspp", of `width` channels; or a dict with `name` and its own arguments:
+        arguments, such as `align_corners` or `kernel_size`. The paper uses "nearest".
+        "bed_of_nails", "transposed" and "sub_pixel" double the map, so no level may be
+        missing in between.
+      context: Block between the coarsest map and its lateral: "none"; "ppm", the
+        pyramid pooling module, as in UPerNet (Xiao et al., arXiv 1807.10221); or
+        "aspp", with `width` channels. Or a dict with `name` and its own arguments:
         `bins` and `width` of "ppm", `rates` and `dropout` of "aspp". See
         `fpn_jax.layers.context`.
-      norm: Normalization after every convolution, the context's included: "batch",
-        "group" or "none". Convolutions have a bias only where it is "none".
+      norm: Normalization after every convolution, including those of the context:
+        "batch", "group" or "none". Convolutions have a bias only with "none".
       dtype: Type to compute in; parameters are float32.
       axis_name: Mapped axis over which batch statistics are averaged in training.
     """
@@ -85,25 +85,25 @@ class FPN(SingleScaleNeck):
           channels: Level → channels of the pyramid that is given.
 
         Raises:
-          InputError: A level of `levels` is not given, or the coarsest leaves no
-            channels for its context.
+          InputError: A level of `levels` is not given, or the coarsest level has too
+            few channels for its context.
         """
         levels = self.levels or tuple(channels)
         missing = sorted(set(levels) - set(channels))
         if missing:
             raise errors.InputError(
-                f"FPN wants levels {tuple(levels)}, but the backbone gives only "
+                f"FPN needs levels {tuple(levels)}, but the backbone has only "
                 f"{tuple(sorted(channels))}"
             )
         top = max(levels)
-        # Raises where the coarsest map leaves no channels for the context.
+        # The context refuses a coarsest map with too few channels.
         self._context(parent=None).output_channels(channels[top])
         extra = range(top + 1, top + 1 + self.extra_levels)
         return {level: self.width for level in (*sorted(levels), *extra)}
 
     @nn.compact
     def __call__(self, pyramid: Pyramid, *, train: bool) -> Pyramid:
-        """Returns maps of `width` channels: the levels that are used, then the extra.
+        """Returns maps of `width` channels: the used levels, then the extra levels.
 
         Args:
           pyramid: Maps of any widths.
@@ -144,7 +144,7 @@ class FPN(SingleScaleNeck):
     def _context(self, **given) -> nn.Module:
         given |= {"norm": self.norm, "dtype": self.dtype, "axis_name": self.axis_name}
         if self.context["name"] == "aspp":
-            # The pyramid's width; that of "ppm" is the width of every grid.
+            # For "aspp", `width` means the width of the result; for "ppm", of a grid.
             given["width"] = self.width
         return context.build(self.context, given)
 

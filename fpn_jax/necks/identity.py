@@ -1,4 +1,4 @@
-"""No pyramid: the baseline that a feature pyramid is compared with."""
+"""The identity: the baseline without a feature pyramid."""
 
 from fpn_jax.errors import InputError
 from fpn_jax.necks.single_scale import SingleScaleNeck
@@ -6,12 +6,12 @@ from fpn_jax.pyramid import Pyramid, select_levels
 
 
 class Identity(SingleScaleNeck):
-    """Passes on maps as they are, by default the coarsest alone.
+    """Returns levels of the backbone unchanged, by default the coarsest alone.
 
-    That is what a classifier without a pyramid reads.
+    A head on the coarsest level alone is a classifier without a pyramid.
 
     Attributes:
-      levels: Levels to pass on; None passes on the coarsest that is given.
+      levels: Levels to return; None returns the coarsest that is given.
     """
 
     levels: tuple[int, ...] | None = None
@@ -33,8 +33,8 @@ class Identity(SingleScaleNeck):
         levels = self.levels or (max(channels),)
         if not set(levels) <= set(channels):
             raise InputError(
-                f"the neck passes on levels {tuple(levels)}, but the backbone gives "
-                f"only {tuple(sorted(channels))}"
+                f"the neck needs levels {tuple(levels)}, but the backbone has only "
+                f"{tuple(sorted(channels))}"
             )
         return {level: channels[level] for level in sorted(levels)}
 

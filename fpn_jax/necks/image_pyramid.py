@@ -1,4 +1,4 @@
-"""The featurized image pyramid that a feature pyramid is compared with."""
+"""The featurized image pyramid, a baseline for feature pyramids."""
 
 from flax import linen as nn
 
@@ -7,16 +7,16 @@ from fpn_jax.pyramid import Pyramid, select_levels
 
 
 class ImagePyramid(nn.Module):
-    """One level of the backbone, of the image and of smaller copies of it.
+    """The same level of the backbone for the image and for smaller copies of it.
 
-    The featurized image pyramid, figure 1a of Lin et al., arXiv 1612.03144: the model
-    runs its one backbone over `num_scales` images, each half the size of the one before
+    The featurized image pyramid, figure 1a of Lin et al., arXiv 1612.03144. The model
+    runs its backbone over `num_scales` images, each half the size of the one before
     (`fpn_jax.imaging.pyramids`). Level `l` of copy `s` has stride `2**(l + s)` in the
     image, so it is level `l + s` of the result.
 
     Attributes:
-      num_scales: Number of sizes of the image, its own included.
-      level: Level to take of every copy; None takes the coarsest that is given.
+      num_scales: Number of sizes of the image, including its own.
+      level: Level to use of every copy; None uses the coarsest that is given.
     """
 
     num_scales: int = 3
@@ -38,20 +38,20 @@ class ImagePyramid(nn.Module):
         level = max(channels) if self.level is None else self.level
         if level not in channels:
             raise errors.InputError(
-                f"the image pyramid wants level {level}, but the backbone gives only "
+                f"the image pyramid needs level {level}, but the backbone has only "
                 f"{tuple(sorted(channels))}"
             )
         return {level + scale: channels[level] for scale in range(self.num_scales)}
 
     def __call__(self, *pyramids: Pyramid, train: bool) -> Pyramid:
-        """Returns `num_scales` levels of equally many channels.
+        """Returns `num_scales` levels with the same number of channels.
 
         Args:
-          *pyramids: The backbone's, of every copy, largest first.
+          *pyramids: Pyramids of the backbone for every copy, largest first.
           train: Makes no difference here.
 
         Raises:
-          ValueError: There are more or fewer pyramids, or `level` is missing.
+          ValueError: The number of pyramids is not `num_scales`, or `level` is missing.
         """
         if len(pyramids) != self.num_scales:
             raise ValueError(

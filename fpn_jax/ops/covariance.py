@@ -1,7 +1,7 @@
-"""Global covariance pooling, as functions of arrays: how channels vary together.
+"""Global covariance pooling: how the channels of a map vary together.
 
-A map becomes the covariance of its channels over its cells, a function of that matrix
-that tames its large eigenvalues, and the upper triangle as a vector.
+Three steps: the covariance of the channels over the cells of a map, a function of that
+matrix that compresses large eigenvalues, and the upper triangle as a vector.
 """
 
 import functools
@@ -16,8 +16,8 @@ from fpn_jax import errors
 
 HIGHEST = jax.lax.Precision.HIGHEST
 MAX_ITERATIONS = 20
-"""Of Newton–Schulz. An eigenvalue that rounding puts below 0 grows by 9/4 a step, and
-in float32 the whole diverges at about 25."""
+"""Largest number of Newton–Schulz steps. An eigenvalue that rounding makes negative
+grows by 9/4 a step, and in float32 the iteration diverges after about 25."""
 
 
 def covariance(x: jax.Array, centre: bool = True) -> jax.Array:
@@ -25,12 +25,12 @@ def covariance(x: jax.Array, centre: bool = True) -> jax.Array:
 
     Args:
       x: Maps, `[B, H, W, C]`.
-      centre: Whether every channel's mean is taken off first. Without, Σ is the matrix
-        of second moments, which O2P pools (Ionescu et al., arXiv 1509.07838).
+      centre: Whether the mean of every channel is subtracted first. Without it, Σ is
+        the matrix of second moments, as in O2P (Ionescu et al., arXiv 1509.07838).
 
     Returns:
-      `[B, C, C]` float32, symmetric and without negative eigenvalues; of rank
-      `min(C, n - 1)` at most, or `min(C, n)` where it is not centred.
+      `[B, C, C]` float32, symmetric and without negative eigenvalues. The rank is at
+      most `min(C, n - 1)`, or `min(C, n)` without centring.
 
     Example:
       >>> x = jnp.array([[1.0, 2.0], [3.0, 6.0]]).reshape(1, 1, 2, 2)
@@ -52,25 +52,26 @@ def matrix_power(
     epsilon: float = 1e-5,
     truncation: float = 0.0,
 ) -> jax.Array:
-    """Returns `U Λ^α Uᵀ` of `U Λ Uᵀ`, by its eigenvalues.
+    """Returns `U Λ^α Uᵀ` for a matrix `U Λ Uᵀ`, from its eigenvalues.
 
     Li et al., "Is Second-order Information Helpful for Large-scale Visual
-    Recognition?" (MPN-COV), arXiv 1703.08050. Below `epsilon` the power is the straight
-    line through 0, so that its slope, which for the root is infinite at 0, ends at
-    `epsilon ** (power - 1)`.
+    Recognition?" (MPN-COV), arXiv 1703.08050. Below `epsilon` the power is replaced by
+    the straight line through 0, so that its slope, which for the root is infinite at 0,
+    is at most `epsilon ** (power - 1)`.
 
     The derivative is `U (K ∘ Uᵀ dΣ U) Uᵀ` with the divided differences
     `K_ij = (f(λ_i) - f(λ_j)) / (λ_i - λ_j)`, and `f'` where the two are equal
-    (Daleckii & Krein, 1965): right and finite also where eigenvalues repeat or are 0,
-    where that of the eigenvectors does not exist. There is no second derivative.
+    (Daleckii & Krein, 1965). It is correct and finite even where eigenvalues repeat or
+    are 0 and the derivative of the eigenvectors does not exist. There is no second
+    derivative.
 
     Args:
       matrix: `[..., C, C]`, symmetric, without negative eigenvalues.
       power: α, above 0.
-      epsilon: Where the straight line begins, in the units of an eigenvalue; the slope
-        multiplies the eigenvalues' rounding, about 1e-7 of the largest in float32.
+      epsilon: Eigenvalue below which the straight line is used. The slope multiplies
+        the rounding of the eigenvalues, about 1e-7 of the largest in float32.
       truncation: Eigenvalues up to this share of the matrix's largest count as 0, in
-        [0, 1). A pair of which one counts has a steep `K` where they almost meet.
+        [0, 1). `K` is large for a pair of close eigenvalues of which only one counts.
 
     Returns:
       `[..., C, C]`, symmetric.
@@ -91,15 +92,15 @@ def matrix_power(
 def matrix_log(
     matrix: jax.Array, *, epsilon: float = 1e-3, truncation: float = 0.0
 ) -> jax.Array:
-    """Returns `U log(Λ + ε) Uᵀ` of `U Λ Uᵀ`, by its eigenvalues.
+    """Returns `U log(Λ + ε) Uᵀ` for a matrix `U Λ Uᵀ`, from its eigenvalues.
 
     The log-Euclidean map: Ionescu et al., "Matrix Backpropagation for Deep Networks
-    with Structured Layers" (DeepO2P), arXiv 1509.07838. The derivative is that of
-    `matrix_power`.
+    with Structured Layers" (DeepO2P), arXiv 1509.07838. The derivative has the form of
+    that of `matrix_power`.
 
     Args:
       matrix: `[..., C, C]`, symmetric, without negative eigenvalues.
-      epsilon: Added to every eigenvalue, for the logarithm of 0.
+      epsilon: Added to every eigenvalue, because the logarithm of 0 is infinite.
       truncation: Eigenvalues up to this share of the matrix's largest count as 0, in
         [0, 1).
 
@@ -122,14 +123,15 @@ def matrix_log(
 def matrix_sqrt_newton_schulz(
     matrix: jax.Array, iterations: int = 5, *, epsilon: float = 1e-6
 ) -> jax.Array:
-    """Returns an approximate `Σ^½` by matrix products alone, fast on accelerators.
+    """Returns an approximate `Σ^½` from matrix products alone, fast on accelerators.
 
     Li et al., "Towards Faster Training of Global Covariance Pooling Networks by
     Iterative Matrix Square Root Normalization" (iSQRT-COV), arXiv 1712.01034. From
     `Y = Σ / tr Σ` and `Z = I`, every step is `T = (3 I - Z Y) / 2`, `Y ← Y T`,
-    `Z ← T Z`; the result is `√(tr Σ) Y`. An eigenvalue `λ` below `tr Σ · 2.25^-N` is
-    still too small after `N` steps, which is what keeps the gradient finite. Differs
-    from the paper: `epsilon` is added to the trace, for the map that is zero.
+    `Z ← T Z`; the result is `√(tr Σ) Y`. The root of an eigenvalue `λ` below
+    `tr Σ · 2.25^-N` is still too small after `N` steps, which keeps the gradient
+    finite. Differs from the paper: `epsilon` is added to the trace, which is 0 for a
+    map of zeros.
 
     Args:
       matrix: `[..., C, C]`, symmetric, without negative eigenvalues.
@@ -166,10 +168,10 @@ def matrix_sqrt_newton_schulz(
 
 
 def upper_triangle(matrix: jax.Array) -> jax.Array:
-    """Returns the upper triangle row by row, its off-diagonal times √2.
+    """Returns the upper triangle row by row, with off-diagonal elements times √2.
 
-    With that weight the vector's length is the matrix's Frobenius norm, and the product
-    of two vectors that of the matrices.
+    With that weight, the length of the vector is the Frobenius norm of the matrix, and
+    the inner product of two vectors is that of their matrices.
 
     Args:
       matrix: `[..., C, C]`, symmetric.
@@ -197,10 +199,11 @@ def covariance_pool(
       x: Maps, `[B, H, W, C]`.
       transform: Function of `[B, C, C]` to the same shape: `matrix_power`,
         `matrix_log` or `matrix_sqrt_newton_schulz`, or a `functools.partial` of one.
-      centre: Whether every channel's mean is taken off first.
+      centre: Whether the mean of every channel is subtracted first.
 
     Returns:
-      `[B, C (C + 1) / 2]`, of the input's type, computed in float32: `upper_triangle`.
+      The `upper_triangle`, `[B, C (C + 1) / 2]`, of the input's type; computed in
+      float32.
 
     Example:
       >>> x = jnp.array([[1.0, 0.0], [3.0, 0.0]]).reshape(1, 1, 2, 2)
@@ -213,15 +216,15 @@ def covariance_pool(
 def check_spectrum(
     *, power: float = 1.0, epsilon: float = 1.0, truncation: float = 0.0
 ) -> None:
-    """Refuses what no function of eigenvalues takes.
+    """Refuses arguments that no function of eigenvalues takes.
 
     Args:
       power: Exponent, above 0.
-      epsilon: Smallest eigenvalue that is told from 0, above 0.
+      epsilon: Smallest eigenvalue that is distinguished from 0, above 0.
       truncation: Share of the largest eigenvalue, in [0, 1).
 
     Raises:
-      InputError: One of them is out of its range.
+      InputError: An argument is out of its range.
     """
     for name, value in (("power", power), ("epsilon", epsilon)):
         errors.within(name, value, 0, math.inf, open_low=True)
@@ -234,7 +237,7 @@ def _power(values: jax.Array, power: float, epsilon: float) -> jax.Array:
 
 
 def _log(values: jax.Array, epsilon: float) -> jax.Array:
-    # Below 0, where rounding puts eigenvalues, the tangent at 0 continues it.
+    # Rounding can make eigenvalues negative: there, use the tangent at 0.
     tangent = np.log(epsilon) + values / epsilon
     return jnp.where(values > 0, jnp.log(jnp.maximum(values, 0) + epsilon), tangent)
 
@@ -252,7 +255,8 @@ def _spectral_jvp(function, epsilon, truncation, primals, tangents):
     middles = (values[..., :, None] + values[..., None, :]) / 2
     slopes = jax.jvp(function, (middles,), (jnp.ones_like(middles),))[1]
     slopes = jnp.where(middles > limit[..., None], slopes, 0)
-    # Where a quotient's rounding, eps / d, meets the error of the slope, d².
+    # Below this gap d, the error of the slope, d², is smaller than the rounding error
+    # of the quotient, eps / d.
     tolerance = float(jnp.finfo(values.dtype).eps) ** 0.25
     near = jnp.abs(gaps) <= tolerance * jnp.maximum(jnp.abs(middles), epsilon)
     rises = images[..., :, None] - images[..., None, :]
@@ -263,9 +267,10 @@ def _spectral_jvp(function, epsilon, truncation, primals, tangents):
 
 
 def _decompose(function, truncation, matrix):
-    """Returns the eigenvalues, the limit up to which they count as 0, and what follows.
+    """Returns eigenvalues, their limit, eigenvectors, images, and the result.
 
-    Without truncation the limit is -∞: what rounding puts below 0 has its slope too.
+    Eigenvalues up to the limit count as 0. Without truncation the limit is -∞, because
+    eigenvalues that rounding makes negative have a slope as well.
     """
     values, vectors = jnp.linalg.eigh(matrix)
     largest = values[..., -1:]

@@ -1,4 +1,4 @@
-"""Losses: one value an example; weighting and averaging happen in the train step."""
+"""Losses: one value an example; the train step weighs and averages them."""
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +16,13 @@ def cross_entropy(
 
     `−Σ_c q_c log p_c` with `q = (1 − ε)·onehot(label) + ε/C`: label smoothing as in
     "Rethinking the Inception Architecture for Computer Vision", arXiv 1512.00567,
-    section 7. An example is scaled by the weight of its own class.
+    section 7. The loss of an example is scaled by the weight of its class.
 
     Args:
       logits: `[B, C]`, any float dtype; the sum is taken in float32.
       label: int `[B]`, each in `0 … C − 1`.
       label_smoothing: ε, in `[0, 1)`.
-      class_weights: `[C]`, 0 or more; None weighs all classes alike.
+      class_weights: `[C]`, each at least 0; None weighs all classes equally.
 
     Returns:
       float32 `[B]`.

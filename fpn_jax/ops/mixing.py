@@ -2,9 +2,9 @@
 
 Each function returns the mixed images, the partner of each example and the weight of
 its own label, so that the loss of an example is `lam * loss(own label) + (1 - lam) *
-loss(partner's label)`. The partner is the example at the same place from the end: the
-order of a shuffled batch is random already, and a reversal needs no gather. The middle
-of an odd batch, and so a batch of one, meets itself and stays what it is.
+loss(partner's label)`. The partner of example `i` is example `B - 1 - i`: the order of
+a shuffled batch is random already, and a reversal needs no gather. The middle of an odd
+batch is its own partner and does not change.
 """
 
 import functools
@@ -17,8 +17,8 @@ from fpn_jax import errors
 
 
 def _sample_beta(rng: jax.Array, alpha: float, batch_size: int) -> jax.Array:
-    # Dirichlet in two dimensions is Beta; it compiles in half the time of random.beta,
-    # which holds two gamma samplers for two numbers that are the same here.
+    # A Dirichlet distribution of two numbers is Beta. It compiles twice as fast as
+    # random.beta, which has a gamma sampler for each of its two parameters.
     concentration = jnp.full((2,), alpha, jnp.float32)
     return jax.random.dirichlet(rng, concentration, (batch_size,), jnp.float32)[:, 0]
 
@@ -39,15 +39,15 @@ def mixup(
     Args:
       rng: Key of the draws.
       images: Float `[B, H, W, C]`.
-      alpha: Above 0; the nearer to 0, the less is mixed.
+      alpha: Above 0; near 0, images are hardly mixed.
 
     Returns:
-      The mixed images as the images are; the partner, int32 `[B]`; `lam`, float32
-      `[B]`, in [0, 1].
+      The mixed images, of the type of the images; the partner, int32 `[B]`; `lam`,
+      float32 `[B]`, in [0, 1].
 
     Raises:
       InputError: `alpha` is not above 0.
-      ValueError: The images are not of floats.
+      ValueError: The images are not floating-point.
 
     Example:
       >>> images = jnp.zeros((4, 8, 8, 3))
@@ -57,7 +57,7 @@ def mixup(
     """
     errors.within("alpha of mixup", alpha, 0, math.inf, open_low=True)
     if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(f"mixup blends images of floats, not of {images.dtype}")
+        raise ValueError(f"images are {images.dtype}; mixup needs floating-point ones")
     batch_size = images.shape[0]
     lam = _sample_beta(rng, alpha, batch_size)
     own = lam[:, None, None, None]
@@ -71,10 +71,10 @@ def cutmix(
     """Pastes a box of its partner into each image.
 
     "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable
-    Features" (arXiv 1905.04899): a share `lam ~ Beta(alpha, alpha)` is to be kept, the
-    box has the image's aspect ratio and a uniform centre, and is clipped at the edges.
-    The returned `lam` is the exact share of pixels kept. Differs from the paper's code:
-    each example draws its own box.
+    Features" (arXiv 1905.04899). The box has the image's aspect ratio, a share of
+    `1 - lam` of its area with `lam ~ Beta(alpha, alpha)`, and a uniform centre; it is
+    clipped at the edges. The returned `lam` is the exact share of pixels kept. Differs
+    from the paper's code: each example draws its own box.
 
     Args:
       rng: Key of the draws.
@@ -82,8 +82,8 @@ def cutmix(
       alpha: Above 0; 1 draws the share uniformly.
 
     Returns:
-      The mixed images as the images are; the partner, int32 `[B]`; `lam`, float32
-      `[B]`, in [0, 1].
+      The mixed images, of the type of the images; the partner, int32 `[B]`; `lam`,
+      float32 `[B]`, in [0, 1].
 
     Raises:
       InputError: `alpha` is not above 0.
@@ -115,8 +115,8 @@ def _segment(
     start = center - length // 2
     stop = jnp.minimum(start + length, size)
     start = jnp.maximum(start, 0)
-    places = jnp.arange(size)
-    inside = (start[:, None] <= places) & (places < stop[:, None])
+    positions = jnp.arange(size)
+    inside = (start[:, None] <= positions) & (positions < stop[:, None])
     return inside, stop - start
 
 
@@ -128,16 +128,16 @@ def mix(
     cutmix_alpha: float,
     probability: float,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Applies mixup or CutMix to a whole batch, with a probability.
+    """Applies mixup or CutMix to a batch, with a probability.
 
-    If both have an `alpha` above 0, each is as likely as the other; with neither, or
-    where the draw says no, the images stay and `lam` is 1.
+    If both have an `alpha` above 0, they are equally likely. If neither has, or if the
+    draw decides against mixing, the images are unchanged and `lam` is 1.
 
     Args:
       rng: Key of the draws.
       images: Float `[B, H, W, C]`.
-      mixup_alpha: `alpha` of `mixup`, or 0 for none of it.
-      cutmix_alpha: `alpha` of `cutmix`, or 0 for none of it.
+      mixup_alpha: `alpha` of `mixup`; 0 turns it off.
+      cutmix_alpha: `alpha` of `cutmix`; 0 turns it off.
       probability: Share of the batches that are mixed, in [0, 1].
 
     Returns:

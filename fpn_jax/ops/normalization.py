@@ -1,4 +1,4 @@
-"""Normalization of images and maps, as functions of arrays."""
+"""Normalization of images and maps."""
 
 from collections.abc import Sequence
 
@@ -38,15 +38,15 @@ def local_response_norm(
     """Returns `x / (k + alpha / size * Σ x²)^beta`, the sum over neighbouring channels.
 
     Krizhevsky et al., ImageNet Classification with Deep Convolutional Neural Networks,
-    2012, whose constants are the defaults. As in PyTorch `alpha` is divided by the
-    window; the paper prints its formula without, which `alpha = 5e-4` gives.
+    2012, whose constants are the defaults. As in PyTorch, `alpha` is divided by the
+    window size; the paper's formula has no division, and `alpha = 5e-4` equals it.
 
     Args:
       x: `[..., C]`, floating.
-      size: Channels in a window, 1 or more. Channels beyond the ends count as zeros; of
-        an even window the lower half is the longer one.
+      size: Channels in a window, at least 1. Channels beyond the ends count as zeros.
+        An even window has one channel more below its centre than above.
       k: Added to the mean square, above 0.
-      alpha: Weight of the mean square, 0 or more.
+      alpha: Weight of the mean square, at least 0.
       beta: Exponent.
 
     Returns:

@@ -1,10 +1,10 @@
-"""Poolings: every window of a map, or the whole map, reduced to one value a channel.
+"""Pooling operations: each window of a map is reduced to one value a channel.
 
-All take `(x, window, stride, padding)` as `fpn_jax.ops.kernels.windows` defines them:
-maps `[B, H, W, C]`, floating, give `[B, H', W', C]`, and without a window, over the
-whole map, `[B, C]`. They compute in float32, return the input's type, never count
-padding, give NaN of a window that holds one, and raise `InputError` where the windows
-do not fit the map.
+All functions take `(x, window, stride, padding)`, as `fpn_jax.ops.kernels.windows`
+defines them. Floating-point maps `[B, H, W, C]` give `[B, H', W', C]`; without a
+window, the whole map is pooled to `[B, C]`. The functions compute in float32, return
+the input's type, never count padding, return NaN for a window that contains NaN, and
+raise `InputError` where the windows do not fit the map.
 """
 
 import jax
@@ -34,7 +34,7 @@ def max_pool(
 ) -> jax.Array:
     """Returns the largest value of every window.
 
-    At ties the gradient goes to the first cell.
+    Of equal cells, the first gets the gradient.
 
     Args:
       x: Maps, `[B, H, W, C]`.
@@ -60,9 +60,9 @@ def min_pool(
     stride: Size | None = None,
     padding: Padding = "valid",
 ) -> jax.Array:
-    """Returns the smallest value of every window; gradients as of `max_pool`.
+    """Returns the smallest value of every window.
 
-    Arguments and result are those of `max_pool`.
+    Arguments, result and gradient are as in `max_pool`.
 
     Example:
       >>> min_pool(jnp.arange(9.0).reshape(1, 3, 3, 1)).tolist()
@@ -80,7 +80,7 @@ def average_pool(
 ) -> jax.Array:
     """Returns the mean of every window, over the cells inside the map only.
 
-    Arguments and result are those of `max_pool`.
+    Arguments and result are as in `max_pool`.
 
     Example:
       >>> x = jnp.arange(9.0).reshape(1, 3, 3, 1)
@@ -116,12 +116,13 @@ def median_pool(
     stride: Size | None = None,
     padding: Padding = "valid",
 ) -> jax.Array:
-    """Returns the median of every window; of an even number, the middle two's mean.
+    """Returns the median of every window.
 
-    The gradient goes to the one or two cells that a stable sort puts in the middle: of
-    equal cells, those in the middle of the window's row-by-row order.
+    The median of an even number of cells is the mean of the middle two. The gradient
+    goes to the one or two cells that a stable sort puts in the middle: of equal cells,
+    those in the middle of the window's row-by-row order.
 
-    Arguments and result are those of `max_pool`.
+    Arguments and result are as in `max_pool`.
 
     Example:
       >>> median_pool(jnp.array([5.0, 1.0, 9.0, 2.0]).reshape(1, 2, 2, 1)).tolist()
@@ -144,9 +145,9 @@ def k_max_pool(
 ) -> jax.Array:
     """Returns the mean of the `k` largest values of every window.
 
-    A window cut off by the map's edge, or a bin, that holds fewer cells averages all of
-    them. The gradient is `1 / k` for each of the cells; of equal ones the first in the
-    window's row-by-row order are taken.
+    Where a bin, or a window at the edge of the map, has fewer than `k` cells, all of
+    them are averaged. The gradient is `1 / k` for each averaged cell; equal cells are
+    taken in the window's row-by-row order.
 
     Args:
       x: Maps, `[B, H, W, C]`.
@@ -159,8 +160,8 @@ def k_max_pool(
       `[B, H', W', C]`; `[B, C]` over the whole map.
 
     Raises:
-      InputError: `k` is no whole number, below 1, or more than a window or the whole
-        map has cells.
+      InputError: `k` is not a whole number of at least 1, or is larger than the number
+        of cells of a window or of the whole map.
 
     Example:
       >>> x = jnp.array([5.0, 1.0, 9.0, 2.0]).reshape(1, 2, 2, 1)
@@ -188,10 +189,10 @@ def l2_pool(
 ) -> jax.Array:
     """Returns `sqrt(Σ r²) / n` of every window of `n` cells `r`.
 
-    A window is divided by its largest `|r|` first, so that no square over- or
-    underflows. The gradient of a window of zeros is zero.
+    The cells are first divided by the largest `|r|` of their window, so that no square
+    overflows or underflows. The gradient of a window of zeros is zero.
 
-    Arguments and result are those of `max_pool`.
+    Arguments and result are as in `max_pool`.
 
     Example:
       >>> l2_pool(jnp.array([3.0, 4.0]).reshape(1, 1, 2, 1)).tolist()
@@ -213,10 +214,10 @@ def lp_pool(
     """Returns the generalized mean `((Σ |r|^p) / n)^(1 / p)` of every window.
 
     `p = 1` is the average of `|r|`, `p → ∞` its maximum; a learned `p` over the whole
-    map is GeM (Radenović et al., arXiv 1711.02512). The signs are dropped, so that
-    every `p` is defined on every input. A window is divided by its largest `|r|` first,
-    so that no power over- or underflows. The gradient of a cell that is zero, or less
-    than `2^-126` times the largest, is zero, and so is that of a window of zeros.
+    map is GeM (Radenović et al., arXiv 1711.02512). Signs are dropped, so that every
+    `p` is defined for every input. The cells are first divided by the largest `|r|` of
+    their window, so that no power overflows or underflows. The gradient is zero for a
+    window of zeros, and for a cell that is zero or below `2^-126` times the largest.
 
     Args:
       x: Maps, `[B, H, W, C]`.
@@ -278,12 +279,12 @@ def mixed_pool(
 
 
 def finish(y: jax.Array, x: jax.Array, window: Window) -> jax.Array:
-    """Returns what a pooling returns: the input's type, and `[B, C]` of a whole map.
+    """Returns pooled values in the input's type, `[B, C]` where a whole map was pooled.
 
     Args:
       y: One value a window, `[B, H', W', C]`.
       x: The maps that were pooled.
-      window: The window they were pooled with.
+      window: The window of the pooling operation.
     """
     y = y.astype(x.dtype)
     return y[:, 0, 0] if window is None else y
@@ -292,12 +293,15 @@ def finish(y: jax.Array, x: jax.Array, window: Window) -> jax.Array:
 def check_p(p: float) -> None:
     """Refuses an exponent of `lp_pool` that is not positive and finite.
 
+    Args:
+      p: The exponent.
+
     Raises:
-      InputError: It is not.
+      InputError: The exponent is not positive and finite.
     """
     if not 0 < p < np.inf:
         raise errors.InputError(
-            f"p is {p}; it must be positive and finite; its limit is the pool 'max'"
+            f"p is {p}; it must be above 0 and finite; for p → ∞ use the pool 'max'"
         )
 
 
@@ -315,10 +319,10 @@ def _generalized_mean(
     """Returns `lp_pool` before `finish`."""
     values, inside = windows(jnp.abs(x.astype(jnp.float32)), window, stride, padding)
     largest = jax.lax.stop_gradient(jnp.max(values, axis=3, keepdims=True))
-    # Zero cannot divide; infinity and NaN come through without a scale.
+    # A window of zeros cannot be scaled; infinity and NaN need no scale.
     scale = jnp.where((largest >= _TINY) & (largest < jnp.inf), largest, 1)
     ratio = values / scale
-    # Negated, here and below, so that NaN counts.
+    # `~(x < t)` instead of `x >= t`, here and below: NaN counts.
     counted = ~(ratio < _TINY)
     powers = jnp.where(counted, jnp.where(counted, ratio, 1) ** p, 0)
     mean = powers.sum(axis=3) / inside.sum(axis=2)[..., None]
@@ -332,7 +336,7 @@ def _ranked_mean(
     """Returns the sum of ascending values, each with its rank's share."""
     ranked = jnp.sort(jnp.where(inside[..., None], values, jnp.inf), axis=3)
     shares = shares.astype(np.float32)[..., None]
-    # Ranks of no share may be the infinities that stand outside the map.
+    # Ranks without a share may be the +inf outside the map, and 0 · inf is NaN.
     mean = jnp.sum(jnp.where(shares > 0, ranked, 0) * shares, axis=3)
-    # NaN is sorted last, where no share may reach it.
+    # NaN is sorted last, where it may get no share, so it is restored here.
     return jnp.where(jnp.isnan(values).any(axis=3), jnp.nan, mean)

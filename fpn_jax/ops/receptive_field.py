@@ -56,8 +56,8 @@ def cell_offset(
             extents = spans(taps, dilation)
             pads = resolve(window.padding, size, taps, step, dilation)
             centre = tuple(
-                place + stride * ((extent - 1) / 2 - before)
-                for place, extent, (before, _) in zip(
+                position + stride * ((extent - 1) / 2 - before)
+                for position, extent, (before, _) in zip(
                     centre, extents, pads, strict=True
                 )
             )

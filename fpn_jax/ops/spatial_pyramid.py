@@ -9,11 +9,11 @@ from fpn_jax.ops.kernels.windows import Bins, Size, Window, check_size
 from fpn_jax.ops.pooling import average_pool, max_pool
 
 Pool = Callable[[jax.Array, Window], jax.Array]
-"""A function of `fpn_jax.ops.pooling`, its other arguments fixed by a partial."""
+"""A function of `fpn_jax.ops.pooling`, with its own arguments fixed by a partial."""
 
 
 def adaptive_pool(x: jax.Array, bins: Size, pool: Pool) -> jax.Array:
-    """Returns maps of a fixed size, every cell a bin of the input pooled.
+    """Returns maps of a fixed size, in which every cell is a pooled bin of the input.
 
     Args:
       x: Maps, `[B, H, W, C]`, of any size; see `fpn_jax.ops.kernels.windows.Bins`.

@@ -1,4 +1,4 @@
-"""The inverses of pooling, as functions of arrays; the rest of a map is zero."""
+"""Inverses of pooling operations: values return to a larger map of zeros."""
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,9 @@ from fpn_jax.ops.kernels.windows import Size, check_size, windows
 def bed_of_nails(x: jax.Array, factor: Size = 2) -> jax.Array:
     """Puts every cell at the upper left of `factor × factor` cells, the others zero.
 
-    By factor 2, cell `i` becomes cells `2 i` and `2 i + 1`, of which the first has the
-    value, half a cell off the half-pixel centre: nothing is aligned by corners or
-    antialiased.
+    With factor 2, cell `i` becomes cells `2 i` and `2 i + 1`, and the first has the
+    value, which is half a cell from the half-pixel centre. Corners are not aligned, and
+    nothing is antialiased.
 
     Args:
       x: Maps, `[B, H, W, C]`.
@@ -40,10 +40,10 @@ def max_pool_with_indices(
     stride: Size | None = None,
     padding: Padding = "valid",
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the largest value of every window, and where in the map it stood.
+    """Returns the largest value of every window, and its position in the map.
 
-    Of equal values the first wins, row by row, and takes the gradient. Padding never
-    wins.
+    Of equal values, the first in row-by-row order is returned and gets the gradient.
+    Padding is never returned.
 
     Args:
       x: Maps, `[B, H, W, C]`, floating.
@@ -53,7 +53,7 @@ def max_pool_with_indices(
 
     Returns:
       Maps, `[B, H', W', C]`, of the input's type, and int32 indices of the same shape:
-      `row * W + column` in the map that was given, as PyTorch counts.
+      `row * W + column` in the input map, as in PyTorch.
 
     Raises:
       InputError: See `fpn_jax.ops.kernels.windows.windows`.
@@ -72,7 +72,7 @@ def max_pool_with_indices(
     )
     values = jnp.where(inside[..., None], values, -jnp.inf)
     first = jnp.argmax(values, axis=3, keepdims=True)
-    # A cell of padding stays out even where the whole window is -inf.
+    # Padding has the value -inf too, so it could win where a window is all -inf.
     is_lowest = jnp.isneginf(jnp.take_along_axis(values, first, axis=3))
     first_inside = np.argmax(inside, axis=-1)[..., None, None]
     first = jnp.where(is_lowest, first_inside, first)
@@ -85,15 +85,16 @@ def max_unpool(x: jax.Array, indices: jax.Array, size: tuple[int, int]) -> jax.A
     """Puts every value back where `max_pool_with_indices` found it, the others zero.
 
     Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks", arXiv
-    1311.2901. Where overlapping windows name the same cell, it gets the mean of their
-    values, which for the pooled values themselves is the value. The indices alone say
-    where: there are neither half-pixel centres, aligned corners nor antialiasing.
+    1311.2901. A cell that several overlapping windows name gets the mean of their
+    values, which for the pooled values themselves is the value. The indices alone
+    decide the position: there are neither half-pixel centres, aligned corners nor
+    antialiasing.
 
     Args:
       x: Maps, `[B, H', W', C]`, floating.
       indices: `row * W + column` of every value in the result, of the same shape. An
-        index outside the result is an error outside of `jax.jit`, and inside, where no
-        value is known, its value is dropped.
+        index outside the result raises an error outside of `jax.jit`; inside, where
+        indices are unknown, its value is dropped.
       size: Height and width of the result, `(H, W)`, in cells.
 
     Returns:
@@ -101,7 +102,7 @@ def max_unpool(x: jax.Array, indices: jax.Array, size: tuple[int, int]) -> jax.A
 
     Raises:
       InputError: A length of `size` is below 1.
-      ValueError: The indices are not of the maps' shape, no integers, or outside.
+      ValueError: The indices have another shape, are not integers, or are outside.
 
     Example:
       >>> x = jnp.array([5.0, 2.0]).reshape(1, 1, 2, 1)
@@ -125,12 +126,12 @@ def max_unpool(x: jax.Array, indices: jax.Array, size: tuple[int, int]) -> jax.A
             )
     batch, _, _, channels = x.shape
     indices = indices.reshape(batch, -1, channels)
-    places = jnp.arange(batch)[:, None, None], indices, jnp.arange(channels)
+    targets = jnp.arange(batch)[:, None, None], indices, jnp.arange(channels)
     empty = jnp.zeros((batch, height * width, channels), jnp.float32)
     values = x.reshape(indices.shape).astype(jnp.promote_types(x.dtype, jnp.float32))
-    # Without wrapping, an index below 0 is outside, not one from the end.
+    # With wrapping, an index below 0 would count from the end of the map.
     scatter = {"mode": "drop", "wrap_negative_indices": False}
-    total = empty.astype(values.dtype).at[places].add(values, **scatter)
-    count = empty.at[places].add(1.0, **scatter)
+    total = empty.astype(values.dtype).at[targets].add(values, **scatter)
+    count = empty.at[targets].add(1.0, **scatter)
     result = total / jnp.maximum(count, 1).astype(total.dtype)
     return result.reshape(batch, height, width, channels).astype(x.dtype)

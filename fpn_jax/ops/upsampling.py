@@ -1,6 +1,6 @@
-"""Upsampling, as functions of arrays: resizing by weights, and what learned ones need.
+"""Upsampling: resizing by fixed weights, and the operations of learned upsampling.
 
-The inverses of pooling stand in `fpn_jax.ops.unpooling`.
+The inverses of pooling operations are in `fpn_jax.ops.unpooling`.
 """
 
 import jax
@@ -15,11 +15,11 @@ from fpn_jax.ops.kernels.windows import check_size
 def resize_nearest(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Resizes maps by copying cells: output cell `i` is input cell `i * n // m`.
 
-    `n` and `m` are the input's and the output's length. From a level of a pyramid to
-    the next finer one this is cell `i // 2` at even and odd lengths alike, the cell
-    whose stride covers it. `jax.image.resize` copies from `(i + 1/2) * n / m` instead,
-    which shifts the middle of an odd map by a cell. There is no antialiasing, and
-    corners are not aligned.
+    `n` and `m` are the lengths of the input and the output. From a level of a pyramid
+    to the next finer one this is cell `i // 2`, for even and odd lengths: the cell
+    whose stride covers output cell `i`. `jax.image.resize` copies from
+    `(i + 1/2) * n / m` instead, which shifts the middle of an odd map by a cell. There
+    is no antialiasing, and corners are not aligned.
 
     Args:
       x: Maps, `[B, H, W, C]`.
@@ -50,19 +50,19 @@ def resize_bilinear(
 ) -> jax.Array:
     """Resizes maps with the triangle `max(1 - |t|, 0)` along both axes.
 
-    The centre of output cell `i` lies at `(i + 1/2) * n / m - 1/2` input cells
-    (half-pixel centres), where `n` and `m` are the input's and the output's length.
-    Beyond the border the map continues with its border cells. Weights are applied in
-    float32, along one axis and then the other, so any size works, up and down. Twice to
-    eight times the input's size differentiate in reverse mode only.
+    The centre of output cell `i` is at `(i + 1/2) * n / m - 1/2` input cells
+    (half-pixel centres), where `n` and `m` are the lengths of the input and the output.
+    Beyond the border, the border cells are repeated. Weights are applied in float32,
+    along one axis and then the other, so any size works, larger and smaller. Where the
+    size is two to eight times the input's, only reverse-mode differentiation works.
 
     Args:
       x: Maps, `[B, H, W, C]`, floating.
       size: Height and width of the result, in cells.
       antialias: Whether the triangle is stretched by `n / m` where the result is
         smaller, so that every input cell counts.
-      align_corners: Whether output cell `i` lies at `i * (n - 1) / (m - 1)` instead,
-        so that corner cells fall on corner cells; not together with `antialias`.
+      align_corners: Whether output cell `i` is at `i * (n - 1) / (m - 1)` instead, so
+        that corner cells fall on corner cells; not together with `antialias`.
 
     Returns:
       Maps, `[B, *size, C]`, of the input's type.
@@ -97,9 +97,9 @@ def resize_bicubic(
 
     `(a + 2) |t|³ - (a + 3) t² + 1` up to `|t| = 1`, then
     `a (|t|³ - 5 t² + 8 |t| - 4)` up to 2 (Keys, "Cubic convolution interpolation for
-    digital image processing", 1981). Half-pixel centres; without `antialias` the map
-    continues with its border cells, with it the kernel ends at the border and the
-    weights that remain are scaled to sum 1, as in Pillow. Weights are applied in
+    digital image processing", 1981). Centres are half-pixel centres. Without
+    `antialias` the border cells are repeated; with it, the kernel ends at the border
+    and the remaining weights are scaled to sum 1, as in Pillow. Weights are applied in
     float32.
 
     Args:
@@ -138,10 +138,10 @@ def resize_lanczos(
 ) -> jax.Array:
     """Resizes maps with the Lanczos-3 kernel `sinc(t) sinc(t / 3)` along both axes.
 
-    Half-pixel centres; corners are never aligned, for the windowed sinc is a filter of
-    the sampling grid that half-pixel centres keep. Without `antialias` the map
-    continues with its border cells, with it the kernel ends at the border, as in
-    Pillow. The weights of a cell are scaled to sum 1 and applied in float32.
+    Centres are half-pixel centres. Corners are never aligned, because the windowed sinc
+    is a filter for the sampling grid, which half-pixel centres keep. Without
+    `antialias` the border cells are repeated; with it, the kernel ends at the border,
+    as in Pillow. The weights of a cell are scaled to sum 1 and applied in float32.
 
     Args:
       x: Maps, `[B, H, W, C]`, floating.
@@ -174,11 +174,11 @@ RESIZINGS = {
     "bicubic": resize_bicubic,
     "lanczos": resize_lanczos,
 }
-"""Name → function of maps and a size to maps of that size."""
+"""Name → function that resizes maps to a size."""
 
 
 def check_options(antialias: bool, align_corners: bool) -> None:
-    """Refuses options of a resizing that exclude each other.
+    """Refuses options of a resize that exclude each other.
 
     Args:
       antialias: Whether the kernel is stretched where the result is smaller.
@@ -202,29 +202,28 @@ def transposed_conv(
     output_padding: int = 0,
     dilation: int = 1,
 ) -> jax.Array:
-    """Adds every cell, times the kernel, into the result: a convolution's gradient.
+    """Adds every cell, times the kernel, to the result: the gradient of a convolution.
 
     `y[s i + d a - p] += x[i] · K[a]` along both axes, for cell `i` and tap `a`
-    (Dumoulin & Visin, arXiv 1603.07285). The arguments mean what they mean to
-    PyTorch's `ConvTranspose2d`. A kernel lies centred where half-pixel
-    centres put its cell if `d (h - 1) - 2 p = s - 1`; corners are not aligned, and
-    nothing is antialiased.
+    (Dumoulin & Visin, arXiv 1603.07285). The arguments are those of PyTorch's
+    `ConvTranspose2d`. The centre of the kernel is at the half-pixel centre of its cell
+    if `d (h - 1) - 2 p = s - 1`. Corners are not aligned, and nothing is antialiased.
 
     Args:
       x: Maps, `[B, H, W, C]`.
       kernel: `[h, w, C, features]`.
       stride: Distance of two input cells in the result, `s`, in cells.
-      padding: Cells taken off every side, `p`.
-      output_padding: Cells added to the lower and the right side, so that every size
-        that a strided convolution maps to the same one can be reached again; smaller
-        than `stride` or `dilation`.
+      padding: Cells removed from every side, `p`.
+      output_padding: Cells added to the lower and the right side, smaller than `stride`
+        or `dilation`. A strided convolution maps several sizes to one; this chooses
+        among them.
       dilation: Distance of neighbouring taps of the kernel, `d`, in cells.
 
     Returns:
       `[B, (H - 1) s - 2 p + d (h - 1) + output_padding + 1, W', features]`.
 
     Raises:
-      InputError: A number is out of its range, or nothing is left of the result.
+      InputError: A number is out of its range, or the result would be empty.
 
     Example:
       >>> x = jnp.array([1.0, 10.0]).reshape(1, 1, 2, 1)
@@ -245,8 +244,8 @@ def transposed_conv(
     for length, span in zip(x.shape[1:3], spans, strict=True):
         if (length - 1) * stride - 2 * padding + span + output_padding < 0:
             raise errors.InputError(
-                f"padding is {padding}, which leaves nothing of a map of "
-                f"{x.shape[1]} × {x.shape[2]} cells"
+                f"padding is {padding}, which removes every cell of the result for a "
+                f"map of {x.shape[1]} × {x.shape[2]} cells"
             )
     return jax.lax.conv_general_dilated(
         x,
@@ -264,14 +263,14 @@ def depth_to_space(x: jax.Array, factor: int) -> jax.Array:
 
     Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient
     Sub-Pixel Convolutional Neural Network", arXiv 1609.05158. Channel
-    `(c * factor + i) * factor + j` becomes row `i`, column `j` of channel `c`: the
-    order of PyTorch's `pixel_shuffle`, where TensorFlow's has `c` last. With factor 2,
-    cell `i` becomes cells `2 i` and `2 i + 1`, half-pixel centres' own places: corners
-    are not aligned, and nothing is antialiased.
+    `(c * factor + i) * factor + j` becomes row `i`, column `j` of channel `c`. This is
+    the order of PyTorch's `pixel_shuffle`; TensorFlow's has `c` last. With factor 2,
+    cell `i` becomes cells `2 i` and `2 i + 1`, as with half-pixel centres. Corners are
+    not aligned, and nothing is antialiased.
 
     Args:
       x: Maps, `[B, H, W, C * factor²]`.
-      factor: Rows and columns that a cell becomes, 1 or more.
+      factor: Rows and columns that a cell becomes; at least 1.
 
     Returns:
       Maps, `[B, H * factor, W * factor, C]`.
@@ -297,15 +296,15 @@ def depth_to_space(x: jax.Array, factor: int) -> jax.Array:
 
 
 def space_to_depth(x: jax.Array, factor: int) -> jax.Array:
-    """Collects `factor × factor` cells as channels; the inverse of `depth_to_space`.
+    """Moves `factor × factor` cells into channels: the inverse of `depth_to_space`.
 
     Args:
       x: Maps, `[B, H, W, C]`.
-      factor: Rows and columns of the cells that become one, 1 or more.
+      factor: Rows and columns of cells that become one; at least 1.
 
     Returns:
-      Maps, `[B, H / factor, W / factor, C * factor²]`, of channels in the order of
-      `depth_to_space`.
+      Maps, `[B, H / factor, W / factor, C * factor²]`, with the channels in the order
+      of `depth_to_space`.
 
     Raises:
       InputError: The factor is below 1.
@@ -333,7 +332,7 @@ def _copy_along_axis(x: jax.Array, axis: int, length: int) -> jax.Array:
     sources = positions * x.shape[axis] // length
     repeats = -(-length // x.shape[axis])
     if (sources == positions // repeats).all():
-        # A broadcast, whose gradient is a sum; a gather's gradient is a scatter, which
+        # The gradient of `repeat` is a sum. The gradient of `take` is a scatter, which
         # is several times slower.
         x = jnp.repeat(x, repeats, axis)
         return jax.lax.slice_in_dim(x, 0, length, axis=axis)
@@ -350,7 +349,7 @@ def _resize(
 ) -> jax.Array:
     check_options(antialias, align_corners)
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"maps are {x.dtype}; weighted resizing needs floating ones")
+        raise ValueError(f"maps are {x.dtype}; resizing by weights needs floats")
     dtype = x.dtype
     x = x.astype(jnp.promote_types(dtype, jnp.float32))
     for axis, length in zip((1, 2), check_size("size", size), strict=True):

@@ -1,6 +1,6 @@
-"""Poolings by weights that sum to one: soft, by learned importance, at random.
+"""Pooling by weights that sum to one: softmax, learned importance, random draws.
 
-Arguments and results are those of `fpn_jax.ops.pooling`.
+Arguments and results are as in `fpn_jax.ops.pooling`.
 """
 
 import jax
@@ -13,7 +13,7 @@ from fpn_jax.ops.kernels.windows import Size, Window, windows
 from fpn_jax.ops.pooling import finish
 
 PROBABILITIES = ("softmax", "proportional")
-"""Of a cell `r` in stochastic pooling: `exp(r) / Σ exp(r)`, or `r / Σ r`."""
+"""Probability of a cell `r` in stochastic pooling: `exp(r) / Σ exp(r)` or `r / Σ r`."""
 
 _TINY = np.finfo(np.float32).tiny
 
@@ -28,8 +28,8 @@ def local_importance_pool(
 ) -> jax.Array:
     """Returns `Σ r · w / Σ w` of every window, with the weights `w = exp(logits)`.
 
-    LIP (Gao et al., arXiv 1908.04156). The largest logit of a window is taken off its
-    logits, so that no window over- or underflows.
+    LIP (Gao et al., arXiv 1908.04156). The largest logit of a window is subtracted from
+    its logits, so that no window overflows or underflows.
 
     Args:
       x: Maps, `[B, H, W, C]`.
@@ -60,7 +60,7 @@ def soft_pool(
 ) -> jax.Array:
     """Returns `Σ r · exp(r) / Σ exp(r)` of every window (arXiv 2101.00440).
 
-    Arguments and result are those of `fpn_jax.ops.pooling.max_pool`.
+    Arguments and result are as in `fpn_jax.ops.pooling.max_pool`.
 
     Example:
       >>> soft_pool(jnp.array([0.0, 100.0]).reshape(1, 1, 2, 1)).tolist()
@@ -80,10 +80,10 @@ def stochastic_pool(
 ) -> jax.Array:
     """Returns one cell of every window, drawn at random, or the draw's expectation.
 
-    Zeiler & Fergus, arXiv 1301.3557, draw with "proportional" probabilities, for maps
-    of no negative cell: a negative cell counts as zero and is never drawn, unless no
-    cell of its window is positive, where all are equally likely. The gradient of a draw
-    goes to the cell drawn; that of the expectation to cells and probabilities.
+    Zeiler & Fergus, arXiv 1301.3557, draw with "proportional" probabilities from maps
+    without negative cells. A negative cell counts as zero and is never drawn. Where no
+    cell of a window is positive, all are equally likely. The gradient of a draw goes to
+    the drawn cell, the gradient of the expectation to cells and probabilities.
 
     Args:
       x: Maps, `[B, H, W, C]`.
@@ -113,7 +113,7 @@ def stochastic_pool(
         logits = jnp.log(jax.lax.stop_gradient(shares))
         drawn = jax.random.categorical(key, logits, axis=3)[:, :, :, None]
         y = jnp.take_along_axis(values, drawn, axis=3)[:, :, :, 0]
-        # A draw by probabilities that are NaN is of any cell.
+        # `categorical` draws some cell where the probabilities are NaN.
         y = jnp.where(jnp.isnan(shares).any(axis=3), jnp.nan, y)
     return finish(y, x, window)
 
@@ -126,7 +126,7 @@ def _proportional(values: jax.Array, inside: np.ndarray) -> jax.Array:
     inside = inside[..., None]
     positive = jnp.where(inside, jnp.maximum(values, 0), 0)
     total = positive.sum(axis=3, keepdims=True)
-    # Negated, so that the shares of a window with NaN are NaN.
+    # `~(x < t)` instead of `x >= t`: the shares of a window with NaN are NaN.
     some = ~(total < _TINY)
     equal = inside / inside.sum(axis=2, keepdims=True, dtype=np.float32)
     return jnp.where(some, positive / jnp.where(some, total, 1), equal)

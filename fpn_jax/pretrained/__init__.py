@@ -1,4 +1,4 @@
-"""Other people's weights → our variables, and back."""
+"""Published weights → variables of our models, and back."""
 
 import functools
 import pathlib
@@ -20,35 +20,36 @@ from fpn_jax.pretrained.read import read
 __all__ = ["load", "load_classifier", "preprocessing", "save", "to_state_dict"]
 
 LEAST_LIKENESS = 0.5
-"""Share of names and shapes from which a file is said to be of a backbone."""
+"""Share of names and shapes above which a file is reported as another backbone's."""
 
 SELECTIONS = ("levels", "head_conv")
-"""Arguments of backbones that leave out layers and change no other."""
+"""Arguments of backbones that only leave out layers."""
 
 
 def load(name: str, path: str, **arguments: object) -> dict:
     """Returns a file's weights as the variables of a backbone.
 
-    The file's classifier, auxiliary classifiers and the stages that no level asks for
-    are left out.
+    Classifiers in the file, auxiliary ones included, and stages that no level needs are
+    skipped.
 
     Args:
       name: The backbone, one of `fpn_jax.backbones.names()`.
-      path: A `.safetensors`, `.npz` or `.pth` file of torchvision's or timm's names.
-      **arguments: The backbone's, as `fpn_jax.backbones.build` takes them.
+      path: A `.safetensors`, `.npz` or `.pth` file with the names of torchvision or
+        timm.
+      **arguments: Arguments of `fpn_jax.backbones.build`.
 
     Returns:
-      `{"params": …, "batch_stats": …}`, float32, as the backbone's `init` gives them:
-      without "batch_stats" where it has no batch normalization.
+      `{"params": …, "batch_stats": …}`, float32, in the structure of the backbone's
+      `init`: without "batch_stats" where it has no batch normalization.
 
     Raises:
-      InputError: The backbone, an argument or the file is not understood, or names or
-        shapes do not fit; then all of them are in the sentence.
+      InputError: The backbone or an argument is unknown, the file cannot be read, or
+        names or shapes do not fit; the message lists them all.
     """
     target = _of_backbone(name, arguments)
     rest = {key: x for key, x in arguments.items() if key not in SELECTIONS}
-    whole = target if rest == arguments else _of_backbone(name, rest)
-    variables = _fit(name, path, read(path).arrays, target, whole)
+    complete = target if rest == arguments else _of_backbone(name, rest)
+    variables = _fit(name, path, read(path).arrays, target, complete)
     return {key: parts["backbone"] for key, parts in variables.items()}
 
 
@@ -59,34 +60,35 @@ def load_classifier(
 
     Args:
       name: The backbone.
-      path: A `.safetensors`, `.npz` or `.pth` file of torchvision's or timm's names.
-      num_classes: Number of classes that the file tells apart.
-      **arguments: The backbone's; its one level is the coarsest, which the paper's
-        classifier reads.
+      path: A `.safetensors`, `.npz` or `.pth` file with the names of torchvision or
+        timm.
+      num_classes: Number of classes in the file.
+      **arguments: Arguments of the backbone; its one level is the coarsest, which the
+        paper's classifier reads.
 
     Returns:
       `{"params": {"backbone": …, "head": …}, "batch_stats": {"backbone": …}}`, without
       "batch_stats" where there is no batch normalization.
 
     Raises:
-      InputError: As of `load`.
+      InputError: See `load`.
     """
     target = _of_classifier(name, num_classes, arguments)
-    return _fit(name, path, read(path).arrays, target, whole=target)
+    return _fit(name, path, read(path).arrays, target, complete=target)
 
 
 def to_state_dict(name: str, variables: Mapping) -> dict[str, np.ndarray]:
-    """Returns variables under the names and in the layout of the backbone's peer.
+    """Returns variables as a state dict of the PyTorch model of a backbone.
 
     Args:
       name: The backbone.
-      variables: As `load` or `load_classifier` return them.
+      variables: Variables in the structure of `load` or `load_classifier`.
 
     Returns:
-      Name → float32 array, which the peer's `load_state_dict` takes.
+      Name → float32 array, for `load_state_dict` of the torchvision or timm model.
 
     Raises:
-      InputError: The backbone is unknown or has no peer.
+      InputError: The backbone is unknown or has no published weights.
     """
     if not set(variables["params"]) <= {"backbone", "head"}:
         variables = {key: {"backbone": part} for key, part in variables.items()}
@@ -94,13 +96,13 @@ def to_state_dict(name: str, variables: Mapping) -> dict[str, np.ndarray]:
 
 
 def save(path: str, name: str, variables: Mapping, recipe: str = "") -> None:
-    """Writes variables as a `.safetensors` file of the peer's names.
+    """Writes variables as a `.safetensors` file with the names of the PyTorch model.
 
     Args:
       path: The file; its suffix is `.safetensors`.
       name: The backbone.
-      variables: As `load` or `load_classifier` return them.
-      recipe: What they were trained with, one of `RECIPES`, for the file's remarks;
+      variables: Variables in the structure of `load` or `load_classifier`.
+      recipe: How they were trained, one of `RECIPES`, for the metadata of the file;
         empty writes none.
 
     Raises:
@@ -142,15 +144,18 @@ def _shapes(backbone) -> tuple[dict, dict]:
     return dict(variables), pyramid
 
 
-def _fit(name: str, path: str, state: Mapping, target: Mapping, whole: Mapping) -> dict:
+def _fit(
+    name: str, path: str, state: Mapping, target: Mapping, complete: Mapping
+) -> dict:
     """Returns a state dict as the variables of `target` by the map that fits best.
 
     Args:
       name: The backbone.
-      path: Where the state dict was read, for the error's sentence.
-      state: Their name → array.
-      target: Shapes of what is wanted.
-      whole: Shapes of what may be there besides and is left out.
+      path: File of the state dict, for the error message.
+      state: PyTorch name → array.
+      target: Shapes of the variables to return.
+      complete: Shapes of the variables of the complete backbone; the file may contain
+        them as well.
     """
     family = family_of(name)
     pairs = max(family.maps[name], key=lambda pairs: _found(state, target, pairs))
@@ -158,7 +163,7 @@ def _fit(name: str, path: str, state: Mapping, target: Mapping, whole: Mapping) 
     if "head" not in target["params"]:
         known |= set(_heads(state, pairs))
     try:
-        known |= {slot.name for slot in convert.slots(whole, pairs).values()}
+        known |= {slot.name for slot in convert.slots(complete, pairs).values()}
         return convert.from_state_dict(state, target, pairs, known=known)
     except Misfit as error:
         hint = _resembled(name, state)
@@ -191,7 +196,7 @@ def _resembled(name: str, state: Mapping) -> str | None:
         for family in FAMILIES
         for other, maps in family.maps.items()
     }
-    # Shapes take time, and only those who know the names can have them.
+    # Comparing shapes takes time: only maps that know the names are compared.
     most = max(named.values())
     if most < LEAST_LIKENESS:
         return None
@@ -201,13 +206,13 @@ def _resembled(name: str, state: Mapping) -> str | None:
 
 
 def _named(state: Mapping, pairs: Sequence[Pair]) -> float:
-    """Returns the share of a state dict's modules that a map knows."""
+    """Returns the share of the modules of a state dict that a map contains."""
     modules = {name.rpartition(".")[0] for name in state}
     return sum(convert.our_module(x, pairs) is not None for x in modules) / len(modules)
 
 
 def _likeness(name: str, state: Mapping) -> float:
-    """Returns the shared share of names and shapes of a backbone and a state dict."""
+    """Returns the share of names and shapes that a backbone and a state dict share."""
     target, shares = _of_backbone(name, {}), []
     theirs = {
         (key, np.shape(x))

@@ -1,10 +1,11 @@
 """Name maps: a PyTorch state dict ↔ our variables, by patterns and kinds of leaves.
 
-A map is a sequence of pairs `(ours, theirs)` of module names, ours with `/` and led by
-`backbone/` or `head/`, theirs with dots. Integer fields in braces stand on both sides,
+A map is a sequence of pairs `(ours, theirs)` of module names. Our names have slashes
+and begin with `backbone/` or `head/`; PyTorch's have dots. Both names of a pair have
+the same integer fields in braces, as in
 `("backbone/stage{i}/block{j}/conv{k}", "layer{i}.{j}.conv{k}")`, so that each direction
-is a substitution. A third item `(C, H, W)` is the map that a dense kernel reads
-flattened: PyTorch flattens channels first, we flatten them last.
+is a substitution. A third item `(C, H, W)` is the shape of the map that a dense kernel
+reads flattened: PyTorch flattens channels first, our layers flatten them last.
 """
 
 import functools
@@ -18,7 +19,7 @@ from flax import traverse_util
 from fpn_jax.errors import InputError
 
 Pair = tuple[str, str] | tuple[str, str, tuple[int, int, int]]
-"""Our module name, theirs, and the flattened map of a dense kernel behind a flatten."""
+"""Our module name, PyTorch's, and for a dense kernel the shape of a flattened map."""
 
 LEAVES = {
     "kernel": "weight",
@@ -27,20 +28,20 @@ LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-"""Our leaf → theirs."""
+"""Our leaf → PyTorch's."""
 
 IGNORED_LEAF = "num_batches_tracked"
-"""PyTorch's count of training steps: nothing here corresponds to it."""
+"""PyTorch's count of training steps, which our variables do not have."""
 
 LISTED = 8
 
 
 class Slot(NamedTuple):
-    """Where one array of ours stands in their state dict.
+    """The entry of a state dict that corresponds to one of our arrays.
 
     Attributes:
-      name: Its name there.
-      shape: Its shape there.
+      name: Name in the state dict.
+      shape: Shape in the state dict.
       flattened: `(C, H, W)` of the map that a dense kernel reads flattened, or None.
     """
 
@@ -50,7 +51,7 @@ class Slot(NamedTuple):
 
 
 class Misfit(InputError):
-    """Weights whose names or shapes are not those of the model."""
+    """The names or shapes of weights are not those of the model."""
 
 
 @functools.cache
@@ -65,11 +66,11 @@ def _regex(template: str) -> re.Pattern:
 
 
 def their_module(module: str, pairs: Sequence[Pair]) -> tuple[str, Pair] | None:
-    """Returns their name of a module of ours and the pair that gave it, or None.
+    """Returns PyTorch's name of one of our modules and the pair, or None.
 
     Args:
       module: Our name, such as `"backbone/stage1/block0/conv1"`.
-      pairs: The map; the first pair that fits decides.
+      pairs: The map; the first pair that matches is used.
     """
     for pair in pairs:
         if found := _regex(pair[0]).fullmatch(module):
@@ -78,11 +79,11 @@ def their_module(module: str, pairs: Sequence[Pair]) -> tuple[str, Pair] | None:
 
 
 def our_module(name: str, pairs: Sequence[Pair]) -> str | None:
-    """Returns our name of a module of theirs, or None where no pair fits.
+    """Returns our name of a PyTorch module, or None where no pair matches.
 
     Args:
-      name: Their name, such as `"layer1.0.conv1"`.
-      pairs: The map; the first pair that fits decides.
+      name: PyTorch's name, such as `"layer1.0.conv1"`.
+      pairs: The map; the first pair that matches is used.
     """
     for pair in pairs:
         if found := _regex(pair[1]).fullmatch(name):
@@ -91,19 +92,18 @@ def our_module(name: str, pairs: Sequence[Pair]) -> str | None:
 
 
 def slots(target: Mapping, pairs: Sequence[Pair]) -> dict[tuple[str, ...], Slot]:
-    """Returns where every array of ours stands in their state dict.
+    """Returns the entry of a state dict for every one of our arrays.
 
     Args:
       target: Our variables, or their shapes from `jax.eval_shape`:
-        `{"params": {"backbone": …, "head": …}, "batch_stats": …}`; the parts that are
-        absent are not asked for.
+        `{"params": {"backbone": …, "head": …}, "batch_stats": …}`; parts may be absent.
       pairs: The map.
 
     Returns:
       Path of an array, its collection first, → its slot.
 
     Raises:
-      Misfit: The map has no name for an array of ours.
+      Misfit: The map has no name for one of our arrays.
     """
     found, nameless = {}, []
     for path, leaf in traverse_util.flatten_dict(dict(target)).items():
@@ -118,22 +118,23 @@ def slots(target: Mapping, pairs: Sequence[Pair]) -> dict[tuple[str, ...], Slot]
             shape = shape[:1:-1] + shape[:2] if len(shape) == 4 else shape[::-1]
         found[path] = Slot(f"{theirs}.{LEAVES[path[-1]]}", shape, flattened)
     if nameless:
-        raise Misfit(f"the name map does not know {listed(nameless)}")
+        raise Misfit(f"the name map does not contain {listed(nameless)}")
     return found
 
 
 def to_state_dict(variables: Mapping, pairs: Sequence[Pair]) -> dict[str, np.ndarray]:
-    """Returns our variables as their state dict.
+    """Returns our variables as a PyTorch state dict.
 
     Args:
       variables: `{"params": {"backbone": …, "head": …}, "batch_stats": …}`.
       pairs: The map.
 
     Returns:
-      Their name → float32 array in their layout: convolutions OIHW, dense `(out, in)`.
+      PyTorch name → float32 array in PyTorch's layout: convolutions OIHW, dense kernels
+      `(out, in)`.
 
     Raises:
-      Misfit: The map has no name for an array of ours.
+      Misfit: The map has no name for one of our arrays.
     """
     arrays = traverse_util.flatten_dict(dict(variables))
     return {
@@ -149,44 +150,44 @@ def from_state_dict(
     *,
     known: Iterable[str] = (),
 ) -> dict:
-    """Returns their state dict as our variables.
+    """Returns a PyTorch state dict as our variables.
 
     Args:
-      state: Their name → array.
-      target: Shapes of our variables, as of `slots`.
+      state: PyTorch name → array.
+      target: Shapes of our variables; see `slots`.
       pairs: The map.
-      known: Names that may be there and are left out.
+      known: Names that the state dict may contain as well, and that are skipped.
 
     Returns:
       float32 arrays in the structure of `target`.
 
     Raises:
-      Misfit: Names are missing, too many, or of another shape; all are in the sentence.
-      InputError: An array holds something else than finite floating-point numbers.
+      Misfit: Names are missing or unknown, or shapes differ; the message lists them.
+      InputError: An array contains something else than finite floating-point numbers.
     """
-    places = slots(target, pairs)
+    wanted = slots(target, pairs)
     state = dict(state)
-    for slot in places.values():
+    for slot in wanted.values():
         if slot.name in state:
             state[slot.name] = _as_dense(state[slot.name], slot)
-    misfits = _misfits(state, places, set(known))
+    misfits = _misfits(state, wanted, set(known))
     if misfits:
         raise Misfit("; ".join(misfits))
     arrays = {
-        path: _floats(slot.name, state[slot.name]) for path, slot in places.items()
+        path: _floats(slot.name, state[slot.name]) for path, slot in wanted.items()
     }
     broken = [
-        places[path].name for path, x in arrays.items() if not np.isfinite(x).all()
+        wanted[path].name for path, x in arrays.items() if not np.isfinite(x).all()
     ]
     if broken:
         raise InputError(f"the weights are not finite numbers in {listed(broken)}")
     return traverse_util.unflatten_dict(
-        {path: _to_ours(x, places[path]) for path, x in arrays.items()}
+        {path: _to_ours(x, wanted[path]) for path, x in arrays.items()}
     )
 
 
 def listed(words: Sequence[str]) -> str:
-    """Returns the first words joined by commas, and how many more there are.
+    """Returns the first words, separated by commas, and the number of the others.
 
     Example:
       >>> listed([f"fc{i}" for i in range(10)])
@@ -196,9 +197,9 @@ def listed(words: Sequence[str]) -> str:
     return ", ".join(words[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _misfits(state: Mapping, places: Mapping, known: set[str]) -> list[str]:
-    """Returns what is missing, extra and mis-shaped, a clause each."""
-    named = {slot.name: (path, slot) for path, slot in places.items()}
+def _misfits(state: Mapping, wanted: Mapping, known: set[str]) -> list[str]:
+    """Returns a clause for missing names, for unknown names, and for other shapes."""
+    named = {slot.name: (path, slot) for path, slot in wanted.items()}
     missing = [
         f"{name} ({'/'.join(path[1:])})"
         for name, (path, _) in named.items()
@@ -219,7 +220,7 @@ def _misfits(state: Mapping, places: Mapping, known: set[str]) -> list[str]:
 
 
 def _as_dense(x: np.ndarray, slot: Slot) -> np.ndarray:
-    """Returns a convolution over its whole map as the dense kernel that it is."""
+    """Returns a convolution whose window is the whole map as a dense kernel."""
     window = slot.flattened[1:] if slot.flattened else (1, 1)
     if len(slot.shape) == 2 and np.ndim(x) == 4 and np.shape(x)[2:] == window:
         return x.reshape(len(x), -1)

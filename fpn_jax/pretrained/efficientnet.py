@@ -4,7 +4,7 @@ EXPAND = (("expand/conv", "block.0.0"), ("expand/norm", "block.0.1"))
 
 
 def _torchvision_block(first: int) -> tuple[tuple[str, str], ...]:
-    """Returns the names of what follows the expansion, from the index `first` on."""
+    """Returns the names of the layers after the expansion; `first` is their index."""
     return (
         ("depthwise/conv", f"block.{first}.0"),
         ("depthwise/norm", f"block.{first}.1"),
@@ -70,4 +70,4 @@ TIMM: tuple[tuple[str, str], ...] = (
     ("backbone/top/norm", "bn2"),
     ("head/logits", "classifier"),
 )
-"""EfficientNet-B0 to B7 in timm, `tf_` ones included, which want padding "same"."""
+"""EfficientNet-B0 to B7 in timm, including `tf_`, which needs padding "same"."""

@@ -1,4 +1,4 @@
-"""Backbone → name maps, and what the weights of its family have in common."""
+"""Families of backbones: name maps, and properties of their published weights."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -27,17 +27,17 @@ EXACT = ("paper", "symmetric")
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """Backbones whose published weights go together.
+    """Backbones whose published weights have the same properties.
 
     Attributes:
-      maps: Backbone → its name maps, the one of `to_state_dict` first.
-      recipe: How its usual weights were trained, one of
+      maps: Backbone → its name maps; `to_state_dict` uses the first.
+      recipe: How the usual weights were trained, one of
         `fpn_jax.pretrained.preprocessing.RECIPES`.
-      pixels: What torchvision's and timm's weights expect of the pixels.
-      tensorflow_pixels: What weights that TensorFlow trained expect of them.
-      paddings: The backbones' choices, the one of torchvision's and timm's networks
-        first.
-      auxiliary: How names begin that only training needs.
+      pixels: Mean and deviation of pixels for weights of torchvision and timm.
+      tensorflow_pixels: Mean and deviation of pixels for weights that TensorFlow
+        trained.
+      paddings: Choices for the backbone's padding, first that of torchvision and timm.
+      auxiliary: Prefixes of names that only training needs.
     """
 
     maps: Mapping[str, tuple[tuple[Pair, ...], ...]]
@@ -57,7 +57,7 @@ FAMILIES = (
             f"efficientnet_b{number}": (efficientnet.TORCHVISION, efficientnet.TIMM)
             for number in range(8)
         },
-        # Of timm's tf_efficientnet_b*, those with AdvProp ("ap") alone have HALF.
+        # Only timm's tf_efficientnet_b* that were trained with AdvProp ("ap") use HALF.
         tensorflow_pixels=IMAGENET,
     ),
     Family(
@@ -65,7 +65,7 @@ FAMILIES = (
             "googlenet": (inception.TORCHVISION_V1,),
             "inception_v3": (inception.TORCHVISION_V3,),
         },
-        # What torchvision's transform_input makes of ImageNet's normalization.
+        # torchvision's `transform_input` turns ImageNet's normalization into this one.
         pixels=HALF,
         paddings=EXACT,
         auxiliary=inception.AUXILIARY,
@@ -78,7 +78,7 @@ FAMILIES = (
         paddings=EXACT,
     ),
 )
-"""Every family that has published weights; LeNet-5 and AlexNet with LRN have none."""
+"""Families with published weights; LeNet-5 and AlexNet with LRN have none."""
 
 
 def family_of(name: str) -> Family:
@@ -96,4 +96,6 @@ def family_of(name: str) -> Family:
         if name in family.maps:
             return family
     known = ", ".join(name for family in FAMILIES for name in family.maps)
-    raise InputError(f"backbone {name!r} has no weights to load; these have: {known}")
+    raise InputError(
+        f"backbone {name!r} has no published weights; these backbones have: {known}"
+    )

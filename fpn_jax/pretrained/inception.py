@@ -1,6 +1,6 @@
 """Names of GoogLeNet and Inception v3.
 
-Published weights of both want pixels of mean 0.5 and deviation 0.5 and padding "paper".
+Published weights of both need pixels of mean and deviation 0.5, and padding "paper".
 """
 
 _V1_BLOCK = (
@@ -71,7 +71,7 @@ _V3 = (
 
 
 def _with_parts(names: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    """Returns the pairs of every convolution, of its normalization, and of the head."""
+    """Returns the pairs of convolutions, of normalizations, and of the head."""
     return (
         *((f"backbone/{ours}/conv", f"{theirs}.conv") for ours, theirs in names),
         *((f"backbone/{ours}/norm", f"{theirs}.bn") for ours, theirs in names),
@@ -83,7 +83,7 @@ TORCHVISION_V1 = _with_parts(_V1)
 """torchvision's names of GoogLeNet."""
 
 TORCHVISION_V3 = _with_parts(_V3)
-"""torchvision's names of Inception v3, which are timm's too."""
+"""Names of Inception v3 in torchvision and timm."""
 
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
-"""How the names of the auxiliary classifiers begin."""
+"""Prefixes of the names of auxiliary classifiers."""

@@ -1,7 +1,7 @@
 """Names of MobileNets in torchvision's and timm's state dicts."""
 
 NUM_BLOCKS = (1, 2, 3, 4, 3, 3, 1)
-"""Blocks of MobileNetV2's stages, which torchvision numbers through."""
+"""Blocks of MobileNetV2's stages; torchvision numbers them consecutively."""
 
 
 def _torchvision_block(ours: str, theirs: str, expanded: bool):

@@ -1,4 +1,4 @@
-"""What comes with weights: the pixels, borders and constants they were trained with."""
+"""Preprocessing of published weights: pixels, padding, and constants."""
 
 import dataclasses
 from typing import NamedTuple
@@ -9,16 +9,16 @@ from fpn_jax.pretrained.families import HALF, Pixels, family_of
 from fpn_jax.pretrained.read import read_metadata
 
 METADATA_KEY = "preprocessing"
-"""Key of a `.safetensors` file's remarks under which it names its recipe."""
+"""Key of the recipe in the metadata of a `.safetensors` file."""
 
 
 class Recipe(NamedTuple):
-    """How a collection of weights was trained; None is what suits the backbone.
+    """How a collection of weights was trained; None takes a default of the backbone.
 
     Attributes:
-      pixels: Mean and standard deviation of the pixels, or None: its family's.
-      padding: The backbone's argument, or None: that of its family's networks.
-      epsilon: Batch normalization's, or None: the backbone's own.
+      pixels: Mean and standard deviation of the pixels, or None for the family's.
+      padding: The backbone's argument, or None for the family's first.
+      epsilon: Epsilon of batch normalization, or None for the backbone's default.
     """
 
     pixels: Pixels | None = None
@@ -37,15 +37,15 @@ RECIPES = {
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """What a network expects beside its weights.
+    """The settings with which weights were trained.
 
     Attributes:
-      mean: Subtracted from the pixels, by channel, on the scale 0 to 1.
-      std: The difference's divisor, by channel, on the scale 0 to 1.
-      image_size: Height and width the network was made for, in pixels.
-      padding: The backbone's argument, or None where it has none.
-      epsilon: The backbone's argument, batch normalization's, or None where it has
-        none.
+      mean: Mean of the pixels, by channel, on the scale 0 to 1.
+      std: Standard deviation of the pixels, by channel, on the scale 0 to 1.
+      image_size: Height and width of the images, in pixels.
+      padding: The backbone's argument, or None where the backbone has none.
+      epsilon: The backbone's argument, epsilon of batch normalization, or None where
+        the backbone has none.
     """
 
     mean: tuple[float, float, float]
@@ -56,13 +56,13 @@ class Preprocessing:
 
 
 def preprocessing(name: str, recipe: str = "", path: str = "") -> Preprocessing:
-    """Returns what the weights of a backbone were trained with.
+    """Returns the settings with which the weights of a backbone were trained.
 
     Args:
       name: The backbone.
-      recipe: One of `RECIPES`; empty takes the one that the file names, or else the
+      recipe: One of `RECIPES`; empty takes the recipe that the file names, or else the
         usual one of the backbone's family.
-      path: The file of weights, of which a `.safetensors` may name its recipe.
+      path: The file of weights; the metadata of a `.safetensors` may name its recipe.
 
     Raises:
       InputError: The backbone or the recipe is unknown, the backbone lacks the

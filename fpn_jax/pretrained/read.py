@@ -1,4 +1,4 @@
-"""Files of weights: `.safetensors`, `.npz` and `.pth`, none of which may run code."""
+"""Reading weights from `.safetensors`, `.npz` and `.pth` without running code."""
 
 import pathlib
 import pickle
@@ -14,27 +14,27 @@ from fpn_jax import errors
 from fpn_jax.errors import InputError
 
 SAFE_TORCH = "2.6"
-"""The first PyTorch whose `weights_only` holds: CVE-2025-32434."""
+"""The first PyTorch whose `weights_only` is safe: CVE-2025-32434."""
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
-"""Keys under which training scripts put the state dict beside other things."""
+"""Keys under which training scripts store the state dict."""
 
 PREFIXES = ("module.", "_orig_mod.")
-"""What DataParallel and torch.compile put before every name."""
+"""Prefixes that DataParallel and torch.compile add to every name."""
 
 MOST_UNPACKED = 100
-"""No weights become smaller than this part of their size by compression."""
+"""Largest compression ratio of weights; a larger one is refused as a zip bomb."""
 
 FLOATS = {"F16", "BF16", "F32", "F64"}
 COUNTS = {"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"}
 
 
 class Weights(NamedTuple):
-    """What a file of weights holds.
+    """The content of a file of weights.
 
     Attributes:
-      arrays: Name → array; floating-point ones are float32.
-      metadata: The file's own remarks, which only `.safetensors` has.
+      arrays: Name → array; floating-point arrays are float32.
+      metadata: Metadata of the file, which only `.safetensors` has.
     """
 
     arrays: dict[str, np.ndarray]
@@ -44,13 +44,13 @@ class Weights(NamedTuple):
 def read(path: str) -> Weights:
     """Returns the arrays of a file by name.
 
-    A prefix that DataParallel or torch.compile puts before every name is cut off.
+    A prefix that DataParallel or torch.compile adds to every name is removed.
 
     Args:
       path: A `.safetensors`, `.npz`, `.pth` or `.pt` file; the last two need PyTorch.
 
     Raises:
-      InputError: There is no such file, it is damaged, or it holds something else than
+      InputError: The file does not exist, is damaged, or contains something else than
         arrays by name.
     """
     file = pathlib.Path(path)
@@ -64,7 +64,7 @@ def read(path: str) -> Weights:
         raise InputError(f"weights {str(path)!r} are an empty file")
     arrays, metadata = READERS[file.suffix](file)
     if not arrays:
-        raise InputError(f"weights {str(path)!r} hold no arrays")
+        raise InputError(f"weights {str(path)!r} contain no arrays")
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in arrays):
             arrays = {name.removeprefix(prefix): x for name, x in arrays.items()}
@@ -72,13 +72,13 @@ def read(path: str) -> Weights:
 
 
 def read_metadata(path: str) -> dict[str, str]:
-    """Returns the remarks of a `.safetensors` file, `{}` of any other.
+    """Returns the metadata of a `.safetensors` file, `{}` for any other file.
 
     Args:
       path: A file of weights.
 
     Raises:
-      InputError: There is no such file, or it is damaged.
+      InputError: The file does not exist or is damaged.
     """
     return read(path).metadata if str(path).endswith(".safetensors") else {}
 
@@ -105,40 +105,42 @@ def _read_npz(file: pathlib.Path) -> tuple[dict, dict]:
     except InputError:
         raise
     except Exception as error:
-        # A damaged file raises whatever its bytes lead to: a header is Python.
+        # A damaged file can raise any exception: NumPy evaluates its header as Python.
         raise _damaged(file, error) from error
-    raise InputError(f"weights {str(file)!r} hold one array without a name")
+    raise InputError(f"weights {str(file)!r} contain one array without a name")
 
 
 def _numbers(file: pathlib.Path, arrays: dict) -> dict:
-    """Returns the arrays; refuses what is none, which NumPy gives as bytes."""
+    """Returns the arrays; refuses other members, which NumPy returns as bytes."""
     for name, x in arrays.items():
         if not isinstance(x, np.ndarray) or x.dtype.kind not in "biuf":
             kind = getattr(x, "dtype", "no array")
             raise InputError(
-                f"weights {str(file)!r} hold {name!r}, which is {kind}; numbers are "
-                "wanted"
+                f"weights {str(file)!r} contain {name!r}, which is {kind}; arrays "
+                "must be numbers"
             )
     return arrays
 
 
 def _refuse_bomb(file: pathlib.Path, archive: zipfile.ZipFile) -> None:
-    """Refuses, before memory is taken, what is not an archive of weights."""
+    """Refuses an archive that is not one of weights, before memory is allocated."""
     members = archive.infolist()
     others = [one.filename for one in members if not one.filename.endswith(".npy")]
     if others:
-        raise InputError(f"weights {str(file)!r} hold {others[0]!r}, which is no array")
+        raise InputError(
+            f"weights {str(file)!r} contain {others[0]!r}, which is no array"
+        )
     size = sum(one.file_size for one in members)
     if size > MOST_UNPACKED * file.stat().st_size:
         raise InputError(
             f"weights {str(file)!r} unpack to {size} bytes, more than {MOST_UNPACKED} "
-            "times the file: they are no weights"
+            "times the file: this is no file of weights"
         )
 
 
 def _read_pth(file: pathlib.Path) -> tuple[dict, dict]:
     with warnings.catch_warnings():
-        # Of the pickle's protocol, which is not ours to change.
+        # Ignore torch's warnings about the pickle protocol.
         warnings.simplefilter("ignore")
         try:
             import torch
@@ -149,31 +151,32 @@ def _read_pth(file: pathlib.Path) -> tuple[dict, dict]:
             ) from error
         if torch.torch_version.TorchVersion(torch.__version__) < SAFE_TORCH:
             raise InputError(
-                f"weights {str(file)!r} need PyTorch {SAFE_TORCH} or newer, here is "
-                f"{torch.__version__}: older ones can be made to run code by a file"
+                f"weights {str(file)!r} need PyTorch {SAFE_TORCH} or newer; a file can "
+                f"run code in the installed {torch.__version__}"
             )
         try:
             stored = torch.load(file, weights_only=True, map_location="cpu")
         except pickle.UnpicklingError as error:
             raise InputError(
-                f"weights {str(file)!r} hold more than arrays, or are damaged, and "
-                "nothing in them is run; save the model's state_dict() instead"
+                f"weights {str(file)!r} contain more than arrays, or are damaged; code "
+                "in a file is never run; save the model's state_dict() instead"
             ) from error
         except Exception as error:
-            # A damaged file raises whatever its bytes lead to.
+            # A damaged file can raise any exception.
             raise _damaged(file, error) from error
     for key in WRAPPERS:
         if isinstance(stored, Mapping) and isinstance(stored.get(key), Mapping):
             stored = stored[key]
     if not isinstance(stored, Mapping):
         kind = type(stored).__name__
-        raise InputError(f"weights {str(file)!r} hold a {kind}, not arrays by name")
+        raise InputError(f"weights {str(file)!r} contain a {kind}, not arrays by name")
     arrays = {}
     for name, x in stored.items():
         if not isinstance(x, torch.Tensor) or x.layout != torch.strided:
             raise InputError(
-                f"weights {str(file)!r} hold a {type(x).__name__} as {name!r}, not an "
-                f"array; a state dict may stand under one of {', '.join(WRAPPERS)}"
+                f"weights {str(file)!r} contain {name!r}, which is a "
+                f"{type(x).__name__}, not an array; a state dict may have the key "
+                f"{', '.join(WRAPPERS[:-1])} or {WRAPPERS[-1]}"
             )
         arrays[str(name)] = (x.float() if x.is_floating_point() else x).numpy()
     return arrays, {}

@@ -9,4 +9,4 @@ TORCHVISION = (
     ("backbone/stage{i}/block{j}/downsample/norm", "layer{i}.{j}.downsample.1"),
     ("head/logits", "fc"),
 )
-"""torchvision's names, which are timm's too."""
+"""Names in torchvision and timm."""

@@ -1,4 +1,4 @@
-"""Names of VGG networks, whose layers are counted through."""
+"""Names of VGG networks, whose layers are numbered consecutively."""
 
 from collections.abc import Iterator, Sequence
 
@@ -23,9 +23,9 @@ def features(stage_sizes: Sequence[int], batch_norm: bool) -> Iterator[tuple[str
             if batch_norm:
                 position += 1
                 yield f"backbone/stage{stage}/norm{index}", f"features.{position}"
-            # Over the ReLU.
+            # Skip the index of the ReLU in torch's `Sequential`.
             position += 2
-        # Over the pool.
+        # Skip the index of the pool.
         position += 1
 
 
@@ -51,4 +51,4 @@ TIMM = {
     )
     for name, pairs in _BACKBONES.items()
 }
-"""Backbone → timm's names, where the dense layers are convolutions."""
+"""Backbone → timm's names; timm's dense layers are convolutions."""

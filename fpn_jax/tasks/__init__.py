@@ -1,4 +1,4 @@
-"""Tasks: losses, metrics and answers from predictions."""
+"""Tasks: each defines losses, metrics, and how to decode predictions."""
 
 from fpn_jax.registry import Registry
 from fpn_jax.tasks.base import Task

@@ -1,4 +1,4 @@
-"""The contract of a task."""
+"""The interface of a task."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -9,34 +9,34 @@ import numpy as np
 from fpn_jax.metrics.sums import Metric
 
 Predictions = dict[str, jax.Array]
-"""What a head returns, raw."""
+"""The raw outputs of a head."""
 Batch = dict[str, jax.Array]
 """`image`, `weight`, `index` and the fields that the task needs."""
 Answer = dict[str, jax.Array]
-"""What a model says of images: decoded predictions with a leading batch dimension."""
+"""Decoded predictions, with a leading batch dimension."""
 Rows = dict[str, jax.Array]
-"""What evaluation keeps of a batch: arrays with one row an example."""
+"""Arrays with one row per example, which evaluation keeps."""
 
 
 @runtime_checkable
 class Task(Protocol):
-    """What is learned; a frozen dataclass without parameters and without drawing.
+    """A task: losses, metrics, and how to decode predictions.
 
-    A task inherits from this class, which has defaults for what is optional. `decode`
-    is the one place where predictions become answers: evaluation, prediction, export
-    and report call it.
+    A task is a frozen dataclass that inherits from this class, which defines defaults.
+    It has no trained parameters and draws no pictures. Only `decode` turns predictions
+    into answers; evaluation, prediction, export and the report call it.
 
     Attributes:
-      kind: Key of `fpn_jax.views.VIEWS`, which shows the answers.
-      monitor: The metric that ranks checkpoints; larger is better.
+      kind: Key of `fpn_jax.views.VIEWS`; that view shows the answers.
+      monitor: Metric that ranks checkpoints; larger is better.
       needs: Fields of `fpn_jax.data.records.FIELDS` that the losses read.
-      reads: Keys that the head must return.
+      reads: Keys of the predictions that the task reads; the head must return them.
       mixable: Whether Mixup and CutMix are meaningful.
-      exports: Keys of the answer that an exported model returns, a single one as a
-        bare array; `()` exports all of them as a dict.
-      framing: How evaluation frames an image: "crop" cuts out its middle, "letterbox"
-        keeps all of it.
-      max_boxes: Boxes that a batch holds for an image, where `needs` has boxes.
+      exports: Keys of the answer that an exported model returns. A single key is
+        returned as an array, several as a dict; `()` means all keys.
+      framing: How evaluation fits an image to the input: "crop" crops its centre,
+        "letterbox" pads it.
+      max_boxes: Maximum number of boxes per image in a batch, if `needs` has boxes.
       explains: Whether `evidence` is defined, so that a report can show heat maps.
     """
 
@@ -51,49 +51,66 @@ class Task(Protocol):
     explains: ClassVar[bool] = False
 
     def head_arguments(self) -> dict[str, Any]:
-        """Returns what the head must know, such as `num_classes`."""
+        """Returns the arguments of the head that the task sets, e.g. `num_classes`."""
         return {}
 
     def losses(self, predictions: Predictions, batch: Batch) -> dict[str, jax.Array]:
         """Returns every loss of every example, name → `[B]`.
 
-        Their sum is what is trained. The train step weighs the examples, sums over
-        devices and divides; where there are several, it logs each.
+        The sum of the losses is trained. The train step weights the examples, sums over
+        devices and divides; if there are several losses, it logs each of them.
+
+        Args:
+          predictions: Outputs of the head.
+          batch: A training batch.
         """
         ...
 
     def metrics(self, predictions: Predictions, batch: Batch) -> dict[str, Metric]:
-        """Returns metrics of the batch, each example counted by `batch["weight"]`."""
+        """Returns the metrics of a batch, with examples weighted by `batch["weight"]`.
+
+        Args:
+          predictions: Outputs of the head.
+          batch: An evaluation batch.
+        """
         ...
 
     def decode(self, predictions: Predictions, image_size: tuple[int, int]) -> Answer:
-        """Returns the answers for a batch at fixed shapes; can be traced and exported.
+        """Returns the answers for a batch, in fixed shapes, so that it can be exported.
 
-        Places are in pixels of the network's input, under their names in `FIELDS`
-        (`boxes`, `landmarks`, `mask`), so that the predictor can move them back to the
-        image.
+        Boxes, landmarks and masks have their names in `FIELDS` and are in pixels of the
+        network's input. The predictor maps them to pixels of the image.
 
         Args:
-          predictions: What the head returned.
+          predictions: Outputs of the head.
           image_size: Height and width of the network's input, in pixels.
         """
         ...
 
     def keep(self, answer: Answer, batch: Batch) -> Rows:
-        """Returns what evaluation keeps of a batch, one row an example; may be `{}`."""
+        """Returns the rows that evaluation keeps of a batch; may be `{}`.
+
+        Args:
+          answer: The output of `decode`.
+          batch: The evaluation batch.
+        """
         return {}
 
     def summarize(self, rows: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Returns metrics of a whole split that are no sums, from all rows kept."""
+        """Returns metrics of a split that cannot be computed as sums over batches.
+
+        Args:
+          rows: The rows of the split, as `keep` returned them.
+        """
         return {}
 
     def evidence(self, predictions: Predictions, target: jax.Array) -> jax.Array:
         """Returns the score `[B]` whose gradient explains an answer.
 
-        Only called where `explains` is true.
+        This method is called only if `explains` is true.
 
         Args:
-          predictions: What the head returned.
-          target: What to explain for each example, int `[B]`.
+          predictions: Outputs of the head.
+          target: Class to explain for each example, int `[B]`.
         """
         ...

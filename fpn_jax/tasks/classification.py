@@ -1,4 +1,4 @@
-"""Classification of whole images."""
+"""Image classification."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -14,12 +14,16 @@ from fpn_jax.tasks.base import Answer, Batch, Predictions, Rows, Task
 
 @dataclasses.dataclass(frozen=True)
 class Classification(Task):
-    """One label an image, learned by cross-entropy.
+    """Classification with one label per image, trained with cross-entropy.
 
     Attributes:
       num_classes: Number of classes, 2 or more.
       label_smoothing: ε of the smoothed target, in `[0, 1)`; not used in evaluation.
-      class_weights: One weight a class, 0 or more; empty weighs all alike.
+      class_weights: One weight per class, 0 or more; `()` means equal weights.
+
+    Raises:
+      InputError: `label_smoothing` or `class_weights` is out of range, or the number
+        of weights differs from the number of classes.
     """
 
     num_classes: int
@@ -42,15 +46,16 @@ class Classification(Task):
         if self.class_weights and len(self.class_weights) != self.num_classes:
             raise InputError(
                 f"task.class_weights has {len(self.class_weights)} weights for "
-                f"{self.num_classes} classes; give one a class, or () for none"
+                f"{self.num_classes} classes; give one weight per class, or ()"
             )
         if any(not 0 <= weight < float("inf") for weight in self.class_weights):
             raise InputError(
-                f"task.class_weights is {self.class_weights}; each must be 0 or more"
+                f"task.class_weights is {self.class_weights}; every weight must be 0 "
+                "or more, and finite"
             )
 
     def head_arguments(self) -> dict[str, Any]:
-        """Returns the number of classes."""
+        """Returns `num_classes`."""
         return {"num_classes": self.num_classes}
 
     def losses(self, predictions: Predictions, batch: Batch) -> dict[str, jax.Array]:
@@ -64,7 +69,7 @@ class Classification(Task):
         return {"cross_entropy": cross_entropy}
 
     def metrics(self, predictions: Predictions, batch: Batch) -> dict[str, sums.Metric]:
-        """Returns loss (plain cross-entropy), accuracy, ECE and confusion."""
+        """Returns cross-entropy, accuracy, calibration error and confusion matrix."""
         logits, label, weight = predictions["logits"], batch["label"], batch["weight"]
         predicted = jnp.argmax(logits, axis=-1)
         confidence = jnp.max(_probabilities(logits), axis=-1)

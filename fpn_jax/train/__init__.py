@@ -1,1 +1,1 @@
-"""Training: knows a model as `apply` and a task as `loss` and `metrics`."""
+"""Training: the steps, the loop, checkpoints, and evaluation of a split."""

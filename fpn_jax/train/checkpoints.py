@@ -1,8 +1,9 @@
-"""Checkpoints: the state, its checksums, and all that is needed to resume from it.
+"""Checkpoints: the state, its checksums, and everything needed to resume a run.
 
-One atomic directory a step, written in the background by Orbax. Orbax itself stores no
-checksum of array data, so a flipped bit would come back as a silently wrong weight;
-here every part of the state carries a CRC-32 that is compared on the way back.
+Orbax writes each checkpoint in the background, into one atomic directory per step.
+Orbax stores no checksum of array data, so a flipped bit would silently give a wrong
+weight. Therefore every part of the state is stored with a CRC-32, which `restore`
+compares.
 """
 
 import dataclasses
@@ -27,7 +28,11 @@ PARTS = ("step", "params", "batch_stats", "opt_state", "ema", "rng")
 
 
 def checksum(tree: Any) -> int:
-    """Returns the CRC-32 of every leaf's name and bytes, in the tree's order."""
+    """Returns the CRC-32 over the names and bytes of all leaves.
+
+    Args:
+      tree: A pytree of arrays.
+    """
     crc = 0
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -42,32 +47,36 @@ def _checksums(state: TrainState, parts: tuple[str, ...] = PARTS) -> dict[str, i
 
 
 NOT_DAMAGE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)
-"""Errors while reading that say nothing about the bytes on the disk."""
+"""Errors while reading that do not mean that the bytes on the disk are damaged."""
 
 
 def json_checksum(meta: dict[str, Any]) -> int:
-    """Returns the CRC-32 of JSON, whatever the order of its keys."""
+    """Returns the CRC-32 of JSON; the order of its keys does not matter.
+
+    Args:
+      meta: A dict that JSON can store.
+    """
     return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
 
 
 class DamagedCheckpoint(RunError):
-    """A checkpoint that is incomplete, or whose bytes are not the ones written."""
+    """A checkpoint is incomplete, or its bytes differ from those that were written."""
 
 
 class SaveFailed(RunError):
-    """A checkpoint could not be written; those before it are as they were."""
+    """A checkpoint could not be written; earlier checkpoints are unchanged."""
 
 
 class Checkpoints:
-    """The checkpoints of one run: the latest `keep_latest` and the best one.
+    """The checkpoints of one run: the newest `keep_latest`, and the best checkpoint.
 
     Args:
-      directory: Where the step directories are.
-      monitor: The metric that ranks the checkpoints that are saved from now on; larger
-        is better. Each checkpoint stores the name, so reading needs none.
-      keep_latest: How many of the newest to keep, 1 or more.
-      read_only: Changes nothing, not even the unfinished checkpoint of a running
-        training.
+      directory: Folder of the checkpoints, which has one folder per step.
+      monitor: Metric that ranks new checkpoints; larger is better. Each checkpoint
+        stores its name, so `monitor` is not needed for reading.
+      keep_latest: Number of newest checkpoints to keep, 1 or more.
+      read_only: Whether to change nothing on the disk, not even the unfinished
+        checkpoint of a running training.
     """
 
     def __init__(
@@ -80,8 +89,8 @@ class Checkpoints:
     ):
         self._directory = Path(directory).absolute()
         self._saving: int | None = None
-        # Not max_to_keep with best_fn: that keeps the best and deletes the newest. And
-        # not Orbax's own metrics: it trusts the bytes that it finds.
+        # Orbax's max_to_keep with best_fn would delete the newest checkpoint, and its
+        # own metrics have no checksum.
         policy = preservation_policy.AnyPreservationPolicy(
             [preservation_policy.LatestN(keep_latest), _KeepOne(self.best_step)]
         )
@@ -108,7 +117,12 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def best_step(self) -> int | None:
-        """Returns the step of the best metric; the newest where none was evaluated."""
+        """Returns the step of the best checkpoint.
+
+        Returns:
+          The step with the largest `monitor`; the newest step if no checkpoint was
+          evaluated; None if there is no checkpoint.
+        """
         steps = self.steps()
         values = {step: self._values.get(step) for step in steps}
         ranked = [(value, step) for step, value in values.items() if value is not None]
@@ -117,13 +131,13 @@ class Checkpoints:
         return steps[-1] if steps else None
 
     def _stored_value(self, step: int) -> float | None:
-        """Returns the metric that ranks a stored checkpoint; None where it has none."""
+        """Returns the metric that ranks a stored checkpoint; None if it has none."""
         try:
             meta = self.meta(step)
         except DamagedCheckpoint:
-            # A damaged checkpoint has no rank; restoring it raises.
+            # A damaged checkpoint has no rank; `restore` raises the error.
             return None
-        # Checkpoints from before the key was stored are all of classifiers.
+        # Older checkpoints lack the key `monitor`; all of them are of classifiers.
         return (meta["metrics"] or {}).get(meta.get("monitor", "accuracy"))
 
     def save(
@@ -132,13 +146,13 @@ class Checkpoints:
         """Begins to write a checkpoint; the files are complete after `wait`.
 
         Args:
-          state: A replicated state; its buffers are copied before this returns.
-          meta: JSON that goes with it: config, classes, position.
-          metrics: Metrics of the validation split, by which checkpoints are ranked;
-            None where this step was not evaluated.
+          state: A replicated state, which is copied before this method returns.
+          meta: JSON to store with the state: config, classes, position.
+          metrics: Metrics of the validation split, which rank checkpoints; None if
+            this step was not evaluated.
 
         Raises:
-          SaveFailed: This one, or the one before it, could not be written.
+          SaveFailed: This checkpoint, or the one before it, could not be written.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
@@ -159,18 +173,21 @@ class Checkpoints:
     def meta(self, step: int) -> dict[str, Any]:
         """Returns the JSON that was saved with a checkpoint.
 
+        Args:
+          step: One of `steps()`.
+
         Raises:
-          DamagedCheckpoint: It cannot be read.
+          DamagedCheckpoint: The JSON cannot be read, or its checksum differs.
         """
         try:
             args = ocp.args.Composite(meta=ocp.args.JsonRestore())
             meta = self._manager.restore(step, args=args).meta
         except (KeyError, OSError, ValueError) as error:
-            raise DamagedCheckpoint(f"step {step} has no readable meta") from error
+            raise DamagedCheckpoint(f"step {step}: its meta cannot be read") from error
         # A corrupted file can still parse as JSON.
         checksums = meta.get("checksums") if isinstance(meta, dict) else None
         if not isinstance(checksums, dict):
-            raise DamagedCheckpoint(f"step {step} has no readable meta")
+            raise DamagedCheckpoint(f"step {step}: its meta cannot be read")
         kept = {key: meta[key] for key in meta if key != "checksums"}
         if json_checksum(kept) != checksums.get("meta"):
             raise DamagedCheckpoint(f"step {step}: meta differs from its checksum")
@@ -181,20 +198,26 @@ class Checkpoints:
 
         Args:
           step: One of `steps()`.
-          like: A state of the same structure, arrays or their shapes.
+          like: A state of the same structure, with arrays or their shapes as leaves.
 
         Raises:
-          InputError: The checkpoint is of another architecture; names the leaves.
-          DamagedCheckpoint: It is incomplete, or a checksum differs.
+          InputError: The checkpoint belongs to another architecture. The text names
+            the leaves that differ.
+          DamagedCheckpoint: The checkpoint is incomplete, or a checksum differs.
         """
         return like.replace(**self._restore(step, like, PARTS))
 
     def restore_eval_variables(self, step: int, like: TrainState) -> dict[str, Any]:
-        """Returns what is evaluated at one step: the average where there is one.
+        """Returns the variables to evaluate: the moving average if there is one.
+
+        Args:
+          step: One of `steps()`.
+          like: A state of the same structure, with arrays or their shapes as leaves.
 
         Raises:
-          InputError: The checkpoint is of another architecture; names the leaves.
-          DamagedCheckpoint: It is incomplete, or a checksum differs.
+          InputError: The checkpoint belongs to another architecture. The text names
+            the leaves that differ.
+          DamagedCheckpoint: The checkpoint is incomplete, or a checksum differs.
         """
         parts = ("params", "batch_stats") if like.ema is None else ("ema",)
         return like.replace(**self._restore(step, like, parts)).eval_variables
@@ -226,9 +249,11 @@ class Checkpoints:
             ).state
         except NOT_DAMAGE:
             raise
-        # Orbax raises bare Exception for bytes that do not decode.
+        # Orbax raises a bare Exception for bytes that it cannot decode.
         except Exception as error:
-            raise DamagedCheckpoint(f"step {step} does not read back") from error
+            raise DamagedCheckpoint(
+                f"step {step}: its arrays cannot be read"
+            ) from error
         restored = parallel.localize(restored)
         for part, tree in restored.items():
             if checksum(tree) != checksums.get(part):
@@ -243,7 +268,7 @@ class Checkpoints:
         except NOT_DAMAGE:
             raise
         except Exception as error:
-            raise DamagedCheckpoint(f"step {step} has no readable index") from error
+            raise DamagedCheckpoint(f"step {step}: its index cannot be read") from error
         stored = {part: metadata.get(part, {}) for part in wanted}
         ours, theirs = _shapes(wanted), _shapes(stored)
         lines = [
@@ -260,16 +285,16 @@ class Checkpoints:
             shown = sorted(lines)[:8]
             more = f"; and {len(lines) - 8} more" if len(lines) > 8 else ""
             raise InputError(
-                f"the checkpoint of step {step} is of another architecture: "
+                f"the checkpoint of step {step} belongs to another architecture: "
                 f"{'; '.join(shown)}{more}"
             )
 
     def move(self, step: int, path: Path) -> None:
-        """Moves a damaged checkpoint elsewhere, in place of what is there.
+        """Moves a damaged checkpoint, and replaces an earlier one at the target.
 
         Args:
           step: One of `steps()`.
-          path: Where to, on the same disk.
+          path: Target folder, on the same disk.
         """
         if jax.process_index() == 0:
             shutil.rmtree(path, ignore_errors=True)
@@ -278,23 +303,27 @@ class Checkpoints:
         self._manager.reload()
 
     def reached_preemption(self, step: int) -> bool:
-        """Returns whether all processes agree to stop after this step."""
+        """Returns whether all processes agree to stop after this step.
+
+        Args:
+          step: Optimizer steps taken.
+        """
         return self._manager.reached_preemption(step)
 
     def raise_if_failed(self) -> None:
-        """Raises once a save has failed; does not wait for one in progress.
+        """Raises an error if a save has failed; does not wait for a save in progress.
 
         Raises:
-          SaveFailed: Names the step and the reason.
+          SaveFailed: The last save failed. The text names its step and the reason.
         """
         if self._saving is not None and not self._manager.is_saving_in_progress():
             self.wait()
 
     def wait(self) -> None:
-        """Returns when everything that was saved is complete on the disk.
+        """Waits until all checkpoints are complete on the disk.
 
         Raises:
-          SaveFailed: Names the step and the reason.
+          SaveFailed: The last save failed. The text names its step and the reason.
         """
         try:
             self._manager.wait_until_finished()
@@ -303,7 +332,7 @@ class Checkpoints:
             raise self._failed(error) from error
         if self._saving is not None:
             if not (self._directory / str(self._saving)).is_dir():
-                raise self._failed("it is not there")
+                raise self._failed("its folder is missing")
             self._saving = None
 
     def _failed(self, error: Exception | str) -> SaveFailed:
@@ -326,7 +355,7 @@ class Checkpoints:
 
 @dataclasses.dataclass
 class _KeepOne:
-    """Orbax's policy of what to keep: the step that a function names."""
+    """A policy for Orbax that keeps the step that a function returns."""
 
     step: Callable[[], int | None]
 
@@ -338,7 +367,7 @@ class _KeepOne:
 
 
 def _as_dict(state: TrainState) -> dict[str, Any]:
-    """Returns the parts of a state that hold any leaf: Orbax stores no empty ones."""
+    """Returns the parts of a state that have leaves; Orbax cannot store empty parts."""
     parts = {part: getattr(state, part) for part in PARTS}
     return {part: tree for part, tree in parts.items() if jax.tree.leaves(tree)}
 

@@ -1,4 +1,4 @@
-"""Evaluation of a whole split: exact metrics, and what the task keeps of a record."""
+"""Evaluation of a split: exact metrics, and the rows that the task keeps."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -12,18 +12,18 @@ from fpn_jax.train import parallel
 from fpn_jax.train.state import Variables
 
 Rows = dict[str, np.ndarray]
-"""Arrays with one row a record: its `index`, and what the task keeps."""
+"""Arrays with one row per record: its `index`, and what the task keeps of it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What a split's evaluation gives, the same on every process.
+    """The evaluation of a split, the same in every process.
 
     Attributes:
-      metrics: Merged over all batches, devices and processes.
-      rows: One row a record that counts, in the order of `index`.
-      uncounted: `index` of the records that exist and do not count: bad files.
-      summary: Metrics of the whole split that are no sums.
+      metrics: Metrics, merged over all batches, devices and processes.
+      rows: One row per record that was evaluated, sorted by `index`.
+      uncounted: `index` of the records that were not evaluated: bad files.
+      summary: Metrics that cannot be computed as sums over batches.
     """
 
     metrics: dict[str, Metric]
@@ -37,7 +37,7 @@ class Evaluation:
         return values | self.summary
 
     def scalars(self) -> dict[str, float]:
-        """Returns the metrics that are one number."""
+        """Returns the metrics that are a single number."""
         return {k: v for k, v in self.computed().items() if isinstance(v, float)}
 
 
@@ -47,15 +47,16 @@ def evaluate(
     batches: Iterable[dict[str, np.ndarray]],
     summarize: Callable[[Rows], dict[str, float]] = lambda rows: {},
 ) -> Evaluation:
-    """Returns the evaluation of all batches.
+    """Evaluates a model on all batches of a split.
 
-    Host memory grows by the rows alone: metrics are merged batch by batch.
+    Metrics are merged batch by batch; only the rows need memory for every record.
 
     Args:
-      eval_step: A mapped step, as of `parallel.map_eval_step`.
-      variables: What is evaluated, replicated.
-      batches: This process's share of the split; as many as every other process has.
-      summarize: All rows that count → metrics of the whole split.
+      eval_step: A mapped step, as `parallel.map_eval_step` returns it.
+      variables: The variables to evaluate, replicated.
+      batches: This process's share of the split. Every process has the same number of
+        batches.
+      summarize: All rows → the metrics of `Evaluation.summary`.
 
     Raises:
       ValueError: There are no batches.
@@ -77,13 +78,13 @@ def evaluate(
         }
         parts.append(kept | {key: batch[key] for key in ("index", "weight")})
     if metrics is None:
-        raise ValueError("evaluation of no batches")
+        raise ValueError("there are no batches to evaluate")
     rows = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
     rows = parallel.gather(rows)
     weight, index = rows.pop("weight"), rows["index"]
     counted = np.flatnonzero(weight)
     counted = counted[np.argsort(index[counted], kind="stable")]
-    # Padding at the end of a split has index -1: it is no record.
+    # Padding at the end of a split has index -1.
     uncounted = np.sort(index[(weight == 0) & (index >= 0)])
     rows = {key: value[counted] for key, value in rows.items()}
     return Evaluation(metrics, rows, uncounted, summarize(rows))

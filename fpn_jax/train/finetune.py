@@ -1,7 +1,7 @@
 """Fine-tuning: which parts of a model train, from which step on, and how fast.
 
 A part is the beginning of a parameter's path, such as `"backbone"` or
-`"backbone/stage1"`; where several fit, the longest counts.
+`"backbone/stage1"`. Where several parts match a path, the longest is used.
 """
 
 import dataclasses
@@ -19,14 +19,14 @@ NEVER = math.inf
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """A stretch of a run over which the same parts train.
+    """Consecutive steps of a run in which the same parts train.
 
     Attributes:
-      start_step: The first step of it.
-      freeze: Pairs of a part and the step at which it begins to train; those that
-        this phase has not come to are frozen.
-      frozen_norm: Whether the backbone's BatchNorm uses, and keeps, its stored
-        statistics.
+      start_step: First step of the phase.
+      freeze: Pairs of a part and the step at which it begins to train; parts whose step
+        is after `start_step` are frozen.
+      frozen_norm: Whether the backbone's BatchNorm uses its stored statistics without
+        updating them.
     """
 
     start_step: int
@@ -34,7 +34,7 @@ class Phase:
     frozen_norm: bool
 
     def frozen(self, path: str) -> bool:
-        """Returns whether a parameter of such a path stays as it is."""
+        """Returns whether the parameter of a path is frozen."""
         return longest(path, dict(self.freeze), 0) > self.start_step
 
 
@@ -42,24 +42,24 @@ def phases(freeze: Mapping[str, float], frozen_norm_steps: int) -> tuple[Phase, 
     """Returns the phases of a run, in order; the first starts at step 0.
 
     Args:
-      freeze: Part → step at which it begins to train, `NEVER` if at none.
+      freeze: Part → step at which it begins to train; `NEVER` keeps it frozen.
       frozen_norm_steps: Steps with the stored statistics; 0 for none, −1 for all.
 
     Raises:
-      InputError: `frozen_norm_steps` is below −1, or a step is no whole number.
+      InputError: `frozen_norm_steps` is below −1, or a step is not a whole number.
 
-    A part that thaws late moves faster at first under AdamW, whose second moment has
-    seen few of its gradients by then: give it a learning-rate multiplier below 1.
+    With AdamW, a part that begins to train late moves fast at first, because its second
+    moment has averaged few gradients: give it a learning-rate multiplier below 1.
     """
     if frozen_norm_steps < -1:
         raise InputError(
-            f"finetune.frozen_norm_steps is {frozen_norm_steps}; it is a number of "
-            "steps, or -1 for all of them"
+            f"finetune.frozen_norm_steps is {frozen_norm_steps}; it must be a number "
+            "of steps, or -1 for all steps"
         )
     for part, step in freeze.items():
         if step != NEVER and step != int(step):
             raise InputError(
-                f"finetune.freeze has {part!r} until step {step}; a step is a whole "
+                f"finetune.freeze has {part!r} until step {step}; it must be a whole "
                 "number"
             )
     norm_until = NEVER if frozen_norm_steps == -1 else frozen_norm_steps
@@ -71,7 +71,7 @@ def phases(freeze: Mapping[str, float], frozen_norm_steps: int) -> tuple[Phase, 
 
 
 def phase_at(all_phases: Sequence[Phase], step: int) -> Phase:
-    """Returns the phase that the step numbered `step`, from 0, belongs to."""
+    """Returns the phase of a step, counted from 0."""
     return max(
         (phase for phase in all_phases if phase.start_step <= step),
         key=lambda phase: phase.start_step,
@@ -82,12 +82,12 @@ def parse(key: str, entries: Sequence[str], *, bare: float | None) -> dict[str, 
     """Returns part → number of entries such as `"backbone/stage1=0.1"`.
 
     Args:
-      key: The config's key, for sentences.
+      key: The key of the config, for error messages.
       entries: `NAME=NUMBER`, or `NAME` alone.
-      bare: What `NAME` alone means; None refuses it.
+      bare: Number for `NAME` alone; None refuses it.
 
     Raises:
-      InputError: An entry is not understood, or a name comes twice.
+      InputError: An entry has another form, or a name is given twice.
 
     Example:
       >>> parse("freeze", ("backbone/stem", "backbone=200"), bare=math.inf)
@@ -113,7 +113,12 @@ def parse(key: str, entries: Sequence[str], *, bare: float | None) -> dict[str, 
 
 
 def longest(path: str, numbers: Mapping[str, float], otherwise: float) -> float:
-    """Returns the number of the longest part that a path begins with.
+    """Returns the number of the longest part that matches a path.
+
+    Args:
+      path: Path of a parameter.
+      numbers: Part → number.
+      otherwise: Number where no part matches.
 
     Example:
       >>> longest("backbone/stage1/conv", {"backbone": 2, "backbone/stage1": 3}, 1)
@@ -131,10 +136,10 @@ def name_of(path: tuple[Any, ...]) -> str:
 
 
 def check_parts(key: str, numbers: Mapping[str, float], params: Any) -> None:
-    """Refuses a part that no parameter belongs to.
+    """Refuses a part that matches no parameter.
 
     Args:
-      key: The config's key, for sentences.
+      key: The key of the config, for error messages.
       numbers: Part → number.
       params: Parameters, or their shapes.
 
@@ -150,19 +155,19 @@ def check_parts(key: str, numbers: Mapping[str, float], params: Any) -> None:
 
 
 def frozen_mask(phase: Phase, params: Any) -> Any:
-    """Returns True for every leaf that the phase leaves as it is."""
+    """Returns True for every leaf that is frozen in the phase."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: phase.frozen(name_of(path)), params
     )
 
 
 def scale_parts(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
-    """Multiplies the updates of parts, and so their learning rates.
+    """Multiplies the updates of parts, which multiplies their learning rates.
 
     "Discriminative fine-tuning" (Howard & Ruder, arXiv 1801.06146).
 
     Args:
-      multipliers: Part → factor; every other parameter has 1.
+      multipliers: Part → factor; the factor of all other parameters is 1.
     """
 
     def scale(updates, _):
@@ -195,7 +200,7 @@ class FineTuning:
         learning_rate_multipliers: Sequence[str],
         frozen_norm_steps: int,
     ) -> "FineTuning":
-        """Returns what a config's dict `finetune` says.
+        """Returns the fine-tuning of the dict `finetune` of a config.
 
         Args:
           freeze: Entries `PART` or `PART=STEP`.
@@ -203,7 +208,7 @@ class FineTuning:
           frozen_norm_steps: See above.
 
         Raises:
-          InputError: An entry is not understood.
+          InputError: An entry has another form.
         """
         key = "finetune.learning_rate_multipliers"
         return cls(
@@ -218,7 +223,7 @@ class FineTuning:
         return phases(self.freeze, self.frozen_norm_steps)
 
     def check_parts(self, params: Any) -> None:
-        """Refuses to freeze or to scale what the model does not have.
+        """Refuses to freeze or to scale a part that the model does not have.
 
         Args:
           params: Its parameters, or their shapes.

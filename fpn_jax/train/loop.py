@@ -1,10 +1,11 @@
 """The training loop: steps, evaluations, checkpoints, and a clean stop.
 
-The host reads a step's metrics one step late, so that the device never waits for it.
-Before a checkpoint the loop reads the last ones, so that no state is saved whose loss
-was not finite.
+The host reads the metrics of a step one step late, so that the device never waits for
+the host. Before a checkpoint the loop reads the metrics of the last step, so that a
+state with a non-finite loss is never saved.
 """
 
+import dataclasses
 import os
 import signal
 import sys
@@ -24,13 +25,13 @@ from fpn_jax.train.training_metrics import Entries, Sums, Writer
 
 
 class StopRequest:
-    """SIGTERM and Ctrl-C as a flag that the loop reads after every step.
+    """A flag that SIGTERM and Ctrl-C set, and that the loop reads after every step.
 
-    With several processes, JAX's own SIGTERM handler lets all agree on the step at
-    which they stop, so it stays installed; Ctrl-C is passed on to it.
+    With several processes, JAX's own SIGTERM handler stays installed, because it makes
+    all processes stop at the same step; Ctrl-C sends SIGTERM.
 
     Attributes:
-      asked: Whether this process alone was asked to stop.
+      asked: Whether this process was asked to stop; used only in a single process.
     """
 
     def __init__(self, checkpoints: Checkpoints):
@@ -55,112 +56,132 @@ class StopRequest:
 
     def _ask(self, number: int, _) -> None:
         self.asked = True
-        print("stopping after this step, and saving …", file=sys.stderr, flush=True)
-        # A second signal ends the process as usual.
+        print(
+            "stopping after this step and saving a checkpoint …",
+            file=sys.stderr,
+            flush=True,
+        )
+        # A second signal ends the process at once.
         signal.signal(number, signal.SIG_DFL)
 
     def after(self, step: int) -> bool:
-        """Returns whether to stop after this step, the same in all processes."""
+        """Returns whether to stop after this step, the same in all processes.
+
+        Args:
+          step: Optimizer steps taken.
+        """
         if jax.process_count() > 1:
             return self._checkpoints.reached_preemption(step)
         return self.asked
 
 
 StepFn = Callable[[TrainState, Any], tuple[TrainState, dict[str, Any]]]
-"""State and batch → the next state, and the step's metrics."""
+"""State and batch → the next state, and the metrics of the step."""
 
 
-def train(
-    state: TrainState,
-    *,
-    start_step: int,
-    step_at: Callable[[int], StepFn],
-    batches: Iterator[dict[str, np.ndarray]],
-    evaluate: Callable[[TrainState], dict[str, float]],
-    plan: Plan,
-    ranking: Ranking,
-    checkpoints: Checkpoints,
-    meta: dict[str, Any],
-    writer: Writer,
-    progress: ProgressBar,
-    stop: StopRequest,
-    pending: dict[str, float] | None = None,
-) -> tuple[TrainState, str]:
-    """Trains from a step to the end of the plan.
+@dataclasses.dataclass(frozen=True)
+class Loop:
+    """The training loop of a run.
 
-    Args:
-      state: Replicated; its buffers are donated.
-      start_step: The state's own step, known here without waiting for the device.
-      step_at: Number of steps taken → the mapped train step that comes next; the
-        parameters that train may change during a run.
-      batches: Training batches from `start_step` on.
-      evaluate: State → metrics of the validation split, `plan.monitor` included.
+    Attributes:
+      step_at: Number of steps taken → the next mapped train step. The step can change
+        during a run, because fine-tuning changes the parameters that train.
+      evaluate: State → metrics of the validation split, which include `plan.monitor`.
       plan: When to log, evaluate and stop.
       ranking: The best evaluation so far; changed in place.
-      checkpoints: Where states are saved.
-      meta: JSON that is saved with each.
-      writer: Where entries are written.
-      progress: What the user sees.
-      stop: Asked after every step.
-      pending: Sums of the unfinished entry that a checkpoint stored.
-
-    Returns:
-      The last state, and why it is the last: `"finished"`, `"stopped"` (a signal) or
-      `"early"` (no better evaluation for long enough).
-
-    Raises:
-      NonFiniteLoss: A loss or gradient is not finite; the last checkpoint is good.
-      SaveFailed: A save has failed; raised after the step at which that is known.
-      Exception: The batches failed; a single process saves the state first.
+      checkpoints: Saves the states.
+      meta: JSON to save with every state.
+      writer: Writes the entries.
+      progress: Shows the progress to the user.
+      stop: Tells after every step whether to stop.
     """
-    step = start_step
-    entries = Entries(plan, writer, progress, Sums(**pending or {}))
 
-    def save(metrics: dict[str, float] | None) -> None:
-        position = {"ranking": ranking.as_json(), "pending": entries.as_json()}
-        # Entries first: a resumed run can drop entries after its step, but cannot
-        # write those that are missing before it.
-        writer.flush()
-        checkpoints.save(state, meta | position, metrics)
+    step_at: Callable[[int], StepFn]
+    evaluate: Callable[[TrainState], dict[str, float]]
+    plan: Plan
+    ranking: Ranking
+    checkpoints: Checkpoints
+    meta: dict[str, Any]
+    writer: Writer
+    progress: ProgressBar
+    stop: StopRequest
 
-    def patience_is_over() -> bool:
-        patience = plan.early_stopping_evaluations
-        return bool(patience) and ranking.evaluations_since >= patience
+    def train(
+        self,
+        state: TrainState,
+        start_step: int,
+        batches: Iterator[dict[str, np.ndarray]],
+        pending: dict[str, Any] | None = None,
+    ) -> tuple[TrainState, str]:
+        """Trains from a step to the end of the plan.
 
-    if step < plan.total_steps and patience_is_over():
-        return state, "early"
+        Args:
+          state: The replicated state at `start_step`; its buffers are donated.
+          start_step: Optimizer steps taken. `state.step` has the same value, but
+            reading it would wait for the device.
+          batches: Training batches from `start_step` on.
+          pending: Sums of the unfinished entry, from the checkpoint.
 
-    while step < plan.total_steps:
-        try:
-            batch = next(batches)
-        except Exception:
-            # With several processes the others would not reach this save.
-            if step > start_step and jax.process_count() == 1:
+        Returns:
+          The last state, and the reason for the end: `"finished"`, `"stopped"` (a
+          signal) or `"early"` (early stopping).
+
+        Raises:
+          NonFiniteLoss: A loss or gradient is not finite. The last checkpoint is good.
+          SaveFailed: A save failed. It is raised after the step in which it is noticed.
+          Exception: The batches failed. A single process saves the state first.
+        """
+        step, plan = start_step, self.plan
+        entries = Entries(plan, self.writer, self.progress, Sums(**pending or {}))
+        if step < plan.total_steps and self._patience_is_over():
+            return state, "early"
+        while step < plan.total_steps:
+            try:
+                batch = next(batches)
+            except Exception:
+                # With several processes, the other processes would not reach this save.
+                if step > start_step and jax.process_count() == 1:
+                    entries.catch_up()
+                    self._save(state, entries, None)
+                    self.checkpoints.wait()
+                raise
+            state, metrics = self.step_at(step)(state, parallel.shard(batch))
+            if parallel.must_wait():
+                jax.block_until_ready(metrics)
+            step += 1
+            entries.add(step, metrics)
+            self.checkpoints.raise_if_failed()
+            ended = step == plan.total_steps
+            if ended or step % plan.evaluate_every_steps == 0:
+                self._evaluate(state, step, entries)
+                if self._patience_is_over() and not ended:
+                    return state, "early"
+            if not ended and self.stop.after(step):
                 entries.catch_up()
-                save(None)
-                checkpoints.wait()
-            raise
-        state, metrics = step_at(step)(state, parallel.shard(batch))
-        if parallel.must_wait():
-            jax.block_until_ready(metrics)
-        step += 1
-        entries.add(step, metrics)
-        checkpoints.raise_if_failed()
-        ended = step == plan.total_steps
-        if ended or step % plan.evaluate_every_steps == 0:
-            entries.catch_up()
-            began = time.monotonic()
-            evaluated = evaluate(state)
-            ranking.add(evaluated[plan.monitor], step)
-            writer.write(step, {f"validate/{k}": v for k, v in evaluated.items()})
-            shown = "  ".join(f"{k} {v:.4f}" for k, v in evaluated.items())
-            progress.say(f"step {step}/{plan.total_steps}  validation: {shown}")
-            save(evaluated)
-            entries.exclude(time.monotonic() - began)
-            if patience_is_over() and not ended:
-                return state, "early"
-        if not ended and stop.after(step):
-            entries.catch_up()
-            save(None)
-            return state, "stopped"
-    return state, "finished"
+                self._save(state, entries, None)
+                return state, "stopped"
+        return state, "finished"
+
+    def _evaluate(self, state: TrainState, step: int, entries: Entries) -> None:
+        entries.catch_up()
+        began = time.monotonic()
+        metrics = self.evaluate(state)
+        self.ranking.add(metrics[self.plan.monitor], step)
+        self.writer.write(step, {f"validate/{k}": v for k, v in metrics.items()})
+        shown = "  ".join(f"{k} {v:.4f}" for k, v in metrics.items())
+        self.progress.say(f"step {step}/{self.plan.total_steps}  validation: {shown}")
+        self._save(state, entries, metrics)
+        entries.exclude(time.monotonic() - began)
+
+    def _save(
+        self, state: TrainState, entries: Entries, metrics: dict[str, float] | None
+    ) -> None:
+        position = {"ranking": self.ranking.as_json(), "pending": entries.as_json()}
+        # Write the entries first: a resumed run drops entries after its step, but
+        # cannot restore missing entries before it.
+        self.writer.flush()
+        self.checkpoints.save(state, self.meta | position, metrics)
+
+    def _patience_is_over(self) -> bool:
+        patience = self.plan.early_stopping_evaluations
+        return bool(patience) and self.ranking.evaluations_since >= patience

@@ -37,7 +37,7 @@ def warmup_cosine(
             "--config.optimizer.warmup_steps"
         )
     return optax.warmup_cosine_decay_schedule(
-        # A first step at a rate of exactly 0 would train nothing.
+        # A first step at a learning rate of exactly 0 would train nothing.
         init_value=learning_rate / (warmup_steps + 1),
         peak_value=learning_rate,
         warmup_steps=warmup_steps,
@@ -47,7 +47,7 @@ def warmup_cosine(
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """What all optimizers share; a subclass has the update rule.
+    """The arguments that all optimizers share; a subclass has the update rule.
 
     Attributes:
       learning_rate: Peak of the schedule, above 0.

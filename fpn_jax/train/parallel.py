@@ -1,7 +1,7 @@
-"""Devices and processes: the one place that knows how replicas are laid out.
+"""Devices and processes: the only module that knows how replicas are laid out.
 
-The state is replicated as plain arrays; a batch is cut over the local devices of every
-process. `jax.pmap` stands here and nowhere else.
+The state is replicated as plain arrays. A batch is split over the local devices of
+every process. No other module calls `jax.pmap`.
 """
 
 from collections.abc import Callable
@@ -17,25 +17,31 @@ from fpn_jax.train.steps import AXIS
 
 
 def batch_size_per_device(global_batch_size: int) -> int:
-    """Returns the examples of a global batch that one device takes.
+    """Returns the number of examples of a global batch on each device.
+
+    Args:
+      global_batch_size: Number of examples of a batch, over all processes.
 
     Raises:
-      InputError: The devices do not divide the batch.
+      InputError: The batch size is no multiple of the number of devices.
     """
     devices = jax.device_count()
     if global_batch_size < 1 or global_batch_size % devices:
         near = max(devices, round(global_batch_size / devices) * devices)
         raise InputError(
-            f"data.global_batch_size is {global_batch_size}, which {devices} devices "
-            f"do not divide; the nearest that fits is {near}"
+            f"data.global_batch_size is {global_batch_size}; it must be a multiple of "
+            f"the {devices} devices, such as {near}"
         )
     return global_batch_size // devices
 
 
 def map_train_step(step: Callable) -> Callable:
-    """Returns a one-replica train step as a jitted step over all devices.
+    """Returns a compiled train step over all devices.
 
-    The state goes in and comes out replicated, and its buffers are reused.
+    The state is replicated before and after the step, and its buffers are donated.
+
+    Args:
+      step: The train step of one replica.
     """
     return jax.pmap(
         step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0
@@ -43,33 +49,46 @@ def map_train_step(step: Callable) -> Callable:
 
 
 def map_eval_step(step: Callable) -> Callable:
-    """Returns a one-replica evaluation step as a jitted step over all devices.
+    """Returns a compiled evaluation step over all devices.
 
-    The metrics come out replicated, the kept rows cut as the batch was.
+    The returned metrics are replicated; the kept rows are split like the batch.
+
+    Args:
+      step: The evaluation step of one replica.
     """
     return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, 0))
 
 
 def replicated() -> NamedSharding:
-    """Returns the sharding of a state: whole on every local device."""
+    """Returns the sharding of a state: a copy on every local device."""
     return NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec())
 
 
 def replicated_over_all() -> NamedSharding:
-    """Returns the sharding of a checkpointed state: whole on every device there is."""
+    """Returns the sharding of a checkpointed state: a copy on every device."""
     return NamedSharding(Mesh(np.array(jax.devices()), (AXIS,)), PartitionSpec())
 
 
 def replicate(tree: Any) -> Any:
-    """Returns the tree, whole on every local device.
+    """Returns a copy of the tree on every local device.
 
-    A state that were not on the local devices already could not be donated.
+    The train step can donate only a state that is on the local devices.
+
+    Args:
+      tree: A pytree of arrays.
     """
     return jax.device_put(tree, replicated())
 
 
 def shard(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns a process's batch with leaves `[local devices, per device, …]`."""
+    """Splits a process's batch over the local devices.
+
+    Args:
+      batch: Arrays `[B, …]`; `B` is a multiple of the number of local devices.
+
+    Returns:
+      Arrays `[local devices, B / local devices, …]`.
+    """
     devices = jax.local_device_count()
     return {
         key: value.reshape(devices, -1, *value.shape[1:])
@@ -78,10 +97,13 @@ def shard(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def globalize(tree: Any) -> Any:
-    """Returns a replicated tree as arrays that every process owns together.
+    """Returns a replicated tree as arrays that all processes share.
 
-    The mapped step gives arrays of this process alone, which a checkpoint of several
-    processes refuses.
+    The mapped step returns arrays of this process alone, which a checkpoint of several
+    processes cannot store.
+
+    Args:
+      tree: A replicated pytree of arrays.
     """
     if jax.process_count() == 1:
         return tree
@@ -99,7 +121,11 @@ def globalize(tree: Any) -> Any:
 
 
 def localize(tree: Any) -> Any:
-    """Returns a tree of arrays of all processes, whole on the local devices."""
+    """Returns a copy on every local device of arrays that all processes share.
+
+    Args:
+      tree: A pytree of arrays, as `globalize` returns it.
+    """
     if jax.process_count() == 1:
         return replicate(tree)
 
@@ -113,10 +139,10 @@ def localize(tree: Any) -> Any:
 
 
 def gather(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the rows of all processes, one process after the other.
+    """Returns the rows of all processes, in the order of the processes.
 
     Args:
-      rows: Arrays with one leading dimension, as long in every process.
+      rows: Arrays with the same leading dimension in every process.
     """
     if jax.process_count() == 1:
         return rows
@@ -127,15 +153,19 @@ def gather(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def barrier(name: str) -> None:
-    """Returns when every process has come here."""
+    """Waits until every process has called this function.
+
+    Args:
+      name: Name of the barrier, for error messages; the same in every process.
+    """
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def must_wait() -> bool:
-    """Returns whether every step must end before the next is sent off.
+    """Returns whether every step must end before the next one is dispatched.
 
-    Simulated CPU devices share one thread pool: steps that overlap wait for each other
-    until XLA gives up.
+    Simulated CPU devices share one thread pool, in which overlapping steps deadlock
+    until XLA ends the process.
     """
     return jax.default_backend() == "cpu" and jax.device_count() > 1

@@ -1,4 +1,4 @@
-"""What a user sees of a run: a bar in a terminal, quiet lines elsewhere."""
+"""Progress of a run: a bar in a terminal, and occasional lines elsewhere."""
 
 import datetime
 import time
@@ -14,13 +14,13 @@ from rich.progress import (
 
 
 class ProgressBar:
-    """Step, loss, images a second and the time that is left.
+    """Shows the step, the loss, the images per second and the remaining time.
 
     Args:
-      total_steps: Length of the run.
-      start_step: Where it begins, later than 0 when it resumes.
-      shown: False shows nothing, as on every process but the first.
-      line_seconds: Without a terminal, seconds between two lines.
+      total_steps: Length of the run, in steps.
+      start_step: First step; above 0 in a resumed run.
+      shown: Whether anything is shown; False in every process but the first.
+      line_seconds: Seconds between two lines if there is no terminal.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class ProgressBar:
         self._bar.start()
 
     def update(self, step: int, *, loss: float, images_per_second: float, seconds_left):
-        """Shows where the run is.
+        """Shows the position of the run.
 
         Args:
           step: Optimizer steps taken.
-          loss: Of the latest record.
-          images_per_second: Of the latest record, over all devices.
-          seconds_left: Estimate of the time to the end.
+          loss: Mean loss of the latest entry.
+          images_per_second: Speed over all devices, in the latest entry.
+          seconds_left: Estimated time to the end of the run.
         """
         self._bar.update(self._task, completed=step, loss=loss, rate=images_per_second)
         now = time.monotonic()
@@ -76,9 +76,13 @@ class ProgressBar:
             )
 
     def say(self, line: str) -> None:
-        """Prints one line, above the bar where there is one."""
+        """Prints one line, above the bar if there is one.
+
+        Args:
+          line: The text.
+        """
         self._console.print(line, markup=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
         self._bar.stop()

@@ -1,4 +1,4 @@
-"""The state that a training run carries from step to step."""
+"""The state of a training run."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,19 +9,20 @@ import jax.numpy as jnp
 import optax
 
 Variables = dict[str, Any]
-"""What a model's `apply` takes: `{"params": …, "batch_stats": …}`."""
+"""The variables of a Flax model, `{"params": …, "batch_stats": …}`."""
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """A plain pytree, replicated over devices, never stacked.
+    """The state of a run, as a pytree that is replicated over devices.
 
     Attributes:
       step: int32 `[]`, optimizer steps taken.
       params: Trained parameters.
-      batch_stats: Running statistics of norm layers; `{}` where there are none.
-      opt_state: The optimizer's own state.
-      ema: Exponential moving average of the variables, or None where it is off.
-      rng: Typed key; every step folds its own number into it, and never replaces it.
+      batch_stats: Running statistics of norm layers; `{}` if there are none.
+      opt_state: State of the optimizer.
+      ema: Exponential moving average of the variables, or None if it is off.
+      rng: Typed random key, the same in the whole run. Every step folds its number into
+        the key.
     """
 
     step: jax.Array
@@ -33,12 +34,12 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def variables(self) -> Variables:
-        """What the next training step starts from."""
+        """The variables that the next train step starts from."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
     @property
     def eval_variables(self) -> Variables:
-        """What is evaluated and shipped: the moving average where there is one."""
+        """The variables to evaluate and export: the moving average if there is one."""
         return self.variables if self.ema is None else self.ema
 
 
@@ -49,13 +50,13 @@ def create(
     seed: int,
     with_ema: bool,
 ) -> TrainState:
-    """Returns the state before the first step; jit- and eval_shape-friendly.
+    """Returns the state before the first step; works under jit and eval_shape.
 
     Args:
       init: Random key → variables.
-      optimizer: Gives the optimizer's first state.
-      seed: The run's one seed.
-      with_ema: Whether to carry a moving average.
+      optimizer: Creates the first state of the optimizer.
+      seed: Seed of all random numbers of the run.
+      with_ema: Whether the state has a moving average.
     """
     init_rng, rng = jax.random.split(jax.random.key(seed))
     variables = init(init_rng)
@@ -66,22 +67,22 @@ def create(
         params=params,
         batch_stats=batch_stats,
         opt_state=optimizer.init(params),
-        # A copy: the same buffer twice in one donated state would be donated twice.
+        # Copy, because the same buffer cannot be donated twice.
         ema=jax.tree.map(jnp.copy, kept) if with_ema else None,
         rng=rng,
     )
 
 
 def with_variables(state: TrainState, loaded: Variables) -> TrainState:
-    """Returns the state with some of its variables replaced, moving average included.
+    """Returns the state with some variables replaced, also in the moving average.
 
     Args:
-      state: Before the first step.
-      loaded: `{"params": …, "batch_stats": …}` of whole parts of the model, as
+      state: The state before the first step.
+      loaded: Variables of complete parts of the model, such as
         `{"params": {"backbone": …}}`.
 
     Raises:
-      ValueError: A part has another structure or shape than the state's.
+      ValueError: A part has another structure or shape than in the state.
     """
     kept = dict(state.variables)
     for collection, parts in loaded.items():
@@ -89,9 +90,11 @@ def with_variables(state: TrainState, loaded: Variables) -> TrainState:
             old = kept[collection].get(part)
             shapes = jax.tree.map(jnp.shape, (old, new))
             if shapes[0] != shapes[1]:
-                raise ValueError(f"{collection} of {part} are of another model")
+                raise ValueError(
+                    f"the {collection} of {part} have other names or shapes"
+                )
         kept[collection] = {**kept[collection], **parts}
-    # Copies: the same buffer twice in one donated state would be donated twice.
+    # Copy, because the same buffer cannot be donated twice.
     kept = jax.tree.map(jnp.array, kept)
     return state.replace(
         params=kept["params"],

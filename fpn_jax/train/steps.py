@@ -1,8 +1,8 @@
 """The train and evaluation steps, written for one replica.
 
-Both run inside the named axis `AXIS` of `train/parallel.py`. Weighting, summing over
-devices and dividing happen here, once: the loss of a step is `Σ w·l / Σ w` over the
-global batch, so replicas may hold examples of different weight.
+Both run inside the named axis `AXIS` of `train/parallel.py`. Only this module weights
+examples, sums over devices and divides: the loss of a step is `Σ w·l / Σ w` over the
+global batch, so the weights may differ between replicas.
 """
 
 import functools
@@ -18,14 +18,14 @@ from fpn_jax.metrics.sums import Mean, Metric
 from fpn_jax.train.state import TrainState, Variables
 
 AXIS = "data"
-"""The name of the mapped axis: one position a replica."""
+"""Name of the mapped axis, whose positions are the replicas."""
 
 Batch = dict[str, jax.Array]
 Predictions = Any
 Apply = Callable[..., Any]
 """Flax's `Module.apply`: variables, images, `train`, `rngs`, `mutable`."""
 Mix = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
-"""Key and float images → mixed images, index of the partner, weight of one's own."""
+"""Random key and float images → mixed images, indices of the partners, own weights."""
 
 
 def make_train_step(
@@ -39,25 +39,27 @@ def make_train_step(
     frozen: Callable[[Any], Any] | None = None,
     skip_nonfinite: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]:
-    """Returns `step(state, batch) -> (state, metrics)` for one replica.
+    """Returns the train step of one replica, `step(state, batch) -> (state, metrics)`.
 
     Args:
       apply: The model.
-      losses: Every loss of every example, name → `[B]`; their sum is trained.
+      losses: Predictions and batch → every loss of every example, name → `[B]`. The
+        sum of the losses is trained.
       optimizer: Takes the gradient of the global mean loss.
-      mix: Mixup or CutMix; losses are mixed with it: `λ·l(own) + (1 − λ)·l(partner)`.
-      accumulation_steps: Slices of the replica's batch that go through the model one
-        after the other, 1 or more; it divides the replica's batch. The gradient is the
-        same but for BatchNorm, which sees one slice at a time.
+      mix: Mixup or CutMix; None for neither. The loss of a mixed image is
+        `λ·l(own) + (1 − λ)·l(partner)`.
+      accumulation_steps: Number of slices of the replica's batch, 1 or more; it must
+        divide the batch. The slices pass through the model one after the other, with
+        the same gradient, except that BatchNorm sees one slice at a time.
       ema_decay: Decay of the moving average of the variables, in `[0, 1)`; 0 is off.
-      frozen: Parameters → True for every leaf that stays as it is, and whose gradient
-        is neither computed nor counted; None for no leaf.
-      skip_nonfinite: Whether a step whose loss or gradient is not finite leaves all but
-        the number of the step as it was.
+      frozen: Parameters → True for every leaf that does not train. Its gradient is not
+        computed and is no part of the gradient norm. None freezes nothing.
+      skip_nonfinite: Whether a step with a non-finite loss or gradient changes nothing
+        but the step number.
     """
 
     def select(leaves, frozen_leaf):
-        """Returns the leaves with `frozen_leaf` applied to those that are frozen."""
+        """Applies `frozen_leaf` to the frozen leaves."""
         if frozen is None:
             return leaves
         mask = frozen(leaves)
@@ -83,7 +85,7 @@ def make_train_step(
             (Mean(total=total, weight=weight), gradient, parts)
         )
         gradient = jax.tree.map(lambda leaf: leaf / mean.weight, gradient)
-        # Weight decay looks at the parameters; of zeros it leaves nothing.
+        # Pass zeros for frozen parameters, so that they do not decay.
         decaying = select(state.params, jnp.zeros_like)
         updates, opt_state = optimizer.update(gradient, state.opt_state, decaying)
         updates = select(updates, jnp.zeros_like)
@@ -108,14 +110,16 @@ def make_train_step(
 
 
 def _over_replicas(tree: Any) -> Any:
-    """Returns the sum over replicas; of one alone without XLA's copy of all of it."""
+    """Returns the sum over replicas."""
+    # With one replica, psum would still copy the tree.
     return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.psum(tree, AXIS)
 
 
 def _loss_sum(apply: Apply, losses: Callable, mix: Mix | None) -> Callable:
-    """Returns the weighted sum of losses of a replica's batch, with new statistics.
+    """Returns a function: the weighted sum of all losses over a replica's batch.
 
-    With them comes the weighted sum of each loss, where there are several.
+    The function also returns the new statistics, and the weighted sum of each loss if
+    there are several losses.
     """
 
     def loss_sum(params, batch_stats, batch, rng):
@@ -146,8 +150,8 @@ def _loss_sum(apply: Apply, losses: Callable, mix: Mix | None) -> Callable:
 
 def _without_padding(batch: Batch) -> Batch:
     """Returns the batch with zeros in every example of weight 0."""
-    # Padding may hold anything, and 0 · NaN is NaN: in the loss, and in the gradient
-    # even where the loss itself is left out.
+    # Padding may contain NaN, and 0 · NaN is NaN: in the loss, and in the gradient even
+    # if the loss itself is masked.
     real = batch["weight"] > 0
     return jax.tree.map(
         lambda leaf: jnp.where(jnp.expand_dims(real, range(1, leaf.ndim)), leaf, 0),
@@ -156,7 +160,7 @@ def _without_padding(batch: Batch) -> Batch:
 
 
 def _accumulated(gradient_of: Callable, accumulation_steps: int) -> Callable:
-    """Returns the same sum and gradient, taken over slices one after the other."""
+    """Returns a function: the same sum and gradient, computed slice by slice."""
 
     def accumulate(params, batch_stats, batch, rng):
         slices = jax.tree.map(
@@ -188,17 +192,17 @@ def moving_average(
 ) -> Variables:
     """Returns `d·average + (1 − d)·new` with `d = min(decay, (1 + t) / (10 + t))`.
 
-    The ramp lets the first steps in quickly, where the average would otherwise hold on
-    to the random start for `1 / (1 − decay)` steps.
+    The factor `(1 + t) / (10 + t)` makes the average follow the first steps quickly.
+    Without it, the random start would dominate for about `1 / (1 − decay)` steps.
 
     Args:
       average: The average so far.
       new: The variables after step `step`.
-      step: Steps taken, 1 or more.
+      step: Optimizer steps taken, `t`; 1 or more.
       decay: Upper bound of `d`, in `[0, 1)`.
     """
     decay = jnp.minimum(decay, (1 + step) / (10 + step))
-    # In this form what does not change keeps every bit.
+    # This form is exact where `average == new`.
     return jax.tree.map(lambda a, b: a + (b - a) * (1 - decay), average, new)
 
 
@@ -207,13 +211,15 @@ def make_eval_step(
     metrics: Callable[[Predictions, Batch], dict[str, Metric]],
     keep: Callable[[Predictions, Batch], dict[str, jax.Array]],
 ) -> Callable[[Variables, Batch], tuple[dict[str, Metric], dict[str, jax.Array]]]:
-    """Returns `step(variables, batch) -> (metrics of the global batch, kept rows)`.
+    """Returns the evaluation step of one replica.
+
+    The step is `step(variables, batch) -> (metrics of the global batch, kept rows)`.
 
     Args:
       apply: The model.
-      metrics: Metrics of a batch as sums, in which padding weighs nothing.
-      keep: What is kept of every example, name → `[B, …]`; may be `{}`. Predictions
-        that it does not return stay on the device and are freed with the step.
+      metrics: Predictions and batch → metrics as sums, in which padding has weight 0.
+      keep: Predictions and batch → arrays to keep of every example, name → `[B, …]`;
+        may be `{}`. Other predictions stay on the device and are freed with the step.
     """
 
     def step(variables: Variables, batch: Batch):

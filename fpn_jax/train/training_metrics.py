@@ -1,4 +1,4 @@
-"""The metrics of train steps: read one step late, written as exact means."""
+"""Metrics of the training: read one step late, and written as exact means."""
 
 import collections
 import dataclasses
@@ -12,17 +12,22 @@ from fpn_jax.train.plan import Plan
 from fpn_jax.train.progress import ProgressBar
 
 RATE_STEPS = 50
-"""The speed that is shown is the mean over this many steps."""
+"""Number of steps over which the displayed speed is averaged."""
 
 MAX_SKIPPED_IN_A_ROW = 10
-"""A run ends at this many non-finite steps in a row: it will not recover."""
+"""Number of non-finite steps in a row after which a run ends."""
 
 
 class Writer(Protocol):
-    """Where entries are written."""
+    """Writes entries of metrics."""
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
-        """Writes one entry."""
+        """Writes one entry.
+
+        Args:
+          step: Optimizer steps taken.
+          scalars: Name, such as `"train/loss"`, → number.
+        """
 
     def flush(self) -> None:
         """Writes all entries to the disk."""
@@ -34,15 +39,15 @@ class NonFiniteLoss(RunError):
 
 @dataclasses.dataclass
 class Sums:
-    """The sums of an entry that is not complete yet.
+    """The sums of an unfinished entry.
 
     Attributes:
       loss: Weighted sum of the loss over all examples.
-      weight: Sum of the examples' weights.
-      gradient_norm: Sum over the steps.
-      steps: Number of steps that count.
-      skipped: Number of non-finite steps, which do not count.
-      losses: Weighted sum of each loss, where the task has several.
+      weight: Sum of the weights of the examples.
+      gradient_norm: Sum of the gradient norms of the steps.
+      steps: Number of finite steps.
+      skipped: Number of non-finite steps, which are in no other sum.
+      losses: Weighted sum of each loss, if the task has several.
     """
 
     loss: float = 0.0
@@ -54,13 +59,13 @@ class Sums:
 
 
 class Entries:
-    """Reads each step's metrics one step late; writes their exact means.
+    """Reads the metrics of each step one step late, and writes their exact means.
 
     Args:
-      plan: When an entry is written.
-      writer: Where it is written.
-      progress: What the user sees.
-      sums: Sums of the unfinished entry that a checkpoint stored.
+      plan: When entries are written.
+      writer: Writes the entries.
+      progress: Shows the entries to the user.
+      sums: Sums of the unfinished entry, from the checkpoint.
     """
 
     def __init__(
@@ -74,12 +79,20 @@ class Entries:
         self._pending: tuple[int, dict[str, Any]] | None = None
         self._sums = sums
         self._skipped_in_a_row = 0
-        # End times of the latest steps. A single difference says little, because
-        # steps are dispatched before they end.
+        # End times of the latest steps. A single difference is no good estimate of the
+        # speed, because steps are dispatched before they end.
         self._ends = collections.deque([time.monotonic()], maxlen=RATE_STEPS + 1)
 
     def add(self, step: int, metrics: dict[str, Any]) -> None:
-        """Takes the metrics of the step just dispatched, and reads the step before."""
+        """Adds the metrics of the dispatched step, and reads those of the step before.
+
+        Args:
+          step: Number of the dispatched step.
+          metrics: Its metrics, as arrays that may not be computed yet.
+
+        Raises:
+          NonFiniteLoss: The loss or gradient of the step before is not finite.
+        """
         self.catch_up()
         if self._is_written(step):
             # Dispatch now; reading it later would block on the next step.
@@ -92,10 +105,11 @@ class Entries:
         return step % every == 0 or step == total
 
     def catch_up(self) -> None:
-        """Reads the metrics that are not read yet.
+        """Reads the metrics of the last step.
 
         Raises:
-          NonFiniteLoss: Names the step.
+          NonFiniteLoss: The loss or gradient is not finite, and either the plan says to
+            stop, or too many steps in a row were skipped. The text names the step.
         """
         if self._pending is None:
             return
@@ -112,7 +126,7 @@ class Entries:
                 before = self._sums.losses.get(name, 0.0)
                 self._sums.losses[name] = before + float(each.total)
         else:
-            self._skip(f"step {step}: the loss is {loss}, the gradient's norm {norm}")
+            self._skip(f"step {step}: the loss is {loss}, the gradient norm is {norm}")
         self._ends.append(time.monotonic())
         if self._is_written(step):
             self._write(step, float(metrics["learning_rate"]))
@@ -155,11 +169,15 @@ class Entries:
         self._sums = Sums()
 
     def as_json(self) -> dict[str, float]:
-        """Returns the sums of the entry that is not written yet."""
+        """Returns the sums of the unfinished entry, for a checkpoint."""
         return dataclasses.asdict(self._sums)
 
     def exclude(self, seconds: float) -> None:
-        """Excludes the seconds of an evaluation from the training time."""
+        """Excludes the time of an evaluation from the displayed speed.
+
+        Args:
+          seconds: Duration of the evaluation.
+        """
         self._ends = collections.deque(
             (end + seconds for end in self._ends), maxlen=self._ends.maxlen
         )

@@ -1,4 +1,4 @@
-"""Metrics on disk: one JSON object an entry, and TensorBoard events."""
+"""Metrics on disk: a JSON object per entry, and TensorBoard events."""
 
 import functools
 import json
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class MetricsWriter:
-    """Writes a file of JSON lines, and TensorBoard events beside it.
+    """Writes a file of JSON lines, and TensorBoard events in the same folder.
 
-    A number that is not finite is written as a string (`"nan"`), since JSON has none.
+    JSON has no non-finite numbers, so they are written as strings, such as `"nan"`.
 
     Args:
-      path: The file, in a folder that exists.
-      resume_step: Entries of later steps are dropped, because a resumed run writes
-        them again; 0 begins anew.
+      path: The file, in an existing folder.
+      resume_step: Step at which the run resumes. Entries of later steps are dropped,
+        because the run writes them again; 0 drops all entries.
     """
 
     def __init__(self, path: Path, *, resume_step: int = 0):
@@ -26,15 +26,15 @@ class MetricsWriter:
         begun = path.with_suffix(".tmp")
         begun.write_text("".join(json.dumps(row) + "\n" for row in kept))
         begun.replace(path)
-        # The file is flushed after every line, so that it can be followed.
+        # Flush the file after every line, so that `tail -f` shows new entries.
         self._file = path.open("a", buffering=1)
         self._directory = str(path.parent)
         self._purge_step = resume_step + 1 if resume_step else None
 
     @functools.cached_property
     def _events(self) -> "SummaryWriter":
-        # tensorboardX imports PyTorch where that is installed, which takes a second:
-        # the first step does not wait for it.
+        # tensorboardX imports PyTorch if it is installed, which takes a second. Import
+        # it late, so that the first step does not wait.
         from tensorboardX import SummaryWriter
 
         return SummaryWriter(self._directory, purge_step=self._purge_step)
@@ -67,10 +67,10 @@ class MetricsWriter:
 
 
 class NoWriter:
-    """Writes nothing: for every process but the first."""
+    """A writer that writes nothing, for every process but the first."""
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
-        """Does nothing; the first process writes the entry."""
+        """Ignores an entry, which the first process writes."""
 
     def flush(self) -> None:
         """Does nothing."""
@@ -80,9 +80,12 @@ class NoWriter:
 
 
 def read(path: Path) -> list[dict[str, float | str]]:
-    """Returns the entries of a `metrics.jsonl`; none where there is no file.
+    """Returns the entries of a `metrics.jsonl`; none if the file does not exist.
 
-    A line that a killed process cut short is skipped.
+    A line that is incomplete, because the process was killed, is skipped.
+
+    Args:
+      path: The file.
     """
     if not path.exists():
         return []

@@ -1,4 +1,4 @@
-"""The folder of a run: the name of every file in it, its config, and its owner."""
+"""The folder of a run: the names of its files, and its config."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ from fpn_jax.train import parallel
 from fpn_jax.workdir import lock
 
 MAY_CHANGE = ("data.root", "data.num_threads", "data.num_workers", "data.on_bad_file")
-"""Keys in which a resumed run may differ: no batch of intact files depends on them."""
+"""Keys that may change when a run resumes, because batches do not depend on them."""
 
 
 class Workdir:
@@ -38,12 +38,12 @@ class Workdir:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the checkpoints, a folder a step."""
+        """Folder of the checkpoints, which has one folder per step."""
         return self.path / "checkpoints"
 
     @property
     def metrics(self) -> Path:
-        """Metrics of the training, a JSON object a line."""
+        """The metrics of the training, one JSON object per line."""
         return self.path / "metrics.jsonl"
 
     @property
@@ -52,32 +52,48 @@ class Workdir:
         return self.path / "training.lock"
 
     def damaged_checkpoint(self, step: int) -> Path:
-        """Returns where a damaged checkpoint of a step is moved to."""
+        """Returns the folder to which a damaged checkpoint is moved.
+
+        Args:
+          step: Step of the checkpoint.
+        """
         return self.path / f"damaged_checkpoint_{step}"
 
     def report(self, split: str) -> Path:
-        """Returns the report on a split; the validation split's is `report.html`."""
+        """Returns the path of the report on a split.
+
+        Args:
+          split: `validate`, whose report is `report.html`, or another split.
+        """
         name = "report.html" if split == "validate" else f"report_{split}.html"
         return self.path / name
 
     def evaluation(self, split: str) -> Path:
-        """Returns the metrics of a split, as JSON."""
+        """Returns the path of the metrics of a split, a JSON file.
+
+        Args:
+          split: Name of the split.
+        """
         return self.path / f"evaluation_{split}.json"
 
     def mistakes(self, split: str) -> Path:
-        """Returns the table of the records of a split that were wrong, as CSV."""
+        """Returns the path of the table of wrong predictions, a CSV file.
+
+        Args:
+          split: Name of the split.
+        """
         return self.path / f"mistakes_{split}.csv"
 
     def is_begun(self) -> bool:
-        """Returns whether the run has a checkpoint, which binds it to its config."""
-        # Orbax's unfinished ones begin with the step's number as well.
+        """Returns whether the run has a checkpoint, so that its config is fixed."""
+        # The names of unfinished checkpoints contain more than digits.
         return any(path.name.isdigit() for path in self.checkpoints.glob("*"))
 
     def stored_config(self) -> dict[str, Any]:
         """Returns the config of the run, in today's form.
 
         Raises:
-          InputError: There is none, or it cannot be read.
+          InputError: The config does not exist, or cannot be read.
         """
         try:
             stored = json.loads(self.config.read_text())
@@ -97,10 +113,14 @@ class Workdir:
 
     @contextlib.contextmanager
     def claim(self, config: Config) -> Iterator[None]:
-        """Creates the folder, stores the config in it, and locks it for this process.
+        """Creates the folder, locks it for this process, and stores the config in it.
+
+        Args:
+          config: The resolved config of the run.
 
         Raises:
-          InputError: It cannot be written, is in use, or has a run of another config.
+          InputError: The folder cannot be written, is in use, or contains a run with
+            another config.
         """
         if ":/" in str(self):
             raise InputError(
@@ -121,14 +141,14 @@ class Workdir:
 
     def _bind(self, config: Config) -> None:
         now = configs.as_json(config)
-        # Without a checkpoint there is nothing that another config could spoil.
+        # Without a checkpoint, the config may be replaced by another one.
         if self.config.exists() and self.is_begun():
             refuse_other(self.stored_config(), now, str(self))
         parallel.barrier("config read")
         if jax.process_index() == 0:
             written = self.config.with_suffix(".tmp")
             written.write_text(json.dumps(now, indent=2) + "\n")
-            # A reader finds the old file or the new one, never half of it.
+            # Replace the file atomically, so that nobody reads half of it.
             written.replace(self.config)
 
 
@@ -137,20 +157,20 @@ def _upgraded(stored: dict[str, Any], where: Path | str) -> dict[str, Any]:
         return configs.upgrade(stored)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{where} is not the config of a run that this version can open "
-            f"({type(error).__name__}: {error}); train again in another workdir"
+            f"{where} is no config that this version can read "
+            f"({type(error).__name__}: {error}); train again in another --workdir"
         ) from error
 
 
 def stored_in(meta: Mapping[str, Any], where: str) -> Config:
-    """Returns the config in a checkpoint's meta, in today's form.
+    """Returns the config in the meta of a checkpoint, in today's form.
 
     Args:
-      meta: Of a checkpoint.
+      meta: The JSON that was saved with the checkpoint.
       where: The workdir, for error messages.
 
     Raises:
-      InputError: It is not the config of a run.
+      InputError: The config cannot be read.
     """
     return configs.load(_upgraded(meta["config"], where))
 
@@ -159,18 +179,18 @@ def refuse_other(stored: Mapping[str, Any], now: Mapping[str, Any], where: str) 
     """Refuses to resume a run with another config.
 
     Args:
-      stored: The run's config, nested.
-      now: The config that was given.
+      stored: The config of the run, as nested dicts.
+      now: The new config, as nested dicts.
       where: The workdir, for error messages.
 
     Raises:
-      InputError: The configs differ in a key that matters; names each, with both
-        values.
+      InputError: The configs differ in a key outside `MAY_CHANGE`. The text names the
+        keys and their values.
     """
     before, after = configs.flat(stored), configs.flat(now)
     differing = [
-        f"{key} is {before.get(key, 'absent')!r} there and "
-        f"{after.get(key, 'absent')!r} now"
+        f"{key} was {before.get(key, 'absent')!r} and is now "
+        f"{after.get(key, 'absent')!r}"
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key) and key not in MAY_CHANGE
     ]
@@ -178,6 +198,6 @@ def refuse_other(stored: Mapping[str, Any], now: Mapping[str, Any], where: str) 
         shown = "; ".join(differing[:4])
         more = f"; and {len(differing) - 4} more" if len(differing) > 4 else ""
         raise InputError(
-            f"{where} has a run of another config: {shown}{more}\n"
-            f"take another --workdir, or the config of that run"
+            f"{where} contains a run with another config: {shown}{more}\n"
+            f"choose another --workdir, or use the config of that run"
         )

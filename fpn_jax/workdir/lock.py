@@ -1,4 +1,4 @@
-"""One training per workdir: a lock that the operating system releases."""
+"""A lock of the operating system, which allows one training per workdir."""
 
 import contextlib
 import errno
@@ -17,21 +17,22 @@ from fpn_jax.errors import InputError
 def hold(path: Path) -> Iterator[None]:
     """Locks a workdir for this process.
 
-    The system releases the lock when the process ends, however it ends, so a lock is
-    never stale. The file remains, with the host and process that held it last.
+    The operating system releases the lock whenever the process ends, even if it is
+    killed, so a lock is never stale. The file remains, with the name of the host and
+    the number of the process that had the lock last.
 
     Args:
-      path: The lock's file, in a workdir that exists.
+      path: The file of the lock, in an existing workdir.
 
     Raises:
-      InputError: Another process holds the lock; names its host and process number.
+      InputError: Another process has the lock. The text names its host and number.
     """
     with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                # Some mounted buckets and network disks have no locks.
+                # Some mounted buckets and network disks do not support locks.
                 print(
                     f"{path.parent} cannot be locked ({error.strerror}): make sure "
                     "that no other training writes there",
@@ -51,11 +52,11 @@ def _held(directory: Path, file) -> str:
     file.seek(0)
     try:
         by = json.load(file)
-        whom = f"process {by['process']} on {by['host']}"
+        owner = f"process {by['process']} on {by['host']}"
     except (ValueError, KeyError, TypeError):
-        # The other process holds the lock, but has not written its name yet.
-        whom = "another process"
+        # The other process has the lock, but has not written its name yet.
+        owner = "another process"
     return (
-        f"--workdir={directory} is in use by {whom}; wait for it, stop it, or take "
+        f"--workdir={directory} is in use by {owner}; wait for it, stop it, or choose "
         "another folder"
     )

@@ -233,9 +233,9 @@ def test_a_bottleneck_strides_in_its_3x3_convolution():
         (
             "resnet18",
             {"levels": (2, 3, 2)},
-            r"\(2, 3, 2\); ResNet .* wants each .* once",
+            r"\(2, 3, 2\); give each level of ResNet .* once",
         ),
-        ("vgg11", {"levels": (5, 5)}, r"\(5, 5\); VGG wants each of them once"),
+        ("vgg11", {"levels": (5, 5)}, r"\(5, 5\); give each level of VGG once"),
         ("resnet18", {"width": 0}, "width is 0"),
         ("resnet18", {"padding": "paper"}, "'paper' is unknown; .* symmetric, same"),
         ("resnet50", {"output_stride": 4}, "output_stride 4 is unknown; .* 8, 16, 32"),

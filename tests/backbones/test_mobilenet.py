@@ -188,7 +188,7 @@ def test_epsilon_is_added_to_the_variance():
         (
             "mobilenet_v1",
             {"levels": (2, 2)},
-            r"\(2, 2\); MobileNetV1 wants each .* once",
+            r"\(2, 2\); give each level of MobileNetV1 once",
         ),
         ("mobilenet_v1", {"levels": ()}, r"levels are \(\); MobileNetV1 has"),
         ("mobilenet_v2", {"padding": "paper"}, "padding 'paper' is unknown"),

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from fpn_jax.data.annotations import Layout, problems
+from fpn_jax.data.annotations import Layout, Unusable, problems
 from fpn_jax.data.records import DROPPED, FIELDS, SourceInfo
 from fpn_jax.data.sources.drawn import DrawnSource
 from fpn_jax.errors import InputError
@@ -145,12 +145,28 @@ def test_a_row_of_padding_has_the_shapes_of_an_example():
             assert (empty[name] == FIELDS[name].padding).all()
 
 
-def test_a_missing_annotation_is_a_problem_where_it_is_asked_for():
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"boxes": None}, "it has no 'boxes' annotation"),
+        ({"boxes": np.zeros((1, 4))}, "boxes: it is float64"),
+        ({"boxes": np.zeros((4,), np.float32)}, r"boxes: it is float32 \[4\]"),
+    ],
+)
+def test_a_record_without_a_usable_annotation_is_refused(changes, reason):
+    record = SOURCE[0] | changes
+    with pytest.raises(Unusable, match=reason):
+        Layout.of(INFO, ("boxes",)).take(record)
+    with pytest.raises(Unusable, match="box"):
+        Layout.of(INFO, ("box_labels",)).take(record)
+    # Another task does not need the boxes.
+    Layout.of(INFO, ("mask",)).take(record)
+
+
+def test_zero_boxes_are_a_usable_annotation():
     layout = Layout.of(INFO, ("boxes",))
-    assert layout.problem(SOURCE[0]) == ""
-    assert layout.problem(SOURCE[0] | {"boxes": boxes()}) == ""
-    assert layout.problem(SOURCE[0] | {"boxes": None}) == "it has no 'boxes' annotation"
-    assert layout.problem({"image": SOURCE[0]["image"]}) != ""
-    assert layout.problem(SOURCE[0] | {"mask": None}) == ""
-    wrong = SOURCE[0] | {"boxes": np.zeros((1, 4))}
-    assert layout.problem(wrong).startswith("boxes: it is float64")
+    assert layout.take(SOURCE[0] | {"boxes": boxes()})["boxes"].shape == (0, 4)
+    absent = SOURCE[0]
+    del absent["boxes"]
+    with pytest.raises(Unusable, match="it has no 'boxes' annotation"):
+        layout.take(absent)

@@ -119,7 +119,7 @@ def test_randaugment_draws_every_operation_and_both_signs(monkeypatch):
             drawn.append((name, amount))
             return image
 
-        return operation._replace(recolour=recolour, place=None)
+        return operation._replace(recolour=recolour, move=None)
 
     spies = tuple(spy(*item) for item in augmentation.OPERATIONS.items())
     monkeypatch.setattr(augmentation, "_DRAWN", spies)

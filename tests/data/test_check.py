@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from fpn_jax.data import check as check_module
-from fpn_jax.data.check import Report, check
+from fpn_jax.data.check import Findings, check
 from fpn_jax.data.records import BadRecord, SourceInfo
 from fpn_jax.data.sources.drawn import DrawnSource
 from fpn_jax.data.sources.folder import FolderSource
@@ -49,7 +49,7 @@ def test_every_bad_record_is_named_in_order(monkeypatch, num_threads):
 
 
 def test_a_good_source():
-    report = Report(3, (), {"cat": 1, "dog": 2})
+    report = Findings(3, (), {"cat": 1, "dog": 2})
     assert (
         report.text() == "3 records: all can be decoded (good by class: cat 1, dog 2)"
     )
@@ -101,7 +101,7 @@ def test_an_interrupt_ends_soon():
 
 
 def test_a_class_without_images_is_named():
-    text = Report(3, (), {"cat": 3, "dog": 0}).text()
+    text = Findings(3, (), {"cat": 3, "dog": 0}).text()
     assert text.splitlines()[0] == "no image of class dog"
 
 

@@ -424,8 +424,8 @@ def test_no_movement_changes_nothing():
 def test_nothing_is_written_into_the_record():
     record = ANIMALS[5] | {"mirrored": ANIMALS.info.mirrored}
     before = {key: np.array(value) for key, value in record.items()}
-    picture = Picture.of(record["image"]).moved(Placement.flip((64, 64)))
-    picture = picture.moved(Placement.rotate((64, 64), 9))
+    picture = Picture.of(record["image"]).moved(*Placement.flip((64, 64)).steps)
+    picture = picture.moved(*Placement.rotate((64, 64), 9).steps)
     moved = moved_record(record, picture)
     assert moved.keys() == record.keys() | {DROPPED}
     assert moved["label"] == record["label"]

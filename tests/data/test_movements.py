@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fpn_jax.data import augmentation, crops, movements
+from fpn_jax.data import crops, movements
 from fpn_jax.data.images import decode
 from fpn_jax.data.pictures import Picture
 
@@ -81,9 +81,11 @@ def test_a_reduced_crop_knows_the_rounded_box():
     np.testing.assert_allclose(
         corners @ crop.matrix.T, [(0, 0, 1), (10, 10, 1)], atol=1e-9
     )
-    assert movements.cut(image, box, 4).shape == (14, 21, 3)
+    assert crop.cut(image).shape == (14, 21, 3)
     # Rows 94 to 100 are 23.5 to 25: both numbers round up, and the box moves inside.
-    assert movements.cut(image, (94, 0, 6, 160), 4).shape == (2, 40, 3)
+    last = movements.Crop((100, 160), (10, 10), (94, 0, 6, 160), 4)
+    assert last.cut(image).shape == (2, 40, 3)
+    np.testing.assert_allclose(last.matrix @ (0, 92, 1), (0, 0, 1), atol=1e-9)
 
 
 def test_only_a_plain_encoded_image_is_reduced():
@@ -102,7 +104,7 @@ def test_other_movements_take_an_encoded_image_too():
     for place in (
         movements.Flip((60, 90)),
         movements.Pad((60, 90), (90, 90), (3, 0)),
-        augmentation.Placement.rotate((60, 90), 9).steps[0],
+        movements.rotate((60, 90), 9),
     ):
         np.testing.assert_array_equal(place.image(image), place.image(image.decode()))
 

@@ -1,14 +1,14 @@
-"""Short forms of `python -m benchmarks.faults`: disks, photographs, strangers."""
+"""Short forms of `python -m benchmarks.faults`: disks, images, untrusted files."""
 
 import numpy as np
 import pytest
 
-from benchmarks.faults import disks, pictures, strangers
+from benchmarks.faults import disks, pictures, untrusted
 from benchmarks.faults.runs import Bench
 from fpn_jax.data.images import reading
 
-# Where a read fails, TensorStore's other reads still end after Orbax closed their loop,
-# or when they are collected.
+# After a failed read, TensorStore's other reads end only after Orbax has closed their
+# event loop, or when they are garbage-collected.
 pytestmark = [
     pytest.mark.filterwarnings(
         "ignore:Exception ignored in. (None|.coroutine object _read)"
@@ -24,8 +24,8 @@ def bench(tmp_path_factory):
 
 
 @pytest.fixture
-def hold(bench, tmp_path):
-    """Makes attempts; all of them must hold."""
+def passes(bench, tmp_path):
+    """Returns a function that makes attempts, all of which must pass."""
     count = 0
 
     def attempts(times, attempt, *arguments):
@@ -37,46 +37,46 @@ def hold(bench, tmp_path):
             scratch.mkdir()
             rng = np.random.default_rng(number)
             outcomes.append(attempt(bench, scratch, rng, *arguments))
-        wrong = [outcome.said for outcome in outcomes if not outcome.held]
-        assert not wrong
+        failed = [outcome.message for outcome in outcomes if not outcome.passed]
+        assert not failed
         return outcomes
 
     return attempts
 
 
 @pytest.mark.parametrize("damage", disks.DAMAGES)
-def test_a_damaged_checkpoint_is_noticed(hold, damage):
+def test_a_damaged_checkpoint_is_noticed(passes, damage):
     times = {"a bit flipped": 10, "an empty folder": 1}.get(damage, 4)
-    outcomes = hold(times, disks.damaged, damage)
+    outcomes = passes(times, disks.damaged, damage)
     if damage in ("a bit flipped", "half of the files gone", "an empty folder"):
-        assert any("back to step" in outcome.said for outcome in outcomes)
+        assert any("resumed from step" in outcome.message for outcome in outcomes)
 
 
-def test_corrupted_files_are_refused(hold):
-    outcomes = hold(100, pictures.corruption)
-    assert sum(outcome.figures["must"] for outcome in outcomes) > 50
+def test_corrupted_files_are_refused(passes):
+    outcomes = passes(100, pictures.corruption)
+    assert sum(outcome.values["must"] for outcome in outcomes) > 50
 
 
-def test_odd_names(hold):
-    hold(1, pictures.odd_names)
+def test_files_with_odd_names_are_reported(passes):
+    passes(1, pictures.odd_names)
 
 
-def test_planted_copies_are_found(hold):
-    hold(3, pictures.planted_copies)
+def test_planted_copies_are_found(passes):
+    passes(3, pictures.planted_copies)
 
 
 @pytest.mark.parametrize("policy", ["stop", "skip"])
 @pytest.mark.parametrize("fault", [pictures.stalled_read, pictures.deleted_file])
-def test_a_file_that_cannot_be_read_any_more(hold, monkeypatch, fault, policy):
+def test_a_file_that_becomes_unreadable_is_reported(passes, monkeypatch, fault, policy):
     monkeypatch.setattr(reading, "READ_SECONDS", 0.5)
-    hold(1, fault, policy, 0)
+    passes(1, fault, policy, 0)
 
 
-@pytest.mark.parametrize("name", strangers.WEIGHTS)
-def test_weights_from_a_stranger(hold, name):
-    hold(1, strangers.weights, name)
+@pytest.mark.parametrize("name", untrusted.WEIGHTS)
+def test_untrusted_weights_are_refused(passes, name):
+    passes(1, untrusted.weights, name)
 
 
-@pytest.mark.parametrize("name", strangers.CONFIGS)
-def test_a_workdir_from_a_stranger(hold, name):
-    hold(1, strangers.config, name)
+@pytest.mark.parametrize("name", untrusted.CONFIGS)
+def test_an_untrusted_workdir_is_refused(passes, name):
+    passes(1, untrusted.config, name)

@@ -1,4 +1,4 @@
-"""Short forms of `python -m benchmarks.faults`: runs that end unplanned."""
+"""Short forms of `python -m benchmarks.faults`: runs that end early."""
 
 import signal
 
@@ -14,57 +14,57 @@ def bench(tmp_path_factory):
     return Bench(tmp_path_factory.mktemp("faults"), steps=18)
 
 
-def holds(bench, scratch, attempt, *arguments, seed=0, **options):
+def passes(bench, scratch, attempt, *arguments, seed=0, **options):
     outcome = attempt(
         bench, scratch, np.random.default_rng(seed), *arguments, **options
     )
-    print(f"\n{outcome.said}")
-    assert outcome.held, outcome.said
+    print(f"\n{outcome.message}")
+    assert outcome.passed, outcome.message
     return outcome
 
 
 def test_another_seed_differs(bench, tmp_path):
     """The control: without it, the comparisons below could not fail."""
-    outcome = holds(bench, tmp_path, ends.another_seed)
-    assert outcome.figures["differing_bytes"] > 1000
+    outcome = passes(bench, tmp_path, ends.another_seed)
+    assert outcome.values["differing_bytes"] > 1000
 
 
-def test_killed_runs_are_as_uninterrupted(bench, tmp_path):
-    outcome = holds(bench, tmp_path, ends.killed, kills=3)
-    assert "while it evaluates" in outcome.said
+def test_killed_runs_equal_the_uninterrupted_run(bench, tmp_path):
+    outcome = passes(bench, tmp_path, ends.killed, kills=3)
+    assert "while it evaluates" in outcome.message
 
 
 def test_an_interrupt_saves_and_leaves_nothing_behind(bench, tmp_path):
-    holds(bench, tmp_path, ends.asked_to_stop, signal.SIGINT)
+    passes(bench, tmp_path, ends.asked_to_stop, signal.SIGINT)
 
 
-def test_workers_end_with_the_run_that_is_killed(bench, tmp_path):
-    holds(bench, tmp_path, ends.killed_with_workers)
+def test_workers_end_when_their_run_is_killed(bench, tmp_path):
+    passes(bench, tmp_path, ends.killed_with_workers)
 
 
-def test_a_full_disk_is_told_of_and_spoils_nothing(bench, tmp_path):
-    holds(bench, tmp_path, ends.disk_full)
+def test_a_full_disk_is_reported_and_damages_nothing(bench, tmp_path):
+    passes(bench, tmp_path, ends.disk_full)
 
 
-def test_a_killed_worker_is_told_of_and_nothing_is_lost(bench, tmp_path):
-    holds(bench, tmp_path, pictures.worker_killed)
+def test_a_killed_worker_is_reported_and_nothing_is_lost(bench, tmp_path):
+    passes(bench, tmp_path, pictures.worker_killed)
 
 
-def test_two_processes_stop_at_a_signal_to_one_and_another_shape_goes_on(
+def test_two_processes_stop_at_a_signal_to_one_and_another_shape_resumes(
     bench, tmp_path
 ):
-    holds(bench, tmp_path, shapes.resumed_elsewhere, (2, 1), (1, 8))
+    passes(bench, tmp_path, shapes.resumed_elsewhere, (2, 1), (1, 8))
 
 
 @pytest.mark.parametrize("policy", ["stop", "skip"])
-def test_an_exploding_loss_is_named_and_a_good_state_kept(bench, tmp_path, policy):
-    holds(bench, tmp_path, nonfinite.exploding, policy)
+def test_an_exploding_loss_is_reported_and_a_good_state_kept(bench, tmp_path, policy):
+    passes(bench, tmp_path, nonfinite.exploding, policy)
 
 
 def test_nothing_is_compiled_again(bench, tmp_path):
-    """What a few steps say of memory and time is noise, and not asked for."""
+    """Memory and time of so few steps are noise, so they are not checked."""
     rng = np.random.default_rng(0)
     outcome = long_run.flat(bench, tmp_path, rng, steps=60)
-    assert outcome.figures, outcome.said
-    assert outcome.figures["compiled_before"] > 0, outcome.said
-    assert outcome.figures["compilations"] == 0, outcome.said
+    assert outcome.values, outcome.message
+    assert outcome.values["compiled_before"] > 0, outcome.message
+    assert outcome.values["compilations"] == 0, outcome.message

@@ -1,4 +1,4 @@
-"""Whatever is given, only the documented errors come: `hypothesis` looks for others.
+"""Any input works or raises a documented error: `hypothesis` looks for other errors.
 
 `FUZZ=10 pytest tests/faults/test_fuzz.py` tries ten times as many values.
 """
@@ -22,7 +22,7 @@ from fpn_jax.experiment import Experiment
 from fpn_jax.parts import source
 from tests.conftest import tiny
 
-# The same examples each time: a test that failed for one draw would tell nobody why.
+# Every run tries the same examples, so that a failure can be reproduced.
 SCALE = int(os.environ.get("FUZZ", "1"))
 EXAMPLES = settings(
     derandomize=True, deadline=None, database=None, max_examples=40 * SCALE
@@ -107,8 +107,8 @@ VALUES = {
 """Key of the config → values of its type."""
 
 
-def plan(config):
-    """Does all that a training does before it begins."""
+def prepare(config):
+    """Does everything that a training does before its first step."""
     records = source(config, "train")
     validate = source(config, "validate")
     Experiment(config, records.info).prepare(records, validate)
@@ -120,7 +120,7 @@ def test_a_value_of_the_config_works_or_is_refused(key):
     @given(value=VALUES[key])
     def check(value):
         with contextlib.suppress(InputError):
-            plan(tiny(**{key: value}))
+            prepare(tiny(**{key: value}))
 
     check()
 
@@ -149,8 +149,8 @@ def test_every_size_of_image_is_decoded_and_cropped(height, width, flipped, seed
         train = augmentation.build_train(32, **AUGMENT)
         cropped = train({"image": image}, rng)["image"]
         assert (cropped.shape, cropped.dtype) == ((32, 32, 3), np.uint8)
-    whole = augmentation.build_eval(32, 0.875)({"image": pixels})["image"]
-    assert (whole.shape, whole.dtype) == ((32, 32, 3), np.uint8)
+    evaluated = augmentation.build_eval(32, 0.875)({"image": pixels})["image"]
+    assert (evaluated.shape, evaluated.dtype) == ((32, 32, 3), np.uint8)
 
 
 @EXAMPLES
@@ -160,7 +160,7 @@ def test_every_size_of_image_is_decoded_and_cropped(height, width, flipped, seed
         [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\0"]
     ),
 )
-def test_bytes_are_an_image_or_refused(content, magic):
+def test_bytes_are_decoded_or_refused(content, magic):
     try:
         image = decode.decode(magic + content)
     except ValueError:
@@ -175,7 +175,7 @@ NAMES = st.text(
 
 @EXAMPLES
 @given(name=NAMES)
-def test_a_name_is_one_line_of_text(name):
+def test_a_printable_name_is_one_line_of_text(name):
     shown = printable(name)
     assert shown.encode("utf-8")
     assert len(shown.splitlines()) == 1
@@ -184,14 +184,14 @@ def test_a_name_is_one_line_of_text(name):
 
 @settings(EXAMPLES, max_examples=20 * SCALE)
 @given(names=st.lists(NAMES, min_size=1, max_size=3, unique=True))
-def test_class_names_are_taken_as_they_are_or_refused(names, tmp_path_factory):
+def test_class_names_are_used_unchanged_or_refused(names, tmp_path_factory):
     root = tmp_path_factory.mktemp("classes")
     made = []
     for name in names:
         try:
             (root / "Train" / name).mkdir(parents=True)
         except (OSError, UnicodeEncodeError):
-            # The file system takes no such name, or it is `.`.
+            # The file system does not allow this name, or it is `.`.
             continue
         made.append(name)
         for number in range(2):
@@ -207,7 +207,7 @@ def test_class_names_are_taken_as_they_are_or_refused(names, tmp_path_factory):
 
 
 class Numbers:
-    """Records that are their own number."""
+    """A source of black images."""
 
     info = SourceInfo(("cat", "dog"), ("label",))
 
@@ -226,7 +226,7 @@ class Numbers:
 
 @settings(EXAMPLES, max_examples=15 * SCALE)
 @given(records=st.integers(1, 40), share=st.integers(1, 5), processes=st.integers(1, 4))
-def test_an_evaluation_is_exact_whatever_its_cut(records, share, processes):
+def test_an_evaluation_reads_every_record_once(records, share, processes):
     seen, lengths = [], set()
     for process in range(processes):
         options = pipeline.Options(

@@ -308,7 +308,7 @@ def test_dropout_is_random_in_training_alone(maps, name, arguments):
             {"num_classes": 2, "pool": {"name": "lp", "p": -1.0}},
             r"p is -1\.0",
         ),
-        ("spp", {"num_classes": 2, "bins": ()}, "bins is empty"),
+        ("spp", {"num_classes": 2, "bins": ()}, r"bins are \(\)"),
         ("spp", {"num_classes": 2, "bins": (2, 0)}, "bins is 0"),
         ("spp", {"num_classes": 2, "pool": "sum"}, "pool 'sum' is unknown"),
         ("spp", {"num_classes": 2, "pool": "covariance"}, "pools whole maps only"),

@@ -203,16 +203,22 @@ def test_other_normalizations(norm):
     [
         (lambda: PPM(bins=()), r"bins are \(\)"),
         (lambda: PPM(bins=(1, 0)), "one of the bins is 0"),
-        (lambda: PPM(bins=(2, 2)), "each is named once"),
+        (lambda: PPM(bins=(2, 2)), "give each number once"),
         (lambda: PPM(width=0), "width is 0"),
         (lambda: PPM(width=8, norm="layer"), "norm 'layer' is unknown"),
         (lambda: PPM(norm="layer").output_channels(8), "norm 'layer' is unknown"),
-        (lambda: PPM(norm="group").output_channels(8), "2 channels are no multiple"),
-        (lambda: PPM().output_channels(3), "3 channels are fewer than the 4 bins"),
+        (
+            lambda: PPM(norm="group").output_channels(8),
+            "32 channels, but there are 2",
+        ),
+        (lambda: PPM().output_channels(3), "3 channels, too few for 4 bins"),
         (lambda: ASPP(rates=()), r"rates are \(\)"),
         (lambda: ASPP(rates=(6, 0)), "one of the rates is 0"),
         (lambda: ASPP(width=0), "width is 0"),
-        (lambda: ASPP(width=8, norm="group"), "8 channels are no multiple"),
+        (
+            lambda: ASPP(width=8, norm="group"),
+            "32 channels, but there are 8",
+        ),
         (lambda: ASPP(dropout=1.0), r"dropout is 1\.0"),
     ],
 )

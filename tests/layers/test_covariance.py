@@ -91,8 +91,11 @@ def test_gradient_of_the_parameters_is_finite_on_a_map_without_full_rank(method)
         ({"power": -0.5}, r"power is -0\.5; it must be above 0"),
         ({"epsilon": 0.0}, r"epsilon is 0\.0"),
         ({"truncation": 1.0}, r"truncation is 1\.0"),
-        ({"iterations": 7}, "iterations is 7, but method 'power' has none"),
-        ({"method": "log", "power": 0.3}, "power is 0.3, but method 'log' has none"),
+        ({"iterations": 7}, "iterations is 7, but method 'power' does not use it"),
+        (
+            {"method": "log", "power": 0.3},
+            "power is 0.3, but method 'log' does",
+        ),
         ({"method": "log", "iterations": 7}, "iterations is 7, but method 'log'"),
         ({"method": "newton_schulz", "power": 0.3}, "but method 'newton_schulz'"),
         ({"method": "newton_schulz", "truncation": 0.1}, "truncation is 0.1, but"),

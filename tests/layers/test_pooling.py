@@ -191,8 +191,8 @@ def test_a_pyramid_shares_the_parameters_of_its_pool():
         ("max", {"window": 2, "padding": "SAME"}, ["padding 'SAME'", "same"]),
         ("k_max", {"k": 0}, ["k is 0"]),
         ("k_max", {"k": 2.5}, ["k is 2.5", "whole number"]),
-        ("lp", {"p": -1.0}, ["p is -1.0", "positive"]),
-        ("gem", {"p": 0.0}, ["p is 0.0", "positive"]),
+        ("lp", {"p": -1.0}, ["p is -1.0", "above 0"]),
+        ("gem", {"p": 0.0}, ["p is 0.0", "above 0"]),
         ("mixed", {"max_share": 2.0}, ["max_share is 2.0", "[0, 1]"]),
         ("mixed", {"max_share": 1.0}, ["max_share is 1.0", "learned"]),
         ("stochastic", {"probabilities": "x"}, ["probabilities 'x'", "softmax"]),
@@ -208,7 +208,7 @@ def test_what_is_refused(name, arguments, words):
 @pytest.mark.parametrize(
     ("attributes", "words"),
     [
-        ({"bins": ()}, ["bins is empty"]),
+        ({"bins": ()}, ["bins are ()"]),
         ({"bins": (2, 0)}, ["bins is 0"]),
         ({"pool": "avg"}, ["pool 'avg'", "average"]),
         (

@@ -121,7 +121,7 @@ def test_resize_convolution_is_a_resize_and_a_convolution():
 @pytest.mark.parametrize("size", [(7, 8), (6, 6), (12, 16)])
 def test_any_other_size_is_refused(name, size):
     layer = layers.build(name)
-    with pytest.raises(InputError, match=r"size is .* 3 × 4 cells gives 6 or 5 rows"):
+    with pytest.raises(InputError, match=r"size is .* 3 × 4 cells by 2 gives 6 or 5"):
         jax.eval_shape(lambda x: layer.init(jax.random.key(0), x, size), X)
 
 

@@ -72,13 +72,16 @@ def test_the_table_fits_a_page(capsys):
     assert "\x1b" not in said
     assert "2 classes: cat, dog" in said
     assert "backbone/stage4" in said
-    assert "a multiplication and an addition are two" in " ".join(said.split())
+    assert "a multiplication and an addition count as two" in " ".join(said.split())
 
 
 def test_without_its_data_two_classes_are_assumed(capsys):
     assert summary.run(Options(given=tiny_given(data__source="folder"))) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "2 classes: assumed, because there is no data (data.root is empty" in said
+    assert (
+        "2 classes: assumed, because the data cannot be read (data.root is empty"
+        in said
+    )
 
 
 @pytest.fixture(scope="module")

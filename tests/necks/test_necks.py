@@ -180,7 +180,7 @@ def test_arguments_reach_the_upsampling(maps, upsampling, arguments):
 
 def test_upsampling_that_doubles_refuses_a_gap_between_levels(maps):
     neck = necks.build("fpn", width=WIDTH, levels=(3, 5), upsampling="sub_pixel")
-    with pytest.raises(InputError, match=r"size is \(13, 9\); an upsampling by 2"):
+    with pytest.raises(InputError, match=r"size is \(13, 9\); upsampling a map"):
         jax.eval_shape(lambda x: neck.init(jax.random.key(0), x, train=False), maps)
 
 
@@ -301,7 +301,7 @@ def test_a_level_that_is_not_given_is_named(maps):
         ("fpn", {"extra": "conv"}, "extra is 'conv', but extra_levels is 0"),
         ("fpn", {"upsampling": "cubic"}, "upsampling 'cubic' is unknown"),
         ("fpn", {"norm": "layer"}, "norm 'layer' is unknown"),
-        ("fpn", {"norm": "group", "width": 48}, "48 channels"),
+        ("fpn", {"norm": "group", "width": 48}, "but there are 48"),
         ("fpn", {"context": "psp"}, "context 'psp' is unknown"),
         ("fpn", {"context": "ppm", "norm": "layer"}, "norm 'layer' is unknown"),
         (
@@ -354,9 +354,9 @@ def test_what_cannot_be_built_is_refused(name, arguments, sentence):
 @pytest.mark.parametrize(
     ("name", "arguments", "sentence"),
     [
-        ("ppm", {}, "3 channels are fewer than the 4 bins"),
-        ("fpn", {"context": "ppm"}, "3 channels are fewer than the 4 bins"),
-        ("image_pyramid", {"level": 4}, r"wants level 4, .* only \(3,\)"),
+        ("ppm", {}, "3 channels, too few for 4 bins"),
+        ("fpn", {"context": "ppm"}, "3 channels, too few for 4 bins"),
+        ("image_pyramid", {"level": 4}, r"needs level 4, .* only \(3,\)"),
     ],
 )
 def test_what_does_not_fit_a_backbone_is_refused(name, arguments, sentence):

@@ -96,7 +96,7 @@ def test_the_gradient_of_a_draw_goes_to_the_cell_drawn():
         (lambda x: pooling.k_max_pool(x, 2, k=2.5), ["k is 2.5", "whole number"]),
         (lambda x: pooling.k_max_pool(x, 2, k=5), ["k is 5", "4", "window 2"]),
         (lambda x: pooling.k_max_pool(x, k=26), ["k is 26", "25", "whole map"]),
-        (lambda x: pooling.lp_pool(x, 2, p=0), ["p is 0", "positive"]),
+        (lambda x: pooling.lp_pool(x, 2, p=0), ["p is 0", "above 0"]),
         (lambda x: pooling.lp_pool(x, 2, p=np.float32(-1)), ["p is -1.0"]),
         (lambda x: pooling.lp_pool(x, 2, p=jnp.array(-1.0)), ["p is -1.0"]),
         (lambda x: pooling.lp_pool(x, 2, p=math.inf), ["p is inf", "'max'"]),

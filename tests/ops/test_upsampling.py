@@ -259,5 +259,5 @@ def test_what_does_not_fit_is_refused():
         transposed_conv(x, kernel, 2, output_padding=2)
     with pytest.raises(InputError, match="stride is 0"):
         transposed_conv(x, kernel, 0)
-    with pytest.raises(InputError, match="padding is 4, which leaves nothing"):
+    with pytest.raises(InputError, match="padding is 4, which removes every cell"):
         transposed_conv(x, kernel, 2, padding=4)

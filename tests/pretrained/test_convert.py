@@ -145,7 +145,7 @@ def test_whole_numbers_are_refused_by_name():
 
 
 def test_a_map_that_lacks_a_module_says_which():
-    with pytest.raises(convert.Misfit, match="does not know head/logits/"):
+    with pytest.raises(convert.Misfit, match="does not contain head/logits/"):
         convert.to_state_dict(variables(), PAIRS[:-1])
 
 

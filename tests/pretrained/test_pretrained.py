@@ -155,7 +155,7 @@ def test_foreign_weights_look_like_nothing(tmp_path):
 def test_unknown_names_and_arguments(small):
     with pytest.raises(InputError, match="'mobilenet_v3' is unknown"):
         pretrained.load("mobilenet_v3", small[0])
-    with pytest.raises(InputError, match="'lenet5' has no weights to load"):
+    with pytest.raises(InputError, match="'lenet5' has no published weights"):
         pretrained.load("lenet5", small[0])
     with pytest.raises(InputError, match="'wdth' is unknown"):
         pretrained.load("mobilenet_v2", small[0], wdth=2)

@@ -53,7 +53,7 @@ def test_the_evaluated_loss_is_plain():
     [
         ({"label_smoothing": 1.0}, r"label_smoothing is 1.0; it must be in \[0, 1\)"),
         ({"class_weights": (1.0,)}, "1 weights for 3 classes"),
-        ({"class_weights": (1.0, -1.0, 1.0)}, "each must be 0 or more"),
+        ({"class_weights": (1.0, -1.0, 1.0)}, "every weight must be 0 or more"),
     ],
 )
 def test_refuses(arguments, says):

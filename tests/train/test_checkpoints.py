@@ -269,7 +269,7 @@ def test_another_architecture_is_refused_by_name(saved):
     with pytest.raises(InputError) as wider:
         saved.restore_eval_variables(2, like(width=25))
     text = str(wider.value)
-    assert "step 2 is of another architecture" in text
+    assert "step 2 belongs to another architecture" in text
     assert (
         "ema/params/dense/kernel: (24, 24) in the checkpoint, (25, 25) in the model"
         in text

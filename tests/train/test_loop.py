@@ -95,20 +95,19 @@ class Bench:
         writer = MetricsWriter(self.directory / "metrics.jsonl", resume_step=begun)
         try:
             with loop.StopRequest(checkpoints) as stop:
-                end, reason = loop.train(
-                    start,
-                    start_step=begun,
+                training = loop.Loop(
                     step_at=lambda _: step,
-                    batches=self.batches(begun),
                     evaluate=self.evaluate,
                     plan=of_plan,
                     ranking=self.ranking,
-                    pending=meta.get("pending"),
                     checkpoints=checkpoints,
                     meta={"config": {"seed": 0}},
                     writer=writer,
                     progress=ProgressBar(of_plan.total_steps, shown=False),
                     stop=stop,
+                )
+                end, reason = training.train(
+                    start, begun, self.batches(begun), meta.get("pending")
                 )
         finally:
             checkpoints.close()
@@ -323,7 +322,7 @@ def test_a_signal_saves_and_stops_after_the_step(bench, capfd, number):
     assert (int(end.step), reason) == (5, "stopped")
     assert bench.kept() == [5]
     assert bench.evaluated == []
-    assert "stopping after this step, and saving" in capfd.readouterr().err
+    assert "stopping after this step and saving" in capfd.readouterr().err
     after = [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)]
     assert after == before
 

@@ -28,7 +28,7 @@ def test_the_devices_share_a_batch_evenly():
     ("size", "near"), [(0, 8), (-8, 8), (1, 8), (7, 8), (13, 16), (60, 64), (65, 64)]
 )
 def test_a_batch_that_the_devices_do_not_divide_is_refused(size, near):
-    message = rf"global_batch_size is {size}, which 8 devices .* fits is {near}$"
+    message = rf"_size is {size}; it must be a multiple of .* such as {near}$"
     with pytest.raises(InputError, match=message):
         parallel.batch_size_per_device(size)
 

@@ -24,7 +24,9 @@ def plan(**changes):
 )
 @pytest.mark.parametrize("value", [0, -1])
 def test_a_plan_refuses_durations_below_one(name, value):
-    with pytest.raises(InputError, match=rf"train\.{name} is {value}; it is 1 or more"):
+    with pytest.raises(
+        InputError, match=rf"train\.{name} is {value}; it must be 1 or more"
+    ):
         plan(**{name: value})
 
 

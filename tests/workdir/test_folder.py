@@ -65,7 +65,7 @@ def test_a_workdir_of_version_0_1_is_resumed(first_run, tmp_path, capsys):
     assert train(workdir) == 0
     assert "resuming" in capsys.readouterr().out
     assert json.loads((workdir / "config.json").read_text())["task"]["name"]
-    with pytest.raises(InputError, match=r"train\.seed is 0 there and 1 now"):
+    with pytest.raises(InputError, match=r"train\.seed was 0 and is now 1"):
         train(as_version_0_1(first_run, tmp_path / "other"), train__seed=1)
 
 
@@ -92,8 +92,11 @@ def test_a_workdir_of_version_0_1_is_evaluated(first_run, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("stored", "says"),
     [
-        ('{"model": {}, "backbone": {}}', "not the config of a run that this version"),
-        ('{"model": {}, "backbone": {}, "data": 3}', "train again in another workdir"),
+        ('{"model": {}, "backbone": {}}', "is no config that this version"),
+        (
+            '{"model": {}, "backbone": {}, "data": 3}',
+            "train again in another --workdir",
+        ),
         ("[1]", "is not a run directory"),
         ("{", "is not JSON"),
     ],

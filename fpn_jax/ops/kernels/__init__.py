@@ -1,1 +1,1 @@
-"""Fast forms for a CPU, and the window mechanism of the pooling operations."""
+"""Fast CPU implementations, padding, and the windows of the pooling operations."""

@@ -1,4 +1,4 @@
-"""Convolution, computed on a CPU in the way that is fast for its shape."""
+"""Convolution, computed on a CPU by the method that is fast for its shape."""
 
 import itertools
 import math
@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from fpn_jax.ops.kernels.padding import Padding, resolve
 
-# Measured on an AMD EPYC: which batches of small maps are faster as products.
+# Limits measured on an AMD EPYC: within them, batches of small maps are faster as
+# matrix products.
 _INSIDE = 0.76
 _ROWS = range(192, 4097)
 
@@ -25,11 +26,12 @@ def convolve(
 ) -> jax.Array:
     """Returns `y[b, i, j] = Σ_uv x[b, s·i + d·u, s·j + d·v] · kernel[u, v]`.
 
-    `x` is padded before. On a CPU four kinds are sums of one matrix product a tap:
-    kernels of one cell, maps with fewer cells than the kernel, kernels of which some
-    taps never meet the map, as those of wide dilations, and batches of maps so small
-    that a quarter of what the taps meet is padding. There XLA's convolution, which all
-    others and those on other devices are, is up to 75 times slower.
+    `x` is padded first. On a CPU, four kinds of convolution are computed as a sum of
+    one matrix product per tap: kernels of one cell; maps with fewer cells than the
+    kernel; kernels with taps that never overlap the map, as with wide dilations; and
+    batches of maps so small that a quarter of the cells under the taps is padding. For
+    these, XLA's convolution is up to 75 times slower. All others, and every
+    convolution on another device, are XLA's.
 
     Args:
       x: Maps, `[B, H, W, C]`.
@@ -53,7 +55,7 @@ def convolve(
     return _convolve(x, kernel, tuple(stride), pads, tuple(dilation))
 
 
-# Networks repeat their shapes: traced once for each, not once for each layer.
+# Jitted, so that a shape that a network repeats is traced once, not once a layer.
 @partial(jax.jit, static_argnums=(2, 3, 4))
 def _convolve(x, kernel, stride, padding, dilation):
     window, cells = kernel.shape[:2], x.shape[1:3]
@@ -69,39 +71,38 @@ def _convolve(x, kernel, stride, padding, dilation):
         _taps(cells[i], windows[i], window[i], stride[i], padding[i][0], dilation[i])
         for i in range(2)
     )
-    taps, met = math.prod(window), len(rows) * len(columns)
+    taps, used = math.prod(window), len(rows) * len(columns)
     small = min(math.prod(cells), math.prod(windows)) < taps
-    # Products leave padding out. With few rows they are slower than what that saves;
-    # with many, adding them up is.
-    inside = math.prod(sum(tap.met for tap in axis) for axis in (rows, columns))
+    # Products skip padding, which pays only for a middle range of rows.
+    inside = math.prod(sum(tap.count for tap in axis) for axis in (rows, columns))
     much_padding = inside <= _INSIDE * taps * math.prod(windows)
     padded = much_padding and images * math.prod(windows) in _ROWS
-    if not met or not (taps == 1 or small or met < taps or padded):
+    if not used or not (taps == 1 or small or used < taps or padded):
         return native(x, kernel)
     products = partial(_products, rows=rows, columns=columns)
     return jax.lax.platform_dependent(x, kernel, cpu=products, default=native)
 
 
 class _Tap(NamedTuple):
-    """A tap of a kernel along one axis, and where it meets the map.
+    """A tap of a kernel along one axis, and the cells of the map under it.
 
     Attributes:
-      index: Its place in the kernel.
-      cells: The cells of the map that it meets, one a window.
-      met: How many those are.
-      blank: Windows before and after those, in which it meets padding.
+      index: Position of the tap in the kernel.
+      cells: Cells of the map under the tap, one a window.
+      count: Number of these cells.
+      blank: Windows before and after, in which the tap is over padding.
     """
 
     index: int
     cells: slice
-    met: int
+    count: int
     blank: tuple[int, int]
 
 
 def _taps(
     cells: int, windows: int, taps: int, stride: int, before: int, dilation: int
 ) -> list[_Tap]:
-    """Returns the taps that meet the map at all, along one axis."""
+    """Returns the taps that overlap the map in any window, along one axis."""
     found = []
     for index in range(taps):
         offset = dilation * index - before
@@ -118,14 +119,13 @@ def _products(x, kernel, rows, columns):
     wide = jnp.promote_types(x.dtype, jnp.float32)
     total = 0
     for row, column in itertools.product(rows, columns):
-        met = x[:, row.cells, column.cells]
-        # As matrices: of maps, the product for the kernel's gradient begins with a
-        # transposed copy of one.
+        cells = x[:, row.cells, column.cells]
+        # Flattened, or XLA copies a transposed map for the gradient of the kernel.
         product = jnp.matmul(
-            met.reshape(-1, met.shape[-1]),
+            cells.reshape(-1, cells.shape[-1]),
             kernel[row.index, column.index],
             preferred_element_type=wide,
         )
-        product = product.reshape(*met.shape[:-1], -1)
+        product = product.reshape(*cells.shape[:-1], -1)
         total += jnp.pad(product, ((0, 0), row.blank, column.blank, (0, 0)))
     return total.astype(x.dtype)

@@ -1,4 +1,4 @@
-"""Depthwise convolution: every channel is filtered by a kernel of its own."""
+"""Depthwise convolution: every channel is filtered by its own kernel."""
 
 from functools import partial
 
@@ -19,9 +19,9 @@ def depthwise_conv(
     """Filters every channel by its own kernel.
 
     `y[b, i, j, c] = Σ_uv kernel[u, v, 0, c] · x[b, s·i + d·u, s·j + d·v, c]` of the
-    padded map. On a CPU the sum over `u` and `v` is written out, since XLA's grouped
-    convolution is many times slower there; elsewhere it is that convolution. Sums are
-    float32 at least. Differentiates in reverse mode only.
+    padded map. On a CPU the sum over `u` and `v` is written out, because XLA's grouped
+    convolution is many times slower there; other devices use that convolution. Sums
+    are float32 at least. Only reverse-mode differentiation is supported.
 
     Args:
       x: Maps, `[B, H, W, C]`.
@@ -73,9 +73,9 @@ def _grouped_conv(x, kernel, stride, padding, dilation):
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _sum_of_taps(x, kernel, stride, padding, dilation):
-    met = _met(_wide(x), kernel, stride, padding, dilation)
+    cells = _cells_of_taps(_wide(x), kernel, stride, padding, dilation)
     weights = _wide(kernel).reshape(-1, x.shape[-1])
-    return sum(map(jnp.multiply, met, weights)).astype(x.dtype)
+    return sum(map(jnp.multiply, cells, weights)).astype(x.dtype)
 
 
 def _forward(x, kernel, stride, padding, dilation):
@@ -95,8 +95,9 @@ def _backward(stride, padding, dilation, residuals, gradient):
         padding,
         (dilation,) * 2,
     )
-    products = [tap * gradient for tap in _met(x, kernel, stride, padding, dilation)]
-    # One pass over both maps for all taps; as many sums would be as many passes.
+    cells = _cells_of_taps(x, kernel, stride, padding, dilation)
+    products = [tap * gradient for tap in cells]
+    # One reduction over all taps reads both maps once; a sum per tap reads them again.
     columns = jax.lax.reduce(
         products,
         [jnp.zeros((), x.dtype)] * len(products),
@@ -114,6 +115,6 @@ def _wide(x):
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _met(x, kernel, stride, padding, dilation):
+def _cells_of_taps(x, kernel, stride, padding, dilation):
     window, stride, dilation = kernel.shape[:2], (stride,) * 2, (dilation,) * 2
     return taps.shifted(x, window, stride, padding, dilation)

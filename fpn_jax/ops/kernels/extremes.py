@@ -1,4 +1,4 @@
-"""The largest or smallest cell of windows; of equal ones the first has the gradient."""
+"""Largest or smallest cells of windows; the first of equal cells gets the gradient."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -19,19 +19,20 @@ def sliding_extremes(
 ) -> jax.Array:
     """Returns the largest or the smallest cell of every window.
 
-    Of equal cells the first one gets the gradient. On a CPU the tap that won is kept
-    for it, since XLA's search for the cell again is 12 to 27 times slower; elsewhere it
-    is XLA's. Differentiates in reverse mode only.
+    The first of equal cells gets the gradient. On a CPU the position of the extreme is
+    stored for the gradient, because XLA searches for it again, which is 12 to 27 times
+    slower; other devices use XLA's operation. Only reverse-mode differentiation is
+    supported.
 
     Args:
       x: Maps, `[B, H, W, C]`, floating.
       larger: Whether the largest is returned, rather than the smallest.
       window: Height and width, in cells.
       stride: Step from one window to the next.
-      padding: Cells `(before, after)` for height and width; they never win.
+      padding: Cells `(before, after)` for height and width; they are never returned.
 
     Returns:
-      `[B, H', W', C]`, of the input's type; NaN of a window that holds one.
+      `[B, H', W', C]`, of the input's type; NaN for a window that contains NaN.
 
     Example:
       >>> x = jnp.array([3.0, 1.0, 2.0, 2.0]).reshape(1, 1, 4, 1)
@@ -39,11 +40,11 @@ def sliding_extremes(
       >>> sliding_extremes(x, True, (1, 2), (1, 2), no)[0, 0, :, 0].tolist()
       [3.0, 2.0]
     """
-    place = (larger, tuple(window), tuple(stride), tuple(map(tuple, padding)))
+    options = (larger, tuple(window), tuple(stride), tuple(map(tuple, padding)))
     return jax.lax.platform_dependent(
         x,
-        cpu=lambda x: _extreme_of_taps(x, *place),
-        default=lambda x: _reduce_window(x, *place),
+        cpu=lambda x: _extreme_of_taps(x, *options),
+        default=lambda x: _reduce_window(x, *options),
     )
 
 
@@ -51,19 +52,21 @@ def sliding_extremes(
 def extreme_cells(values: jax.Array, larger: bool, axis: int) -> jax.Array:
     """Returns the largest or the smallest value along an axis.
 
-    Of equal values the first one gets the gradient. Places decide, as equality must
-    not: XLA may compute the values once for the extreme and again for its gradient,
-    rounded another way, and the gradient of `jnp.max` then finds no cell equal to the
-    extreme and divides by their number, zero. They are looked for where a gradient is
-    wanted; on a CPU that takes ten times as long. Differentiates in reverse mode only.
+    The first of equal values gets the gradient. The gradient goes to a position, not to
+    the values that equal the extreme: XLA may compute the values once for the extreme
+    and again, with another rounding, for its gradient, and the gradient of `jnp.max`
+    then finds no equal value and divides by zero. Positions are searched only where a
+    gradient is needed; on a CPU that takes ten times as long. Only reverse-mode
+    differentiation is supported.
 
     Args:
-      values: Floating, of any shape.
+      values: Floating-point, of any shape.
       larger: Whether the largest is returned, rather than the smallest.
       axis: The axis that is reduced.
 
     Returns:
-      The values' shape without the axis, of their type; NaN where one is NaN.
+      Array of the values' shape without the axis, of their type; NaN where a value is
+      NaN.
 
     Example:
       >>> extreme_cells(jnp.array([[3.0, 1.0], [2.0, 2.0]]), False, 1).tolist()
@@ -82,8 +85,8 @@ def _to_first(larger, axis, residuals, gradient):
     gradient = jnp.expand_dims(gradient, axis)
     shape = list(first.shape)
     shape[axis] = length
-    places = jax.lax.broadcasted_iota(first.dtype, shape, axis)
-    return (jnp.where(places == first, gradient, 0),)
+    positions = jax.lax.broadcasted_iota(first.dtype, shape, axis)
+    return (jnp.where(positions == first, gradient, 0),)
 
 
 extreme_cells.defvjp(_first_extreme, _to_first)
@@ -108,10 +111,10 @@ def _extreme_of_taps(x, larger, window, stride, padding):
 def _forward(x, larger, window, stride, padding):
     worst = -jnp.inf if larger else jnp.inf
     further = jax.lax.gt if larger else jax.lax.lt
-    # These give NaN where one of two is; the comparisons above are then false.
+    # `max` and `min` propagate NaN, where the comparisons above are false.
     extreme = jax.lax.max if larger else jax.lax.min
     best, *others = taps.shifted(x, window, stride, padding, fill=worst)
-    # As narrow as the number of taps allows: it is kept until the gradient comes.
+    # The narrowest type that can count the taps: the array is stored for the gradient.
     kind = jnp.uint8 if window[0] * window[1] <= 256 else jnp.int32
     winner = jnp.zeros(best.shape, kind)
     for index, tap in enumerate(others, 1):

@@ -1,4 +1,4 @@
-"""Padding: the cells around a map, decided in one place for every kind of window."""
+"""Padding: the number of cells added around a map, for every kind of window."""
 
 from collections.abc import Sequence
 from numbers import Integral
@@ -17,7 +17,7 @@ Padding = str | int | Sequence[tuple[int, int]]
   over even maps pad the lower right side only. Against `"symmetric"` the windows are
   shifted by a cell, so weights need the padding that they were trained with.
 - `"valid"`: no cells.
-- A number: so many cells on every side.
+- A number: that many cells on every side.
 - `((before, after), (before, after))`: cells for height and for width.
 """
 

@@ -10,7 +10,7 @@ import numpy as np
 Kernel = Callable[[np.ndarray], np.ndarray]
 """The weight of a cell, by its distance from the output cell's centre, in cells."""
 
-# Its gradient has a slice for each, and for each tap.
+# The gradient has `factor × taps` slices.
 _LARGEST_FACTOR = 8
 
 
@@ -26,19 +26,19 @@ def resample(
 ) -> jax.Array:
     """Returns maps of another length along one axis.
 
-    On a CPU a multiple of the length, up to eight times, is computed tap by tap if
-    neither option is on: every cell then has the same few weights, and the matrix that
-    all others are multiplied by is nearly empty. Those differentiate in reverse mode
-    only.
+    In general the axis is multiplied by a matrix of weights. Where the length grows by
+    a whole factor up to eight, and neither option is on, all cells have the same few
+    weights and the matrix is nearly empty: a CPU then computes the result tap by tap,
+    which supports reverse-mode differentiation only.
 
     Args:
       x: Maps, `[B, H, W, C]`, float32 or wider.
       axis: 1 or 2.
-      length: Cells of the result along it.
+      length: Cells of the result along the axis.
       kernel: See `Kernel`.
-      support: Distance from which on the kernel is 0, in cells.
-      antialias: Whether the kernel is stretched where the result is smaller; it then
-        ends at the border, where otherwise the map continues with its border cells.
+      support: Distance beyond which the kernel is 0, in cells.
+      antialias: Whether the kernel is stretched where the result is smaller. The
+        kernel then ends at the border; without it, the border cells are repeated.
       align_corners: Whether corner cells fall on corner cells.
     """
     n = x.shape[axis]
@@ -66,7 +66,7 @@ def _product(x: jax.Array, weights: np.ndarray, axis: int) -> jax.Array:
 
 
 def _by_taps(weights: np.ndarray, axis: int) -> Callable[[jax.Array], jax.Array]:
-    """Returns `_taps` with a gradient that gathers instead of scattering."""
+    """Returns `_taps` with a gradient that reads slices instead of scattering."""
     taps = jax.custom_vjp(lambda x: _taps(x, weights, axis))
     taps.defvjp(
         lambda x: (taps(x), None),
@@ -78,7 +78,7 @@ def _by_taps(weights: np.ndarray, axis: int) -> Callable[[jax.Array], jax.Array]
 def _taps(x: jax.Array, weights: np.ndarray, axis: int) -> jax.Array:
     """Computes `y[factor * i + j] = Σ_t weights[t, j] * x[i + t - reach]`."""
     n, (count, factor) = x.shape[axis], weights.shape
-    padded = _continued(x, axis, count // 2)
+    padded = _extended(x, axis, count // 2)
     along = [1] * (x.ndim + 1)
     along[axis + 1] = factor
     total = sum(
@@ -89,7 +89,7 @@ def _taps(x: jax.Array, weights: np.ndarray, axis: int) -> jax.Array:
     return total.reshape(*x.shape[:axis], n * factor, *x.shape[axis + 1 :])
 
 
-def _continued(x: jax.Array, axis: int, reach: int) -> jax.Array:
+def _extended(x: jax.Array, axis: int, reach: int) -> jax.Array:
     border = [(0, 0)] * x.ndim
     border[axis] = (reach, reach)
     return jnp.pad(x, border, mode="edge")
@@ -104,22 +104,22 @@ def _taps_transposed(y: jax.Array, weights: np.ndarray, axis: int) -> jax.Array:
     border[axis] = (count - 1, count - 1)
     y = jnp.pad(y, border)
     total = 0
-    # Slice by slice: a sum over the axis of places takes 3 to 14 times as long.
+    # Slice by slice: a sum over an axis of positions takes 3 to 14 times as long.
     for t, j in np.argwhere(weights):
         begin = count - 1 - t
-        met = jax.lax.slice_in_dim(y, begin, begin + n + 2 * reach, axis=axis)
-        met = jax.lax.index_in_dim(met, j, axis + 1, keepdims=False)
-        total += met * weights[t, j].astype(y.dtype)
-    # What border cells were copied to comes back to them.
+        cells = jax.lax.slice_in_dim(y, begin, begin + n + 2 * reach, axis=axis)
+        cells = jax.lax.index_in_dim(cells, j, axis + 1, keepdims=False)
+        total += cells * weights[t, j].astype(y.dtype)
+    # Gradients of the repeated border cells return to the border cells.
     shape = (*total.shape[:axis], n, *total.shape[axis + 1 :])
-    continued = partial(_continued, axis=axis, reach=reach)
+    extended = partial(_extended, axis=axis, reach=reach)
     like = jax.ShapeDtypeStruct(shape, total.dtype)
-    (x,) = jax.linear_transpose(continued, like)(total)
+    (x,) = jax.linear_transpose(extended, like)(total)
     return x
 
 
 def _weights_of_taps(factor: int, kernel: Kernel, support: int) -> np.ndarray:
-    """Returns `[2 * support + 1, factor]`: cells around one, by place within it."""
+    """Returns weights `[2 * support + 1, factor]`: input cells by output position."""
     centres = (np.arange(factor) + 0.5) / factor - 0.5
     weights = kernel(np.arange(-support, support + 1)[:, None] - centres)
     return weights / weights.sum(axis=0)

@@ -1,7 +1,7 @@
-"""The taps of windows that slide over a map: the cells they meet, and the way back.
+"""Taps of windows that slide over a map: the cells under each tap, and the transpose.
 
-XLA's own ways are slow on a CPU for windows that reduce without mixing channels; slices
-of the whole map, one for each tap, are not.
+XLA's own operations are slow on a CPU for windows that reduce without mixing channels.
+Slices of the map, one a tap, are fast.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ def shifted(
     dilation: Pair = (1, 1),
     fill: float = 0.0,
 ) -> list[jax.Array]:
-    """Returns for every tap of a window, row by row, the cells it meets.
+    """Returns for every tap of a window, row by row, the cells under it.
 
     Args:
       x: Maps, `[B, H, W, C]`.
@@ -62,20 +62,20 @@ def spread(
     padding: Sequence[Pair],
     dilation: Pair = (1, 1),
 ) -> jax.Array:
-    """Returns the map in which every window has added a value at each of its taps.
+    """Returns a map to which every window has added a value at each of its taps.
 
-    The transpose of `shifted`. Padded cell `s·n + r` is met by the taps whose offset
-    `t` is `r` modulo `s`, in window `n − t // s`; so the map is made of one dense map
-    for each `r`, without a scatter.
+    The transpose of `shifted`. Padded cell `s·n + r` is under the taps whose offset `t`
+    is `r` modulo `s`, in window `n − t // s`. The map is therefore put together from
+    one dense map for each `r`, without a scatter.
 
     Args:
-      value: Of `(tap, *sources)`, what the windows add at that tap, `[B, h, w, C]`; the
-        sources come cut to the windows it is for. Zeros must give zero.
+      value: Function of `(tap, *sources)` to the values that the windows add at that
+        tap, `[B, h, w, C]`; the sources are cut to these windows. Zeros must give zero.
       sources: `[B, H', W', C]`, one cell a window.
       size: Height and width of the map.
-      window: See `shifted`, as all that follow.
+      window: Taps, as in `shifted`.
       stride: Step from one window to the next.
-      padding: Cells before and after.
+      padding: Cells `(before, after)` for height and width.
       dilation: Distance of neighbouring taps.
 
     Returns:
@@ -102,12 +102,12 @@ def spread(
         down, above = divmod(dilation[0] * row, stride[0])
         right, left = divmod(dilation[1] * column, stride[1])
         top, start = reach[0] - down, reach[1] - right
-        met = (
+        cut = (
             source[:, top : top + cells[0], start : start + cells[1]]
             for source in sources
         )
-        phases[above][left] += value(tap, *met)
-    whole = jnp.stack([jnp.stack(columns, axis=3) for columns in phases], axis=2)
-    whole = whole.reshape(batch, *np.multiply(stride, cells), channels)
+        phases[above][left] += value(tap, *cut)
+    padded = jnp.stack([jnp.stack(columns, axis=3) for columns in phases], axis=2)
+    padded = padded.reshape(batch, *np.multiply(stride, cells), channels)
     (top, _), (left, _) = padding
-    return whole[:, top : top + size[0], left : left + size[1]]
+    return padded[:, top : top + size[0], left : left + size[1]]

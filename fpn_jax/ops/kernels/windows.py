@@ -1,8 +1,8 @@
-"""Windows over maps: the one mechanism under every pooling.
+"""Windows over maps: the mechanism of every pooling operation.
 
-A pooling reduces windows to one value a channel. Windows lie side by side at a stride,
-are one window over the whole map, or are the unequal bins that divide a map into a
-given number of parts. Cells of padding count in none of them.
+A pooling operation reduces each window to one value a channel. Windows have a size and
+a stride, or are one window over the whole map, or are bins, which divide a map into a
+given number of parts. Cells of padding are never counted.
 """
 
 import dataclasses
@@ -26,10 +26,10 @@ Size = int | tuple[int, int]
 class Bins:
     """A map divided into `height × width` windows, whatever its size.
 
-    Of `m` bins over `n` cells, bin `i` covers the cells `floor(i * n / m)` up to, not
-    including, `ceil((i + 1) * n / m)`. Together they cover the map, neighbours share a
-    cell where `m` does not divide `n`, and every bin holds at least one cell, also
-    where bins are finer than the map.
+    With `m` bins over `n` cells, bin `i` covers the cells from `floor(i * n / m)` to
+    `ceil((i + 1) * n / m)`, excluded. The bins cover the map, neighbours share a cell
+    where `m` does not divide `n`, and every bin contains at least one cell, even where
+    there are more bins than cells.
 
     Attributes:
       height: Bins from top to bottom, 1 or more.
@@ -52,9 +52,9 @@ class Windows(NamedTuple):
 
     Attributes:
       values: `[B, H', W', n, C]`; the `n` cells of a window row by row, zero where a
-        cell lies outside the map, or fills a bin up to the size of the largest.
-      inside: `[H', W', n]` booleans, a NumPy array, false at these zeros: known before
-        any value is.
+        cell is outside the map or fills a bin up to the size of the largest bin.
+      inside: `[H', W', n]` booleans, false at these zeros; a NumPy array, because it
+        depends on shapes alone.
     """
 
     values: jax.Array
@@ -65,11 +65,11 @@ def check_size(name: str, size: Size) -> tuple[int, int]:
     """Returns height and width of a `Size`.
 
     Args:
-      name: What the size is of, for the error's sentence.
+      name: What has the size, for the error message.
       size: See `Size`.
 
     Raises:
-      InputError: It is no whole number of at least 1, or pair of such.
+      InputError: The size is neither a whole number of at least 1 nor two of them.
     """
     pair = (size, size) if isinstance(size, int | np.integer) else size
     if not (
@@ -87,7 +87,7 @@ def check_size(name: str, size: Size) -> tuple[int, int]:
 def check_window(
     window: Window, stride: Size | None = None, padding: Padding = "valid"
 ) -> None:
-    """Refuses windows that fit no map.
+    """Refuses windows that cannot fit any map.
 
     Args:
       window: See `Window`.
@@ -161,10 +161,10 @@ def windows(
     if isinstance(window, Bins):
         values = jnp.moveaxis(columns.slices(rows.slices(x, 1), 3), 2, 3)
     else:
-        # One strided slice for every cell of a window, as bins are slices: the gradient
-        # is a sum of padded maps; a gather's is a scatter, in no fixed order.
-        place = _placed((height, width), window, stride, padding)
-        values = jnp.stack(taps.shifted(x, *place), axis=3)
+        # One strided slice for every cell of a window. The gradient of slices is a sum
+        # of padded maps; that of a gather is a scatter, whose order is not fixed.
+        fitted = _fit((height, width), window, stride, padding)
+        values = jnp.stack(taps.shifted(x, *fitted), axis=3)
     inside = rows.inside[:, None, :, None] & columns.inside[None, :, None, :]
     shape = (*inside.shape[:2], -1)
     return Windows(values.reshape(batch, *shape, channels), inside.reshape(shape))
@@ -228,7 +228,7 @@ def window_means(
     if isinstance(window, Bins):
         rows, columns = _spans(x.shape[1:3], window, stride, padding)
         return columns.means(rows.means(x, 1), 2)
-    pair, strides, pads = _placed(x.shape[1:3], window, stride, padding)
+    pair, strides, pads = _fit(x.shape[1:3], window, stride, padding)
     total = jax.lax.reduce_window(
         x, 0.0, jax.lax.add, (1, *pair, 1), (1, *strides, 1), ((0, 0), *pads, (0, 0))
     )
@@ -263,18 +263,18 @@ def window_extremes(
         worst = -jnp.inf if larger else jnp.inf
         values = jnp.where(inside[..., None], values, worst)
         return extreme_cells(values, larger, axis=3)
-    place = _placed(x.shape[1:3], window, stride, padding)
-    return sliding_extremes(x, larger, *place)
+    fitted = _fit(x.shape[1:3], window, stride, padding)
+    return sliding_extremes(x, larger, *fitted)
 
 
 class _Spans(NamedTuple):
-    """Along one axis: the cells of every window, before clipping, `[m, longest]`."""
+    """The cells of every window along one axis, `[m, longest]`, before clipping."""
 
     cells: np.ndarray
     inside: np.ndarray
 
     def slices(self, x: jax.Array, axis: int) -> jax.Array:
-        """Returns the axis as two: bins, and their cells up to the longest bin's."""
+        """Returns the axis split in two: bins, and cells padded to the longest bin."""
         bins = []
         for piece in self._pieces(x, axis):
             widths = [(0, 0)] * x.ndim
@@ -306,7 +306,7 @@ def _spans(
         edges = [
             [(start, start + w) for start in range(-before, n + after - w + 1, s)]
             for n, w, s, (before, after) in zip(
-                size, *_placed(size, window, stride, padding), strict=True
+                size, *_fit(size, window, stride, padding), strict=True
             )
         ]
     spans = []
@@ -317,7 +317,7 @@ def _spans(
     return spans
 
 
-def _placed(
+def _fit(
     size: Sequence[int], window: Size, stride: Size | None, padding: Padding
 ) -> tuple[tuple[int, int], tuple[int, int], Sequence[tuple[int, int]]]:
     pair = check_size("window", window)

@@ -82,7 +82,8 @@ def test_a_box_between_pixels_stays_inside_and_near():
     encoded = decode.open_encoded(encode(image))
     for top, height in [(1, 159), (157, 3), (3, 41), (100, 60)]:
         box = top, 40, height, 59
-        rows = movements.cut(encoded, box, movements.reduction_for(encoded, box, 20))
+        reduction = movements.reduction_for(encoded, box, 20)
+        rows = movements.Crop((160, 99), (20, 20), box, reduction).cut(encoded)
         assert rows.shape[0] >= 1
         assert abs(rows.mean() - (top + (height - 1) / 2)) < 4
 
@@ -99,7 +100,8 @@ def test_no_more_is_decoded_than_a_crop_needs(monkeypatch):
     encoded = decode.open_encoded(encode(picture(160, 160)))
     for side, expected in [(160, 8), (159, 4), (80, 4), (79, 2), (40, 2), (39, 1)]:
         box = 160 - side, 160 - side, side, side
-        cut = movements.cut(encoded, box, movements.reduction_for(encoded, box, 20))
+        reduction = movements.reduction_for(encoded, box, 20)
+        cut = movements.Crop((160, 160), (20, 20), box, reduction).cut(encoded)
         assert asked.pop() == expected
         assert min(cut.shape[:2]) >= 20 or side < 40
 

@@ -1,4 +1,4 @@
-"""Files from strangers: nothing executes, nothing is written, memory stays bounded."""
+"""Untrusted files: nothing is executed or written, and memory stays bounded."""
 
 import json
 import os
@@ -19,11 +19,11 @@ from fpn_jax.pretrained.read import read
 from fpn_jax.train.checkpoints import json_checksum
 
 MEMORY_MIB = 350
-"""More than reading a few bytes may ever take, with the import of PyTorch for it."""
+"""Limit of the memory for reading a small file, the import of PyTorch included."""
 
 
 class Payload:
-    """Makes a folder when it is unpickled.
+    """An object that creates a folder when it is unpickled.
 
     Args:
       path: The folder.
@@ -68,7 +68,7 @@ def _pickle_as_safetensors(folder: pathlib.Path, evil: pathlib.Path) -> pathlib.
     return path
 
 
-def _names_that_climb(folder: pathlib.Path, evil: pathlib.Path) -> pathlib.Path:
+def _paths_outside_the_folder(folder: pathlib.Path, evil: pathlib.Path) -> pathlib.Path:
     path = folder / "x.npz"
     np.savez(path, a=np.zeros(1))
     with zipfile.ZipFile(path, "a") as file:
@@ -78,7 +78,7 @@ def _names_that_climb(folder: pathlib.Path, evil: pathlib.Path) -> pathlib.Path:
 
 
 def _npz_of(shape: tuple[int, ...], written_mb: int) -> Callable:
-    """Returns what writes a float32 array of a shape, as so many MB of zeros."""
+    """Returns a function that writes a float32 array as `written_mb` MB of zeros."""
 
     def write(folder: pathlib.Path, _: pathlib.Path) -> pathlib.Path:
         path = folder / "x.npz"
@@ -118,38 +118,52 @@ WEIGHTS = {
     "Python objects in an .npz": _objects_in_npz,
     "a pickle named .npz": _pickle_as_npz,
     "a pickle named .safetensors": _pickle_as_safetensors,
-    "names in an .npz that climb": _names_that_climb,
+    "paths in an .npz outside its folder": _paths_outside_the_folder,
     "an .npz of 16 TB in its header": _npz_of((4 * 10**12,), 0),
     "an .npz of 400 MB in 400 KB": _npz_of((10**8,), 400),
     "a .safetensors of 2**62 numbers": _absurd_safetensors((2**31, 2**31)),
     "a .safetensors of -4 numbers": _absurd_safetensors((-4,)),
     "a .safetensors whose header is 2**60 bytes": _absurd_header,
 }
-"""Name → what writes such a file of weights."""
+"""Name → function that writes such a file of weights."""
 
 
 def weights(
     bench: Bench, scratch: pathlib.Path, rng: np.random.Generator, name: str
 ) -> Outcome:
-    """Reads weights from a stranger: refused in a sentence, and nothing happens."""
+    """Reads untrusted weights: they must be refused without any effect.
+
+    Args:
+      bench: Not used.
+      scratch: An empty folder.
+      rng: Not used.
+      name: Key of `WEIGHTS`.
+    """
     evil = scratch / "evil"
     path = WEIGHTS[name](scratch, evil)
     return _refused(lambda: read(str(path)), evil, scratch)
 
 
 def _refused(use: Callable, evil: pathlib.Path, scratch: pathlib.Path) -> Outcome:
+    """Returns whether a use raises `InputError`, writes nothing, and needs no memory.
+
+    Args:
+      use: Uses an untrusted file.
+      evil: The folder that a payload creates.
+      scratch: Folder of the file.
+    """
     before = {*scratch.parent.rglob("*")}
     memory.forget_peak()
-    had = memory.peak_mib()
+    memory_before = memory.peak_mib()
     try:
         use()
-        said = "taken"
+        refusal = ""
     except InputError as error:
-        said = str(error)
-    took = memory.peak_mib() - had
-    made = {*scratch.parent.rglob("*")} - before
-    held = said != "taken" and not evil.exists() and not made and took < MEMORY_MIB
-    return Outcome(held, f"{said} ({took:.0f} MiB)", {"mib": took})
+        refusal = str(error)
+    mib = memory.peak_mib() - memory_before
+    written = {*scratch.parent.rglob("*")} - before
+    passed = bool(refusal) and not evil.exists() and not written and mib < MEMORY_MIB
+    return Outcome(passed, f"{refusal or 'accepted'} ({mib:.0f} MiB)", {"mib": mib})
 
 
 CONFIGS = {
@@ -160,13 +174,20 @@ CONFIGS = {
     "an absurd number": ("backbone", "width", 2**62),
     "an absurd image": ("data", "image_size", 2**40),
 }
-"""Name → part, key and value in the config of a stranger's checkpoint."""
+"""Name → part, key and value in the config of an untrusted checkpoint."""
 
 
 def config(
     bench: Bench, scratch: pathlib.Path, rng: np.random.Generator, name: str
 ) -> Outcome:
-    """Uses a workdir from a stranger, whose checksums fit what is in it."""
+    """Opens an untrusted workdir whose checksums are correct: it must be refused.
+
+    Args:
+      bench: Has a run to copy.
+      scratch: An empty folder.
+      rng: Not used.
+      name: Key of `CONFIGS`.
+    """
     copy = scratch / "run"
     shutil.copytree(bench.uninterrupted, copy)
     part, key, value = CONFIGS[name]
