@@ -60,9 +60,34 @@ def snippets(text):
 
 @functools.cache
 def created():
-    """Returns the files that the how-to pages let the reader create."""
-    infos = [info for page in PAGES for info, _ in fences(page.read_text())]
-    return {info.split("file=")[1] for info in infos if "file=" in info}
+    """Returns path → text of the files that the how-to pages let the reader create."""
+    blocks = [pair for page in PAGES for pair in fences(page.read_text())]
+    return {
+        info.removeprefix("python file="): block
+        for info, block in blocks
+        if info.startswith("python file=")
+    }
+
+
+@functools.cache
+def added():
+    """Returns the names that the how-to pages let the reader add to a table."""
+    blocks = [pair for page in PAGES for pair in fences(page.read_text())]
+    diffs = "\n".join(block for info, block in blocks if info.startswith("diff"))
+    return set(re.findall(r'^\+.*"(\w+)": \w+', diffs, re.MULTILINE))
+
+
+@functools.cache
+def added_arguments():
+    """Returns the arguments of the classes that the how-to pages add."""
+    found = set()
+    for block in created().values():
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.AnnAssign):
+                found.add(ast.unparse(node.target))
+            elif isinstance(node, ast.arg):
+                found.add(node.arg)
+    return found
 
 
 def wrong_path(path):
@@ -151,11 +176,15 @@ def wrong_key(key, value=""):
     parent, _, last = key.rpartition(".")
     if key in CHOICES or (last == "name" and parent in CHOICES):
         registry = CHOICES[key if key in CHOICES else parent]
-        known = value in registry.names() or PLACEHOLDER.fullmatch(value)
-        return None if not value or known else f"{key} has no choice {value}"
+        known = {"", *registry.names(), *added()}
+        outside = re.fullmatch(r"my_?\w+:\w+", value)
+        if value in known or outside or PLACEHOLDER.fullmatch(value):
+            return None
+        return f"{key} has no choice {value}"
     accepted = set()
     if parent in CHOICES:
         accepted = set().union(*map(CHOICES[parent].accepts, CHOICES[parent].names()))
+        accepted |= added_arguments()
     sections = any(k.startswith(f"{key}.") for k in defaults())
     if key in defaults() or sections or last in accepted:
         return None

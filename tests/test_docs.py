@@ -1,5 +1,6 @@
 """The pages: what they name exists, what they show runs, what they list is complete."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -7,17 +8,32 @@ import sys
 
 import pytest
 
+from fpn_jax import config, modes
 from fpn_jax.data import records
 from tests import test_architecture
 from tests.pages import CHOICES, DOCS, PAGES, ROOT, defaults, fences, problems
 
+REFERENCE = DOCS / "reference"
 DECIDED = {
     "": {"num_classes", "dtype", "axis_name"},
+    "data.source": {"split", "root", "image_size", "background", "encoded"},
     "neck.context": {"width"},
     "neck.upsampling": {"size"},
     "head.pool": {"window", "stride", "padding"},
 }
-"""Key of a choice → arguments that the model or its owner decides; "" is for all."""
+"""Key of a choice → arguments that the code decides; "" is for all."""
+NUMBER = {
+    "backbone": 28,
+    "neck": 5,
+    "neck.upsampling": 8,
+    "neck.context": 3,
+    "head": 4,
+    "head.pool": 13,
+    "data.source": 3,
+    "task": 1,
+    "optimizer": 2,
+}
+"""Key of a choice → names that the reference has at least; a new one works without."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -80,6 +96,8 @@ def runnable():
 
 @pytest.mark.parametrize("page", runnable(), ids=lambda p: p.name)
 def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
+    # A page is followed in the folder of the project; what it writes stays outside.
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
     shared = {}
@@ -98,36 +116,79 @@ def apply_diff(old, diff):
 
 
 def follow(page, root):
-    """Does what a how-to page says; returns the test files that it creates."""
-    tests = []
+    """Does what a how-to page says; returns the files it creates, and changes."""
+    created, changed = [], set()
     for info, block in fences(page.read_text()):
         kind, given, name = info.partition(" file=")
         path = root / name
         if given and kind == "python":
             assert not path.exists(), f"{page.name} creates {name}, which exists"
             path.write_text(block)
-            tests += [name] if path.name.startswith("test_") else []
+            created.append(name)
         elif given and kind == "diff":
             path.write_text(apply_diff(path.read_text(), block))
-    assert tests, f"{page.name} has no test"
-    return tests
+            changed.add(name)
+    return created, changed
+
+
+HOW_TO = {
+    "add-a-backbone": ["fpn_jax/backbones/__init__.py"],
+    "add-a-head": ["fpn_jax/heads/__init__.py"],
+    "add-a-neck": ["fpn_jax/necks/__init__.py"],
+    "add-a-pooling": ["fpn_jax/layers/pooling.py"],
+    "add-a-source": ["fpn_jax/data/sources/__init__.py"],
+    "add-a-task": ["fpn_jax/heads/__init__.py", "fpn_jax/tasks/__init__.py"],
+    "add-a-view": ["fpn_jax/tasks/silhouette.py", "fpn_jax/views/__init__.py"],
+    "your-own-part-from-outside": [],
+}
+"""How-to page → the files of the package that it changes: one for each new file."""
+ADDED_PARTS = (
+    *("backbone-plain", "neck-laterals", "head-level_mix", "head-pixel"),
+    *("pool-range", "window-range"),
+)
+"""Cases of the sweep that the how-to pages add."""
+SWEEP = (
+    "test_every_gradient_of_a_training_step_is_finite",
+    "test_no_parameter_is_disconnected",
+    "test_other_values_compile_nothing_anew",
+    "test_evaluation_gives_the_same_bits_twice",
+    "test_bfloat16_agrees_with_float32",
+)
 
 
 def test_the_how_to_pages_can_be_followed(tmp_path):
     root = tmp_path / "project"
-    ignored = shutil.ignore_patterns(".*", "__pycache__", "runs", "results")
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "results")
     shutil.copytree(ROOT, root, ignore=ignored)
-    tests = []
-    for page in sorted((DOCS / "how-to").glob("*.md")):
-        tests += follow(page, root)
-    # The rules of the project hold for the new files too.
+    assert set(HOW_TO) == {path.stem for path in (DOCS / "how-to").glob("*.md")}
+    files = []
+    for name, expected in HOW_TO.items():
+        created, changed = follow(DOCS / "how-to" / f"{name}.md", root)
+        assert sorted(changed) == expected, name
+        tests = [path for path in created if "test_" in path]
+        assert len(tests) == 1, f"{name} has {len(tests)} tests"
+        new = [path for path in created if path.startswith("fpn_jax/")]
+        # The page of the view changes a line of the task, which is no table.
+        tables = [path for path in changed if "silhouette" not in path]
+        assert len(new) == len(tables), name
+        files += created
+    run_in(root, "ruff", "check", "--no-cache", *files)
+    run_in(root, "ruff", "format", "--no-cache", "--check", *files)
+    tests = [path for path in files if "test_" in path]
+    # The rules of the project hold for the new files too, and the sweep finds them.
     rules = ["tests/test_architecture.py", "tests/test_conventions.py"]
-    command = [sys.executable, "-m", "pytest", "-q", *tests, *rules]
+    rules += ["tests/views/test_views.py"]
+    sweep = [
+        f"tests/test_sweep.py::{name}[{part}]" for name in SWEEP for part in ADDED_PARTS
+    ]
+    run_in(root, "pytest", "-q", *tests, *rules, *sweep)
+
+
+def run_in(root, *command):
+    """Runs a module in a copy of the project; it must succeed."""
+    command = [sys.executable, "-m", *command]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-4000:]
-    lint = [sys.executable, "-m", "ruff", "check", "--no-cache", "."]
-    done = subprocess.run(lint, cwd=root, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-4000:]
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 
 def test_a_diff_that_does_not_fit_is_refused():
@@ -161,41 +222,107 @@ def test_the_index_of_decisions_is_complete():
 
 
 def test_the_reference_has_every_key_of_a_config():
-    text = (DOCS / "reference" / "configs.md").read_text()
+    text = (REFERENCE / "configs.md").read_text()
     listed = {r[0].strip("`"): r[3].strip("`") for r in rows(text) if len(r) == 5}
     del listed["key"]
     assert listed == {key: repr(value) for key, value in defaults().items()}
 
 
 @pytest.mark.parametrize("key", CHOICES)
-def test_the_reference_has_every_choice_and_its_arguments(key):
-    text = (DOCS / "reference" / "configs.md").read_text()
+def test_the_reference_has_the_choices_and_their_arguments(key):
+    text = (REFERENCE / "configs.md").read_text()
     section = re.search(rf"^### .*`{key}`\n([\s\S]*?)(?=^#|\Z)", text, re.MULTILINE)
     assert section, f"configs.md has no section for {key}"
     registry, listed = CHOICES[key], {}
     for names, arguments in rows(section[1]):
         for name in re.findall(r"`(\w+)`", names):
             listed[name] = set(re.findall(r"`(\w+)`", arguments))
+    decided = DECIDED[""] | DECIDED.get(key, set())
+    assert listed == {name: set(registry.accepts(name)) - decided for name in listed}
+    assert len(listed) >= NUMBER[key]
+
+
+def test_the_how_to_page_says_what_a_class_from_outside_needs():
+    page = DOCS / "how-to" / "your-own-part-from-outside.md"
+    listed = {
+        row[0].strip("`"): (
+            row[1].strip("`").rpartition(".")[2],
+            set(re.findall(r"`(\w+)`", row[2])),
+        )
+        for row in rows(page.read_text())
+        if len(row) == 4
+    }
+    del listed["key of the config"]
     assert listed == {
-        name: set(registry.accepts(name)) - DECIDED.get(key, set()) - DECIDED[""]
-        for name in registry.names()
+        key: (
+            registry._base.__name__.replace("object", ""),
+            set(registry._members) - {"__call__"},
+        )
+        for key, registry in CHOICES.items()
     }
 
 
 def test_the_reference_has_every_field_of_a_record():
-    text = (DOCS / "reference" / "records.md").read_text()
-    listed = [r[:5] for r in rows(text) if r[0].startswith("`")]
-    expected = [
-        [
-            f"`{name}`",
-            f"`{field.dtype}`",
-            f"`{field.shape}`",
-            field.kind,
-            f"`{field.padding}`",
-        ]
-        for name, field in records.FIELDS.items()
-    ]
-    assert listed == expected
+    assert records.describe() in (REFERENCE / "records.md").read_text()
+
+
+COMMAND_LINE = (REFERENCE / "command-line.md").read_text()
+
+
+def test_the_reference_has_every_flag_and_its_default():
+    tree = ast.parse((ROOT / "fpn_jax" / "main.py").read_text())
+    defined = {
+        f"`--{node.args[0].value}`": f"`{node.args[1].value!r}`"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and "DEFINE_" in ast.unparse(node.func)
+    }
+    listed = {row[0]: row[1] for row in rows(COMMAND_LINE) if row[0].startswith("`--")}
+    assert {flag: listed.get(flag) for flag in defined} == defined
+    old = re.findall(r"^\| `--config\.", COMMAND_LINE, re.MULTILINE)
+    assert len(listed) == len(defined) + len(old)
+
+
+def test_the_reference_has_every_mode_and_its_flags():
+    listed = {}
+    for row in rows(COMMAND_LINE):
+        if len(row) == 3 and re.fullmatch(r"`[a-z]+`", row[0]):
+            needed, _, optional = row[2].partition("[")
+            found = (re.findall(r"--(\w+)", part) for part in (needed, optional))
+            listed[row[0].strip("`")] = tuple(map(set, found))
+    loaded = {name: modes.load(name) for name in modes.MODES}
+    assert listed == {
+        name: (set(mode.NEEDS), set(mode.TAKES - mode.NEEDS))
+        for name, mode in loaded.items()
+    }
+
+
+@pytest.mark.parametrize("page", ["CHANGELOG.md", "docs/reference/command-line.md"])
+def test_an_old_key_is_answered_with_the_new_one(page):
+    listed = {}
+    for old, new, *_ in (row for row in rows((ROOT / page).read_text()) if row[1:]):
+        if match := re.fullmatch(r"`--config\.([\w.]+)`", old):
+            listed[match[1]] = new
+    assert {key: f"`--config.{config.new_spelling(key)}`" for key in listed} == listed
+    for old in config.RENAMED:
+        assert any(f"{key}.".startswith(f"{old}.") for key in listed), old
+
+
+def test_a_renamed_module_is_gone():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    old = [name for row in rows(text) for name in re.findall(r"fpn_jax[\w.]+", row[0])]
+    assert len(old) > 20
+    present = {name for name in old if (ROOT / f"{name.replace('.', '/')}.py").exists()}
+    # Its command names the new one.
+    assert present == {"fpn_jax.data.tfds"}
+
+
+def test_the_index_has_every_page():
+    text = (DOCS / "index.md").read_text()
+    targets = re.findall(r"\]\(([^)#\s]+)\)", text)
+    linked = {(DOCS / target).resolve() for target in targets}
+    linked.add(DOCS / "index.md")
+    missing = [p for p in PAGES if p not in linked and not re.match(r"\d", p.name)]
+    assert missing == []
 
 
 def test_the_map_has_every_room():
