@@ -59,7 +59,7 @@ class TfdsSource:
         split: str,
         root: str | os.PathLike = "",
         *,
-        dataset: str,
+        dataset: str = "cats_vs_dogs",
         image_key: str = "image",
         label_key: str | None = None,
         validate_fraction: float = 0.1,
