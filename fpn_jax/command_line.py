@@ -63,22 +63,30 @@ def read(file: str, words: Iterable[str]) -> Given:
     Raises:
       InputError: The file cannot be run, a key is unknown, or a value does not fit.
     """
-    config = _run(file)
-    typed, free = [], []
+    config, overridden = _run(file), set()
+    names, others = [], []
     for word in words:
         key, _, text = word.removeprefix("--config.").partition("=")
         if new := configs.new_spelling(key):
             raise InputError(f"--config.{key} is now named --config.{new}")
-        if _is_choice(config, key):
-            free.append((_full_key(config, key), text))
-        else:
-            _check_key(config, key)
-            typed.append((key, word))
-    _set_typed(config, [word for _, word in typed])
+        (names if _is_name(config, key) else others).append((key, text, word))
     # Names are set first: a new name drops the arguments that belong to the old one.
-    for key, text in sorted(free, key=lambda item: not item[0].endswith(".name")):
-        _set_choice(config, key, text)
-    return Given(config, frozenset(key for key, _ in [*typed, *free]))
+    for key, text, _ in names:
+        overridden |= _set_name(config, key, text)
+    omitted = [
+        (key, text)
+        for key, text, _ in others
+        if _part_of(key) is not None and _get(config, key) is None
+    ]
+    typed = [(k, word) for k, text, word in others if (k, text) not in omitted]
+    for key, _ in typed:
+        _check_key(config, key)
+    _set_typed(config, [word for _, word in typed])
+    # A choice is set before its arguments, which have longer keys.
+    for key, text in sorted(omitted, key=lambda item: item[0].count(".")):
+        _set(config, key, _literal(text))
+    overridden |= {key for key, *_ in others}
+    return Given(config, frozenset(overridden))
 
 
 def _run(file: str) -> ConfigDict:
@@ -105,18 +113,11 @@ def _part_of(key: str) -> str | None:
     return next((p for p in configs.PARTS if key == p or key.startswith(f"{p}.")), None)
 
 
-def _is_choice(config: ConfigDict, key: str) -> bool:
-    """Returns whether a key names a choice, or an argument that the file omits."""
+def _is_name(config: ConfigDict, key: str) -> bool:
+    """Returns whether a key sets the name of a choice, or another word of a part."""
     if _part_of(key) is None:
         return False
-    present = _get(config, key)
-    # A new name replaces a dict; other values must keep the type that the file has.
-    return present is None or isinstance(present, ConfigDict) or key.endswith(".name")
-
-
-def _full_key(config: ConfigDict, key: str) -> str:
-    """Returns the key, followed by `.name` if its value is a dict."""
-    return f"{key}.name" if isinstance(_get(config, key), ConfigDict) else key
+    return key.endswith(".name") or isinstance(_get(config, key), str | ConfigDict)
 
 
 def _check_key(config: ConfigDict, key: str) -> None:
@@ -142,10 +143,31 @@ def _set_typed(config: ConfigDict, words: list[str]) -> None:
         raise InputError(_one_line(error)) from error
 
 
-def _set_choice(config: ConfigDict, key: str, text: str) -> None:
-    """Sets a name or an argument of a part; a plain string becomes a dict."""
+def _set_name(config: ConfigDict, key: str, text: str) -> set[str]:
+    """Sets a choice by its name, or by a dict literal; returns the keys that it set."""
+    key, present = key.removesuffix(".name"), _get(config, key.removesuffix(".name"))
+    spec = _literal(text)
+    if isinstance(spec, dict):
+        _set(config, key, ConfigDict(spec))
+        return {f"{key}.{name}" for name in spec}
+    if isinstance(present, str) and key not in configs.PARTS:
+        _set(config, key, text)
+        return {key}
+    # A part of the model keeps its arguments; `resolve` drops those that the new choice
+    # does not take.
+    kept = key in configs.PARTS and not key.startswith("data.")
+    old = present if isinstance(present, ConfigDict) else ConfigDict()
+    if kept or old.get("name") == text:
+        spec = old.to_dict() | {"name": text}
+    else:
+        spec = {"name": text}
+    _set(config, key, ConfigDict(spec))
+    return {f"{key}.name"}
+
+
+def _set(config: ConfigDict, key: str, value: Any) -> None:
+    """Sets a key of a part, of any type; a string on the way becomes a dict."""
     *parents, last = key.split(".")
-    value = text if last == "name" else _literal(text)
     here = config
     for name in parents:
         if isinstance(here.get(name), str):
@@ -157,12 +179,6 @@ def _set_choice(config: ConfigDict, key: str, text: str) -> None:
             )
         here = here[name]
     with here.unlocked(), here.ignore_type():
-        # A part of the model keeps its arguments; `resolve` drops those that the new
-        # choice does not take.
-        kept = ".".join(parents) in configs.PARTS and parents[0] != "data"
-        if last == "name" and not kept and here.get("name") != value:
-            for other in list(here):
-                del here[other]
         here[last] = value
 
 
@@ -176,6 +192,8 @@ def _get(config: ConfigDict, key: str) -> Any:
 
 
 def _literal(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -141,6 +141,19 @@ def test_names_and_arguments_of_choices_can_be_set(file, words, key, value):
     assert (found.to_dict() if isinstance(value, dict) else found) == value
 
 
+def test_a_part_that_the_file_writes_as_a_string(tmp_path):
+    path = tmp_path / "config.py"
+    path.write_text(
+        "from ml_collections import ConfigDict\n"
+        "def get_config(): return ConfigDict({'head': 'spp', 'backbone': 'resnet18'})\n"
+    )
+    given = read(path, "--config.head.name=pool", "--config.head=mlp")
+    assert given.config.head.to_dict() == {"name": "mlp"}
+    assert given.overridden == {"head.name"}
+    given = read(path, "--config.backbone.width=8")
+    assert given.config.backbone.to_dict() == {"name": "resnet18", "width": 8}
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
