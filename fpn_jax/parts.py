@@ -41,6 +41,11 @@ def source(config: Config, split: str, *, encoded: bool = False) -> Source:
     return SOURCES.build(data.source.to_dict(), given)
 
 
+def takes_root(config: Config) -> bool:
+    """Returns whether the source of a config reads a folder, `data.root`."""
+    return "root" in SOURCES.accepts(config.data.source.name)
+
+
 def read_options(config: Config) -> pipeline.Options:
     """Returns the options with which this process reads records."""
     return pipeline.Options(

@@ -127,24 +127,35 @@ class Registry:
                 raise errors.InputError(
                     f"{self.kind} {name!r} needs the argument {key!r}"
                 )
-        return constructor(**passed)
+        try:
+            return constructor(**passed)
+        except errors.InputError:
+            raise
+        # An argument has the wrong type, such as a number in place of a tuple.
+        except (TypeError, ValueError) as error:
+            raise errors.InputError(
+                f"{self.kind} {name!r} cannot be built from {chosen}: {error}"
+            ) from error
 
     def _imported(self, name: str) -> type:
         module_name, _, class_name = name.partition(":")
+        about = f"{self.kind} {name!r}: module {module_name!r}"
+        if not all(part.isidentifier() for part in module_name.split(".")):
+            raise errors.InputError(f"{about} is not the name of a Python module")
         try:
-            found = getattr(importlib.import_module(module_name), class_name, None)
-        except ImportError as error:
+            module = importlib.import_module(module_name)
+        # The module is the user's own code, and may raise anything or exit.
+        except (Exception, SystemExit) as error:
+            absent = isinstance(error, ModuleNotFoundError) and error.name
+            hint = "; its folder must be on PYTHONPATH" if absent == module_name else ""
+            reason = f"{type(error).__name__}: {error}"
             raise errors.InputError(
-                f"{self.kind} {name!r}: module {module_name!r} cannot be imported "
-                f"({error}); its folder must be on PYTHONPATH"
+                f"{about} cannot be imported ({reason}){hint}"
             ) from error
-        except ValueError:
-            found = None
+        found = getattr(module, class_name, None)
         if not isinstance(found, type):
-            raise errors.InputError(
-                f"{self.kind} {name!r}: module {module_name!r} has no class "
-                f"{class_name!r}"
-            )
+            problem = "has no class" if found is None else "has no class, but a value,"
+            raise errors.InputError(f"{about} {problem} {class_name!r}")
         missing = [member for member in self._members if not hasattr(found, member)]
         # `issubclass` does not work with a protocol that has attributes.
         if self._base not in found.__mro__ or missing:

@@ -143,7 +143,7 @@ def _chosen_step(checkpoints: Checkpoints, checkpoint: str, workdir: str) -> int
         return best
     if checkpoint == "latest":
         return steps[-1]
-    if not checkpoint.isdigit() or int(checkpoint) not in steps:
+    if not (checkpoint.isascii() and checkpoint.isdigit()) or int(checkpoint) not in steps:
         raise unknown("--checkpoint", checkpoint, ["best", "latest", *map(str, steps)])
     return int(checkpoint)
 

@@ -37,18 +37,12 @@ def run(options: Options) -> int:
       InputError: The input matches no image file, the output has an unknown suffix or
         no folder, or the checkpoint does not exist.
     """
-    output = options.output
+    output, paths = options.output, find(options.input)
     folder = output is not None and (output.endswith(os.sep) or Path(output).is_dir())
     suffix = Path(output).suffix if output and not folder else ".csv"
-    if suffix not in (".csv", ".json"):
-        raise InputError(
-            f"--output={output} ends in {suffix!r}; give a .csv or .json file, or a "
-            f"folder whose path ends in {os.sep}"
-        )
-    if output and not Path(output).absolute().parent.is_dir():
-        raise InputError(f"--output={output}: its folder does not exist")
+    _check_output(output, folder, suffix, paths)
     predictor = load(options.workdir, options.checkpoint).predictor()
-    predictions = predictor.predict(find(options.input))
+    predictions = predictor.predict(paths)
     if folder:
         predictions = _drawn(predictor, predictions, Path(output))
         output = str(Path(output) / TABLE)
@@ -66,6 +60,27 @@ def run(options: Options) -> int:
         sys.stdout.buffer.write(os.fsencode(text))
         sys.stdout.flush()
     return 1 if failed else 0
+
+
+def _check_output(
+    output: str | None, folder: bool, suffix: str, paths: Sequence[str]
+) -> None:
+    """Refuses an output that cannot be written, or that would replace an input."""
+    if output == "":
+        raise InputError("--output is empty; leave it out to print a table")
+    if suffix not in (".csv", ".json"):
+        raise InputError(
+            f"--output={output} ends in {suffix!r}; give a .csv or .json file, or a "
+            f"folder whose path ends in {os.sep}"
+        )
+    if output and not Path(output).absolute().parent.is_dir():
+        raise InputError(f"--output={output}: its folder does not exist")
+    folders = {Path(path).parent.resolve() for path in paths}
+    if folder and output and Path(output).resolve() in folders:
+        raise InputError(
+            f"--output={output} is the folder of an input image, which a drawing could "
+            "replace; give another folder"
+        )
 
 
 def table_rows(predictor: Predictor, prediction: Prediction) -> list[dict[str, Any]]:

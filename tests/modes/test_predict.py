@@ -10,6 +10,7 @@ from PIL import Image
 
 from fpn_jax.data.crops import ResizeAndCenterCrop
 from fpn_jax.data.records import SourceInfo
+from fpn_jax.errors import InputError
 from fpn_jax.modes import Options, predict
 from fpn_jax.predictor import Predictor
 from fpn_jax.views import VIEWS
@@ -80,3 +81,13 @@ def test_output_folder_gets_pictures_and_a_table(folder, tmp_path):
     assert len(pictures) == len(NAMES) + 1
     rows = (output / "predictions.csv").read_bytes().splitlines()
     assert rows[0] == b"path,class,probability_black,probability_white,error"
+
+
+@pytest.mark.usefixtures("predictor")
+def test_no_drawing_replaces_an_input(folder):
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(InputError, match="is the folder of an input image"):
+        predict.run(Options(workdir="any", input=(str(folder),), output=str(folder)))
+    with pytest.raises(InputError, match="--output is empty"):
+        predict.run(Options(workdir="any", input=(str(folder),), output=""))
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
