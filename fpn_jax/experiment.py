@@ -114,7 +114,7 @@ class Experiment:
           InputError: The batch size is no multiple of the number of devices, the split
             has other classes than the model, or none of its files can be decoded.
         """
-        self._refuse_other_classes(records)
+        self._refuse_other_data(records)
         data = self.config.data
         parallel.batch_size_per_device(data.global_batch_size)
         batches = pipeline.eval_batches(
@@ -148,7 +148,7 @@ class Experiment:
         Raises:
           InputError: A value is invalid. The text names the key and the valid values.
         """
-        self._refuse_other_classes(validate)
+        self._refuse_other_data(validate)
         self._check_batch()
         train, batch_size = self.config.train, self.config.data.global_batch_size
         total_steps = train.total_steps
@@ -190,13 +190,23 @@ class Experiment:
             batches_from=self._batches_from(records),
         )
 
-    def _refuse_other_classes(self, records: Source) -> None:
-        data, model = records.info.classes, self.info.classes
-        if tuple(data) != tuple(model):
-            raise InputError(
-                f"the data has the classes {', '.join(data)}, but the model has "
-                f"{', '.join(model)}"
-            )
+    def _refuse_other_data(self, records: Source) -> None:
+        """Refuses names that differ from the model's, of classes and of its fields."""
+        compared = {
+            "classes": "label",
+            "landmark_names": "landmarks",
+            "mirrored": "landmarks",
+            "mask_classes": "mask",
+        }
+        for name, field in compared.items():
+            data, model = getattr(records.info, name), getattr(self.info, name)
+            needed = name == "classes" or field in self.task.needs
+            if needed and tuple(data) != tuple(model):
+                raise InputError(
+                    f"the data has the {name.replace('_', ' ')} "
+                    f"{', '.join(map(str, data))}, but the model has "
+                    f"{', '.join(map(str, model))}"
+                )
 
     def _check_batch(self) -> None:
         config = self.config

@@ -6,6 +6,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 
+from fpn_jax.errors import InputError
+
 Pyramid = dict[int, jax.Array]
 """Level → feature map, NHWC; level `l` has stride `2**l`.
 
@@ -120,6 +122,20 @@ def is_aligned(offset: Mapping[int, tuple[float, float]]) -> bool:
     return all(
         0 <= pixel < 2**level for level, pixels in offset.items() for pixel in pixels
     )
+
+
+def check_levels_given(levels: tuple[int, ...] | None, taker: str) -> None:
+    """Refuses an empty choice of levels.
+
+    Args:
+      levels: Levels that a part uses, or None for its default.
+      taker: The part, for the error message.
+
+    Raises:
+      InputError: `levels` is empty.
+    """
+    if levels is not None and not levels:
+        raise InputError(f"levels are (); {taker} needs at least one, or None")
 
 
 def select_levels(pyramid: Pyramid, levels: tuple[int, ...], taker: str) -> Pyramid:

@@ -228,7 +228,7 @@ def wrong_flags(snippet):
                 yield wrong_key(flag.removeprefix("config."), value)
             elif flag not in known:
                 yield f"there is no --{flag}"
-            elif flag == "mode" and not program:
+            elif flag == "mode" and value and not program:
                 unknown = value not in modes.MODES and not PLACEHOLDER.fullmatch(value)
                 yield f"there is no --mode={value}" if unknown else None
         if (program and program[1] == "fpn_jax.main") or " -- --" in command:

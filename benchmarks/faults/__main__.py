@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 
 import numpy as np
-from absl import flags
+from absl import flags, logging
 
 from benchmarks import timing
 from benchmarks.faults import (
@@ -94,6 +94,8 @@ def main() -> int:
     given = parser.parse_args()
     # grain reads absl's flags when it creates iterators.
     flags.FLAGS.mark_as_parsed()
+    # Orbax warns whenever a folder is opened only for reading.
+    logging.set_verbosity(logging.ERROR)
     report, all_passed = timing.Report("faults"), True
     with tempfile.TemporaryDirectory(prefix="fpn_jax_faults_") as folder:
         bench = Bench(pathlib.Path(folder), photographs=given.root)

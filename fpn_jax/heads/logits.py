@@ -21,19 +21,6 @@ def check_classifier(num_classes: int, dropout: float) -> None:
     errors.within("dropout", dropout, 0, 1, open_high=True)
 
 
-def check_levels(levels: tuple[int, ...] | None) -> None:
-    """Refuses an empty choice of levels.
-
-    Args:
-      levels: Levels to read, or None for the default of a head.
-
-    Raises:
-      InputError: `levels` is empty.
-    """
-    if levels is not None and not levels:
-        raise errors.InputError("levels are (); the head needs at least one, or None")
-
-
 def logits_layer(num_classes: int, dtype: jnp.dtype, name: str = "logits") -> nn.Dense:
     """Makes a fully connected layer that computes in `dtype` and returns float32.
 

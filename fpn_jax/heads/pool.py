@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.core import FrozenDict
 
-from fpn_jax.heads.logits import check_classifier, check_levels, logits_layer
+from fpn_jax.heads.logits import check_classifier, logits_layer
 from fpn_jax.layers import pooling
-from fpn_jax.pyramid import Pyramid, select_levels
+from fpn_jax.pyramid import Pyramid, check_levels_given, select_levels
 from fpn_jax.registry import Spec
 
 
@@ -37,7 +37,7 @@ class PoolClassifier(nn.Module):
 
     def __post_init__(self):
         check_classifier(self.num_classes, self.dropout)
-        check_levels(self.levels)
+        check_levels_given(self.levels, "the head")
         self.pool = FrozenDict(pooling.REGISTRY.spec(self.pool))
         # Building it refuses unknown arguments and values.
         self._pool(parent=None)

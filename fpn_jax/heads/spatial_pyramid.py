@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fpn_jax.heads.logits import check_classifier, check_levels, logits_layer
+from fpn_jax.heads.logits import check_classifier, logits_layer
 from fpn_jax.layers.pooling import SpatialPyramid
-from fpn_jax.pyramid import Pyramid, select_levels
+from fpn_jax.pyramid import Pyramid, check_levels_given, select_levels
 from fpn_jax.registry import Spec
 
 
@@ -39,7 +39,7 @@ class SpatialPyramidClassifier(nn.Module):
 
     def __post_init__(self):
         check_classifier(self.num_classes, self.dropout)
-        check_levels(self.levels)
+        check_levels_given(self.levels, "the head")
         # Building the layer refuses unknown attributes and values; a spec must be
         # hashable to be an attribute of a module.
         self.pool = self._layer(parent=None).pool

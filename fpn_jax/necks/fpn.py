@@ -12,7 +12,7 @@ from fpn_jax.layers.norm import check_norm
 from fpn_jax.layers.numerics import Numerics
 from fpn_jax.necks.single_scale import SingleScaleNeck
 from fpn_jax.ops.pooling import max_pool
-from fpn_jax.pyramid import Pyramid, select_levels
+from fpn_jax.pyramid import Pyramid, check_levels_given, select_levels
 from fpn_jax.registry import Spec
 
 EXTRAS = ("max_pool", "conv")
@@ -62,8 +62,7 @@ class FPN(SingleScaleNeck):
 
     def __post_init__(self):
         errors.at_least("width", self.width, 1, whole=True)
-        if self.levels is not None and not self.levels:
-            raise errors.InputError("levels are (); FPN needs at least one, or None")
+        check_levels_given(self.levels, "FPN")
         errors.within("extra_levels", self.extra_levels, 0, MAX_EXTRA_LEVELS)
         errors.one_of("extra", self.extra, EXTRAS)
         if self.extra == "conv" and self.extra_levels == 0:

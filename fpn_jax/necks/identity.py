@@ -2,7 +2,7 @@
 
 from fpn_jax.errors import InputError
 from fpn_jax.necks.single_scale import SingleScaleNeck
-from fpn_jax.pyramid import Pyramid, select_levels
+from fpn_jax.pyramid import Pyramid, check_levels_given, select_levels
 
 
 class Identity(SingleScaleNeck):
@@ -17,8 +17,7 @@ class Identity(SingleScaleNeck):
     levels: tuple[int, ...] | None = None
 
     def __post_init__(self):
-        if self.levels is not None and not self.levels:
-            raise InputError("levels are (); the neck needs at least one, or None")
+        check_levels_given(self.levels, "the neck")
         super().__post_init__()
 
     def output_channels(self, channels: dict[int, int]) -> dict[int, int]:

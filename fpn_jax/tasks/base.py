@@ -47,7 +47,7 @@ class Task(Protocol):
     mixable: ClassVar[bool] = False
     exports: ClassVar[tuple[str, ...]] = ()
     framing: ClassVar[str] = "crop"
-    max_boxes: ClassVar[int] = 64
+    max_boxes: ClassVar[int] = 100
     explains: ClassVar[bool] = False
 
     def head_arguments(self) -> dict[str, Any]:

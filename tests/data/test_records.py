@@ -54,9 +54,9 @@ def test_a_bad_record_survives_the_way_from_a_worker():
 
 
 def test_every_source_takes_what_the_code_gives():
-    assert list(SOURCES) == ["drawn", "folder", "tfds"]
+    assert {"drawn", "folder", "tfds"} <= SOURCES.keys()
     source = SOURCES["drawn"](split="test", image_size=8)
-    assert source.info.classes == source.classes
+    assert source.info.classes == ("cat", "dog")
     assert source.info.fields == tuple(FIELDS)
     assert len(source) == 1000
     with pytest.raises(InputError, match=r"data\.root is empty; give the folder of"):

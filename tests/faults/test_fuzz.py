@@ -202,8 +202,8 @@ def test_class_names_are_used_unchanged_or_refused(names, tmp_path_factory):
         visible = [name for name in made if not name.startswith(".")]
         assert len(visible) < 2 or any(printable(name) != name for name in visible)
         return
-    assert set(records.classes) == {n for n in made if not n.startswith(".")}
-    assert len(records) == 2 * len(records.classes)
+    assert set(records.info.classes) == {n for n in made if not n.startswith(".")}
+    assert len(records) == 2 * len(records.info.classes)
 
 
 class Numbers:

@@ -13,6 +13,7 @@ from fpn_jax.errors import InputError
 from fpn_jax.layers import pooling
 
 CLASSES = 3
+CLASSIFIERS = [name for name, head in heads.HEADS.items() if "logits" in head.outputs]
 
 
 @pytest.fixture
@@ -200,7 +201,7 @@ def test_pool_head_accepts_maps_of_any_size(maps):
     )
 
 
-@pytest.mark.parametrize("name", heads.names())
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_the_order_of_levels_in_the_dict_does_not_matter(maps, name):
     head = heads.build(name, num_classes=CLASSES)
     logits, parameters = run(head, maps)

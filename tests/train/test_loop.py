@@ -291,6 +291,7 @@ def test_the_state_is_saved_if_the_batches_fail(bench):
 # Orbax does not await the rest of a failed write.
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("reads_collected")
 def test_a_failed_save_is_raised_within_a_few_steps(bench):
     """Simulates a full disk from step 3 on: files cannot grow beyond 600 bytes."""
     taken, unlimited = [], resource.getrlimit(resource.RLIMIT_FSIZE)

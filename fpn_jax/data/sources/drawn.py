@@ -62,7 +62,6 @@ class DrawnSource:
     test_records: int = 1000
     seed: int = 0
 
-    classes = CLASSES
     info = INFO
 
     def __post_init__(self):

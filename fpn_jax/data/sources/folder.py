@@ -57,7 +57,6 @@ class FolderSource:
 
     Attributes:
       info: Classes, named as on disk, and the field `label`.
-      classes: Names of the classes.
       labels: The label of every record, without decoding it.
 
     Raises:
@@ -93,12 +92,12 @@ class FolderSource:
                 f"{root} has no folder 'train'; it has {_splits_of(folders)}, but the "
                 "classes are those of 'train'"
             )
-        self.classes = _classes(train)
+        classes = _classes(train)
         if folder is None and split == "test":
             raise AbsentSplit(
                 f"{root} has no folder 'test'; it has {_splits_of(folders)}"
             )
-        files = _labelled_files(folder or train, self.classes, strict=folder == train)
+        files = _labelled_files(folder or train, classes, strict=folder == train)
         if "validate" not in folders and split != "test":
             files = [
                 (path, label)
@@ -112,7 +111,7 @@ class FolderSource:
             )
         self._paths = [os.path.join(folder or train, path) for path, _ in files]
         self.labels = tuple(label for _, label in files)
-        self.info = SourceInfo(self.classes, ("label",))
+        self.info = SourceInfo(classes, ("label",))
 
     def __len__(self) -> int:
         return len(self._paths)

@@ -234,7 +234,7 @@ def test_a_linear_model_cannot_tell_them_apart(small, features):
 
 def test_source():
     source = DrawnSource("train", 32, train_records=20, seed=3)
-    assert source.classes == CLASSES == ("cat", "dog")
+    assert source.info.classes == CLASSES == ("cat", "dog")
     assert len(source) == 20
     assert source.id(17) == "drawn/train/17"
     assert digest(source[17]) == digest(draw(3, "train", 17, 32))

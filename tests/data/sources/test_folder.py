@@ -44,7 +44,7 @@ def test_records_labels_and_order(tmp_path):
         "Validate/Dog/z.bmp",
     )
     source = FolderSource(root, "train")
-    assert source.classes == ("Cat", "Dog")
+    assert source.info.classes == ("Cat", "Dog")
     assert names_of(source, root / "Train") == [
         "Cat/B.tiff",
         "Cat/a.jpeg",
@@ -65,14 +65,14 @@ def test_records_labels_and_order(tmp_path):
     ]
     # A split may lack a class; its labels stay those of Train.
     assert FolderSource(root, "validate").labels == (1,)
-    assert FolderSource(root, "validate").classes == ("Cat", "Dog")
+    assert FolderSource(root, "validate").info.classes == ("Cat", "Dog")
 
 
 def test_classes_are_sorted_without_regard_to_case(tmp_path):
     root = write(tmp_path, "train/dog/1.png", "train/Zebra/1.png", "train/Cat/1.png")
     for number in range(30):
         write(tmp_path, f"train/Cat/{number}.png")
-    assert FolderSource(root, "train").classes == ("Cat", "dog", "Zebra")
+    assert FolderSource(root, "train").info.classes == ("Cat", "dog", "Zebra")
 
 
 @pytest.mark.parametrize("validate", ["val", "VALID", "validation", "Validate"])
@@ -172,7 +172,7 @@ def test_a_root_without_train(tmp_path):
     with pytest.raises(InputError, match="no folder 'train'; it has test"):
         FolderSource(tmp_path, "train")
     # Held-out photographs alone are enough for an evaluation.
-    assert FolderSource(tmp_path, "test").classes == ("cat", "dog")
+    assert FolderSource(tmp_path, "test").info.classes == ("cat", "dog")
 
 
 def test_links_are_followed_but_not_without_end(tmp_path):
@@ -239,9 +239,9 @@ def test_photographs():
     if not PHOTOGRAPHS.is_dir():
         pytest.skip("the folder of photographs is not there")
     source = FolderSource(PHOTOGRAPHS, "validate")
-    assert source.classes == ("Cat", "Dog")
+    assert source.info.classes == ("Cat", "Dog")
     assert set(source.labels) == {0, 1}
     for index in range(0, len(source), 100):
         record = source[index]
         assert record["image"].ndim == 3
-        assert source.classes[record["label"]] in source.id(index)
+        assert source.info.classes[record["label"]] in source.id(index)

@@ -108,7 +108,7 @@ def test_train_only_is_cut_in_three(data_dir):
 
 def test_records(data_dir):
     source = TfdsSource("train", data_dir, dataset="train_only")
-    assert source.classes == ("cat", "dog")
+    assert source.info.classes == ("cat", "dog")
     for index in range(len(source)):
         record = source[index]
         height, width, _ = record["image"].shape
@@ -222,13 +222,13 @@ def test_of_the_pets_the_label_is_the_species(tmp_path, monkeypatch):
     )
     builder.download_and_prepare(file_format="array_record")
     source = TfdsSource("train", tmp_path, dataset="oxford_iiit_pet")
-    assert source.classes == ("Cat", "Dog")
+    assert source.info.classes == ("Cat", "Dog")
     assert len(source) == 18
     for index in range(len(source)):
         record = source[index]
         assert record["label"] == record["image"].shape[1] % 2
     breeds = TfdsSource("test", tmp_path, dataset="oxford_iiit_pet", label_key="label")
-    assert len(breeds.classes) == 37
+    assert len(breeds.info.classes) == 37
     assert breeds[0]["label"] == 30 - (breeds[0]["image"].shape[1] - 8)
 
 

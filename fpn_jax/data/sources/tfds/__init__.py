@@ -47,7 +47,6 @@ class TfdsSource:
 
     Attributes:
       info: Classes, and the field `label`.
-      classes: Names of the classes.
 
     Raises:
       InputError: The data set is unknown, is not prepared or has no random access, or
@@ -59,7 +58,7 @@ class TfdsSource:
         split: str,
         root: str | os.PathLike = "",
         *,
-        dataset: str,
+        dataset: str = "cats_vs_dogs",
         image_key: str = "image",
         label_key: str | None = None,
         validate_fraction: float = 0.1,
@@ -96,8 +95,7 @@ class TfdsSource:
         self._background, self._encoded = background, encoded
         self._instruction = _instruction(dataset, sizes, split, validate_fraction)
         self._name, self._folder = dataset, builder.data_path
-        self.classes = tuple(features[self._label_key].names)
-        self.info = SourceInfo(self.classes, ("label",))
+        self.info = SourceInfo(tuple(features[self._label_key].names), ("label",))
         random_access = tfds.core.FileFormat.with_random_access()
         if not builder.info.available_file_formats() & random_access:
             raise InputError(
