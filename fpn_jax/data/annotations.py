@@ -18,6 +18,7 @@ class Unusable(ValueError):
     """A record lacks what a batch needs; the text is the reason."""
 
 
+_ARRAYS = {name for name, field in FIELDS.items() if field.shape}
 _TYPES = {name: np.dtype(field.dtype).type for name, field in FIELDS.items()}
 
 
@@ -191,7 +192,7 @@ class Layout:
             if value is None:
                 raise Unusable(f"it has no {name!r} annotation")
             # A number has no shape to check: reading labels alone stays fast.
-            if FIELDS[name].shape:
+            if name in _ARRAYS:
                 sizes = _sizes(record, self.info)
                 if problem := _shape_problem(name, value, sizes):
                     raise Unusable(f"{name}: {problem}")
@@ -212,7 +213,7 @@ class Layout:
             over = len(record["boxes"]) - len(kept)
             row[DROPPED] = np.array([record.get(DROPPED, 0), over], np.int32)
         for name in self.fields:
-            if not FIELDS[name].shape:
+            if name not in _ARRAYS:
                 row[name] = _TYPES[name](record[name])
             elif name in ("boxes", "box_labels"):
                 row[name] = self._padded(name, record, record[name][kept])

@@ -46,11 +46,14 @@ class Operation(NamedTuple):
     recolour: Callable[[np.ndarray, float], np.ndarray] | None = None
     move: Callable[[movements.Size, float], movements.Step] | None = None
 
-    def apply(self, picture: Picture, amount: float) -> Picture:
-        """Returns the picture after the operation."""
-        if self.move is not None:
-            return picture.moved(self.move(picture.size, amount))
-        return picture.recoloured(self.recolour(picture.image, amount))
+    def apply(
+        self, image: np.ndarray, amount: float
+    ) -> tuple[np.ndarray, tuple[movements.Step, ...]]:
+        """Returns the image after the operation, and the movement if there is one."""
+        if self.move is None:
+            return self.recolour(image, amount), ()
+        step = self.move(image.shape[:2], amount)
+        return step.image(image), (step,)
 
 
 def _factor(adjust: Callable[[np.ndarray, float], np.ndarray]) -> Operation:
@@ -117,12 +120,14 @@ class RandAugment(GeometricTransform):
 
     def move(self, picture: Picture, rng: np.random.Generator) -> Picture:
         """Returns the picture, changed `num_layers` times."""
-        for number in rng.integers(len(_DRAWN), size=self.num_layers):
+        image, steps = picture.image, picture.steps
+        for number in rng.integers(len(_DRAWN), size=self.num_layers).tolist():
             operation = _DRAWN[number]
             amount = operation.strongest * self.magnitude / 10
             negative = operation.signed and rng.random() < 0.5
-            picture = operation.apply(picture, -amount if negative else amount)
-        return picture
+            image, moved = operation.apply(image, -amount if negative else amount)
+            steps += moved
+        return Picture(image, picture.source_size, steps)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -64,11 +64,11 @@ def moved_record(record: Record, picture: Picture) -> Record:
       A new record. With boxes it also has `dropped_boxes`, the number of boxes that are
       not visible any more.
     """
-    result, moving = record | {"image": picture.image}, _MOVING & record.keys()
-    placement = picture.placement if moving else None
-    for name in moving:
-        if (value := record[name]) is None:
+    result, placement = {**record, "image": picture.image}, None
+    for name, value in record.items():
+        if name not in _MOVING or value is None:
             continue
+        placement = placement or picture.placement
         kind = FIELDS[name].kind
         if kind == "class_map":
             result[name] = placement.mask(value)

@@ -113,16 +113,19 @@ class _Share(grain.transforms.Map):
     def row(self, position: int, requested: int) -> Batch:
         """Returns one example; `requested` is the record that `number_at` returns."""
 
-    def read(self, index: int, change: Callable[[Record], Record]) -> Record:
-        """Returns a record of the source, changed.
+    @abc.abstractmethod
+    def change(self, record: Record, position: int) -> Record:
+        """Returns a record at the final size; decodes an encoded image."""
+
+    def read(self, index: int, position: int) -> Record:
+        """Returns a record of the source after `change`.
 
         Raises:
           BadRecord: The record cannot be decoded, or lacks an annotation.
         """
         record = self.source[index]
         try:
-            # An encoded image is decoded in here.
-            return change(self.layout.take(record))
+            return self.change(self.layout.take(record), position)
         except (Undecodable, Unusable) as error:
             raise BadRecord(self.source.id(index), str(error)) from None
 
@@ -131,6 +134,9 @@ class _Share(grain.transforms.Map):
 class _ForTraining(_Share):
     augmentation: Augmentation
     seed: int
+
+    def change(self, record: Record, position: int) -> Record:
+        return self.augmentation(record, generator_at(self.seed, position))
 
     def number_at(self, position: int) -> int:
         return record_number(len(self.source), self.seed, position)
@@ -142,10 +148,7 @@ class _ForTraining(_Share):
         for index in range(requested, requested + len(self.source)):
             index %= len(self.source)
             try:
-                record = self.read(
-                    index,
-                    lambda r: self.augmentation(r, generator_at(self.seed, position)),
-                )
+                record = self.read(index, position)
             except BadRecord as error:
                 if self.options.on_bad_file == "stop":
                     raise
@@ -161,6 +164,9 @@ class _ForEvaluation(_Share):
     transform: Callable[[Record], Record]
     image_size: int
 
+    def change(self, record: Record, position: int) -> Record:
+        return self.transform(record)
+
     def number_at(self, position: int) -> int:
         # Clamp: padding positions name the last record but never read it.
         return min(position, len(self.source) - 1)
@@ -169,7 +175,7 @@ class _ForEvaluation(_Share):
         if position >= len(self.source):
             return self._padding(-1)
         try:
-            record = self.read(position, self.transform)
+            record = self.read(position, position)
         except BadRecord as error:
             if self.options.on_bad_file == "stop":
                 raise

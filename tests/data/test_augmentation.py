@@ -28,7 +28,7 @@ STACK = {
 
 def applied(name, image, amount):
     """Returns what an operation of RandAugment makes of an image."""
-    return augmentation.OPERATIONS[name].apply(Picture.of(image), amount).image
+    return augmentation.OPERATIONS[name].apply(image, amount)[0]
 
 
 def test_table_holds_the_fourteen_operations_of_the_paper():
