@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fpn_jax import contract
 from fpn_jax.config import Config
 from fpn_jax.data import augmentation, pipeline
 from fpn_jax.data.crops import Letterbox, ResizeAndCenterCrop
@@ -90,13 +91,27 @@ class Experiment:
         Args:
           transformation: The optimizer.
         """
+        return self._initial(transformation)[0]
+
+    def _initial(
+        self, transformation: optax.GradientTransformation
+    ) -> tuple[state.TrainState, Any]:
+        """Returns the first state, and the predictions for one black image."""
         image = jnp.zeros((1, *self.image_size, 3), jnp.uint8)
-        return state.create(
-            lambda rng: self.model.init(rng, image, train=False),
+        predictions = []
+
+        def init(rng: jax.Array) -> state.Variables:
+            returned, variables = self.model.init_with_output(rng, image, train=False)
+            predictions.append(returned)
+            return variables
+
+        first = state.create(
+            init,
             transformation,
             seed=self.config.train.seed,
             with_ema=self.config.train.ema_decay > 0,
         )
+        return first, predictions[0]
 
     def evaluate(
         self, variables: Any, records: Source
@@ -172,7 +187,10 @@ class Experiment:
             on_nonfinite_step=train.on_nonfinite_step,
         )
         initial = functools.partial(self.initial_state, transformation)
-        like = jax.eval_shape(initial)
+        like, predictions = jax.eval_shape(lambda: self._initial(transformation))
+        contract.check(
+            self.config.task.name, self.task, predictions, self.image_size, self.info
+        )
         self.fine_tuning.check_parts(like.params)
         self.fine_tuning.check_freezing(
             total_steps,

@@ -110,6 +110,10 @@ def _drop_arguments(
         return []
     dropped = [name for name in chosen if name != "name" and name not in accepted]
     for name in dropped:
+        others = any(name in registry.accepts(other) for other in registry.names())
+        if f"{key}.{name}" in overridden and not others:
+            kind = f"argument of {registry.kind} {chosen['name']!r}"
+            raise errors.unknown(kind, name, sorted(accepted))
         because = f"{key}.name is {chosen['name']}"
         _refuse_set(overridden, f"{key}.{name}", because)
         del chosen[name]
@@ -129,9 +133,11 @@ def _refuse_without_effect(
 ) -> None:
     data, augment, mix = resolved["data"], resolved["augment"], resolved["mix"]
     drawn = data["source"]["name"] == "drawn"
-    if drawn and data["root"]:
+    name = data["source"]["name"]
+    if data["root"] and "root" not in SOURCES.accepts(name):
+        because = "drawn data has no files" if drawn else f"{name!r} reads no folder"
         raise InputError(
-            f"data.root is {data['root']!r}, but drawn data has no files; add "
+            f"data.root is {data['root']!r}, but {because}; add "
             f"--config.data.source=folder or --config.data.source=tfds"
         )
     framing = tasks.REGISTRY.constructor(resolved["task"]["name"]).framing

@@ -14,6 +14,7 @@ from fpn_jax.config import Config, as_json
 from fpn_jax.data.records import SourceInfo
 from fpn_jax.errors import InputError, unknown
 from fpn_jax.experiment import Experiment
+from fpn_jax.parts import takes_root
 from fpn_jax.predictor import Predictor
 from fpn_jax.train.checkpoints import Checkpoints, DamagedCheckpoint
 from fpn_jax.train.state import TrainState, Variables, with_variables
@@ -50,9 +51,10 @@ class Trained:
         config = self.experiment.config
         if data_root is None:
             return config
-        if config.data.source.name == "drawn":
+        if not takes_root(config):
             raise InputError(
-                "--data_root has no effect: the run was trained on data.source=drawn"
+                "--data_root has no effect: the run was trained on data.source="
+                f"{config.data.source.name}, which reads no folder"
             )
         moved = as_json(config)
         moved["data"]["root"] = data_root
@@ -143,9 +145,10 @@ def _chosen_step(checkpoints: Checkpoints, checkpoint: str, workdir: str) -> int
         return best
     if checkpoint == "latest":
         return steps[-1]
-    if not (checkpoint.isascii() and checkpoint.isdigit()) or int(checkpoint) not in steps:
-        raise unknown("--checkpoint", checkpoint, ["best", "latest", *map(str, steps)])
-    return int(checkpoint)
+    numbers = {str(step): step for step in steps}
+    if checkpoint not in numbers:
+        raise unknown("--checkpoint", checkpoint, ["best", "latest", *numbers])
+    return numbers[checkpoint]
 
 
 def initial_weights(experiment: Experiment, like: TrainState) -> Variables:

@@ -35,10 +35,13 @@ ROOMS = {
         *("pretrained", "tasks", "train", "workdir"),
     },
     "parts": {"config", "data", "model", "resolve", "tasks", "train"},
-    "experiment": {"config", "data", "model", "ops", "parts", "tasks", "train"},
+    "contract": {"data", "tasks", "views"},
+    "experiment": {
+        *("config", "contract", "data", "model", "ops", "parts", "tasks", "train"),
+    },
     "trained": {
-        *("config", "data", "experiment", "predictor", "pretrained", "train", "views"),
-        "workdir",
+        *("config", "data", "experiment", "parts", "predictor", "pretrained", "train"),
+        *("views", "workdir"),
     },
     "modes": {
         *(

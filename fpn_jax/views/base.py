@@ -6,7 +6,7 @@ class, which boxes or which cells are the answer is decided by the task's `decod
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -67,7 +67,15 @@ class Evaluated:
 
 
 class View(Protocol):
-    """Shows one kind of answer; a frozen dataclass."""
+    """Shows one kind of answer; a frozen dataclass.
+
+    Attributes:
+      answers: Keys of an answer that `rows` and `draw` read.
+      keeps: Keys of the rows of an evaluation that the other methods read.
+    """
+
+    answers: ClassVar[frozenset[str]]
+    keeps: ClassVar[frozenset[str]]
 
     def columns(self, info: Info) -> tuple[str, ...]:
         """Returns the columns of the prediction table, between `path` and `error`.

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -53,6 +53,9 @@ class ClassesView:
     evaluation have `label`, int `[N]`, the true class; `predicted`, int `[N]`, the
     class that the task decided on; and `probabilities`, float `[N, classes]`.
     """
+
+    answers: ClassVar[frozenset[str]] = frozenset({"label", "probabilities"})
+    keeps: ClassVar[frozenset[str]] = frozenset({"label", "predicted", "probabilities"})
 
     def columns(self, info: Info) -> tuple[str, ...]:
         """Returns `class`, and `probability_CLASS` for every class."""
