@@ -1,5 +1,6 @@
 """The source, the task and the model that a config names, built and checked."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,7 +18,13 @@ from fpn_jax.train import steps
 DTYPES = ("float32", "bfloat16")
 
 
-def source(config: Config, split: str, *, encoded: bool = False) -> Source:
+def source(
+    config: Config,
+    split: str,
+    *,
+    encoded: bool = False,
+    classes: Sequence[str] | None = None,
+) -> Source:
     """Returns the records of one split.
 
     Args:
@@ -25,6 +32,8 @@ def source(config: Config, split: str, *, encoded: bool = False) -> Source:
       split: `train`, `validate` or `test`.
       encoded: Whether JPEGs may stay encoded, so that a random crop decodes only what
         it needs.
+      classes: Names of the classes of a model, of which a split to evaluate may lack
+        some; None takes those of the data.
 
     Raises:
       InputError: The split or its files do not exist. The text names those that do.
@@ -37,6 +46,7 @@ def source(config: Config, split: str, *, encoded: bool = False) -> Source:
         "image_size": data.image_size,
         "background": data.background,
         "encoded": encoded,
+        "classes": classes,
     }
     return SOURCES.build(data.source.to_dict(), given)
 

@@ -6,17 +6,16 @@ import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from fpn_jax.data import files
 from fpn_jax.data.crops import Letterbox, ResizeAndCenterCrop
 from fpn_jax.data.geometry import Placement
 from fpn_jax.data.images import decode
 from fpn_jax.data.records import FIELDS, SourceInfo
-from fpn_jax.data.sources.folder import is_image
 from fpn_jax.errors import InputError
 from fpn_jax.views.base import View
 
@@ -155,7 +154,8 @@ def find(patterns: Sequence[str]) -> list[str]:
     """Returns the files that match the patterns, in order and without repetition.
 
     Args:
-      patterns: Files, folders (all images below them) or globs (`**` matches any
+      patterns: Files, folders (all images below them, also of formats that cannot be
+        decoded) or globs (`**` matches any
         number of folders). The path of a missing file is returned unchanged, so that
         the caller can report it.
 
@@ -165,7 +165,9 @@ def find(patterns: Sequence[str]) -> list[str]:
     found: dict[str, None] = {}
     for pattern in patterns:
         if os.path.isdir(pattern):
-            paths = [str(p) for p in sorted(Path(pattern).rglob("*")) if is_image(p)]
+            found_below = files.find_below(pattern)
+            names = [*found_below.images, *found_below.unsupported]
+            paths = [os.path.join(pattern, name) for name in sorted(names, key=_parts)]
         elif glob.has_magic(pattern) and not os.path.exists(pattern):
             matches = sorted(glob.glob(pattern, recursive=True))
             paths = [path for path in matches if os.path.isfile(path)]
@@ -175,3 +177,8 @@ def find(patterns: Sequence[str]) -> list[str]:
             raise InputError(f"--input={pattern} matches no image files")
         found |= dict.fromkeys(paths)
     return list(found)
+
+
+def _parts(path: str) -> list[str]:
+    # Files come before the files of folders whose names sort later.
+    return path.split("/")

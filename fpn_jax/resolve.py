@@ -84,9 +84,22 @@ def resolve(given: Given, workdir: str | None = None) -> Config:
     for key, registry in REGISTRIES.items():
         notes += _drop_arguments(key, registry, resolved, overridden)
     notes += adopt_weights(resolved, overridden, workdir)
+    _refuse_workdir_in_data(resolved["data"]["root"], workdir)
     for note in notes:
         print(note)
     return configs.load(resolved)
+
+
+def _refuse_workdir_in_data(root: str, workdir: str | None) -> None:
+    """Refuses a run inside of its data, where its folders would become classes."""
+    if not root or workdir is None:
+        return
+    folder, data = Path(workdir).resolve(), Path(root).resolve()
+    if folder == data or data in folder.parents:
+        raise InputError(
+            f"--workdir={workdir} is inside of data.root={root}; choose a folder "
+            "outside of the data"
+        )
 
 
 def _parent(config: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:

@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import dataclasses
+import unicodedata
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -26,6 +27,8 @@ class Findings:
       good: Id, name of the class and fingerprint of every record that can be decoded.
       annotations: `(id, field, rule)` for every annotation that breaks a rule.
       missing: Number of records without an annotation, by name of the field.
+      unused: Lines about image files that are no records, such as those of formats that
+        cannot be decoded.
     """
 
     total: int
@@ -34,27 +37,31 @@ class Findings:
     good: tuple[tuple[str, str, duplicates.Fingerprint], ...] = ()
     annotations: tuple[tuple[str, str, str], ...] = ()
     missing: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    unused: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether every record can be decoded and no annotation breaks a rule."""
-        return not self.bad and not self.annotations
+        """Whether every image file can be decoded and no annotation breaks a rule."""
+        return not self.bad and not self.annotations and not self.unused
 
     def text(self) -> str:
         """Returns one line for every problem, and a closing summary."""
         lines = [f"{id}: {reason}" for id, reason in self.bad]
         lines += [f"{id}: {field}: {rule}" for id, field, rule in self.annotations]
         empty = [name for name, count in self.counts.items() if not count]
-        lines += [f"no image of class {name}" for name in empty]
+        lines += [f"no image of class {shown(name)}" for name in empty]
         lines += [
             f"{count} records have no {field!r} annotation"
             for field, count in self.missing.items()
         ]
+        lines += self.unused
         bad = len(self.bad)
         verdict = f"{bad} cannot be used" if bad else "all can be decoded"
         if self.annotations:
             verdict += f", {len(self.annotations)} annotations are wrong"
-        counts = ", ".join(f"{name} {count}" for name, count in self.counts.items())
+        if self.unused:
+            verdict += ", but other image files are not used"
+        counts = ", ".join(f"{shown(name)} {n}" for name, n in self.counts.items())
         good = f" (good by class: {counts})" if counts else ""
         return "\n".join([*lines, f"{self.total} records: {verdict}{good}"])
 
@@ -116,8 +123,25 @@ def check(source: Source, num_threads: int = 8) -> Findings:
                 annotations += [(id, *problem) for problem in found.annotations]
                 missing.update(found.missing)
     return Findings(
-        len(source), tuple(bad), counts, tuple(good), tuple(annotations), dict(missing)
+        len(source),
+        tuple(bad),
+        counts,
+        tuple(good),
+        tuple(annotations),
+        dict(missing),
+        tuple(getattr(source, "notes", ())),
     )
+
+
+def shown(name: str) -> str:
+    """Returns the name of a class, in quotes if a part of it cannot be seen.
+
+    Example:
+      >>> shown("Dog"), shown("Dog ")
+      ('Dog', "'Dog '")
+    """
+    visible = name.isprintable() and name == " ".join(name.split())
+    return name if visible and unicodedata.is_normalized("NFC", name) else ascii(name)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -154,7 +154,8 @@ class Source(Protocol):
     """Random access to the records of one split.
 
     A source may also offer `read_ahead(indices)`, which starts to read records in the
-    background; the pipeline calls it before it reads a batch.
+    background; the pipeline calls it before it reads a batch. It may have `notes`:
+    lines about files that are no records, which training and check print.
 
     Attributes:
       info: Classes and annotations of the records.

@@ -29,7 +29,11 @@ def run(options: Options) -> int:
         classes than the model.
     """
     trained = load(options.workdir, options.checkpoint)
-    records = source(trained.data_config(options.data_root), options.split)
+    records = source(
+        trained.data_config(options.data_root),
+        options.split,
+        classes=trained.experiment.info.classes,
+    )
     evaluation, skipped = trained.experiment.evaluate(trained.variables, records)
     if jax.process_index() == 0:
         _write(trained, options.split, records, evaluation, skipped)

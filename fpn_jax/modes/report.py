@@ -37,7 +37,11 @@ def run(options: Options) -> int:
         classes than the model.
     """
     trained = load(options.workdir, options.checkpoint)
-    records = source(trained.data_config(options.data_root), options.split)
+    records = source(
+        trained.data_config(options.data_root),
+        options.split,
+        classes=trained.experiment.info.classes,
+    )
     evaluation, skipped = trained.experiment.evaluate(trained.variables, records)
     path = write_report(trained, options.split, records, evaluation, skipped)
     print(f"Report on the checkpoint of step {trained.step}: {path}")

@@ -45,6 +45,8 @@ def run(options: Options) -> int:
     records = source(config, "train", encoded=config.data.quick_decoding)
     validate = source(config, "validate")
     prepared = Experiment(config, records.info).prepare(records, validate)
+    for note in (*getattr(records, "notes", ()), *getattr(validate, "notes", ())):
+        print(note, file=sys.stderr)
     weights = None
     if not workdir.is_begun():
         # Read the weights now, so that wrong ones are refused before the first write.

@@ -2,9 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from fpn_jax.data import files
 from fpn_jax.data.images import decode, reading
 from fpn_jax.data.records import (
     SPLITS,
@@ -14,38 +15,23 @@ from fpn_jax.data.records import (
     SourceInfo,
     printable,
 )
+from fpn_jax.data.sources import layout
 from fpn_jax.errors import InputError, unknown, within
-
-EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
-)
-"""Suffixes of image files, in lower case; other files are skipped."""
-
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "validate",
-    "valid": "validate",
-    "validate": "validate",
-    "validation": "validate",
-    "test": "test",
-    "testing": "test",
-}
-"""Name of a folder, in lower case → its split."""
 
 
 class FolderSource:
     """The images of one split of a folder, in the same order on every machine.
 
-    There are two layouts: `root/Train/Cat/….jpg`, where the folders of the splits have
-    any name of `SPLIT_FOLDERS` in any case, and `root/Cat/….jpg`, where every image
-    belongs to the training split. A class may have subfolders; hidden files and folders
-    are skipped. The classes are the names of the folders in the training split, sorted
+    There are two layouts: `root/Train/Cat/….jpg`, where `layout.split_named` knows the
+    names of the splits, and `root/Cat/….jpg`, where every image belongs to the training
+    split. Other folders are refused. `files.find_below` finds the images of a class, at
+    any depth. The classes are the names of the folders in the training split, sorted
     without regard to case; other splits may lack some of them but not add any.
 
     Without a folder for `validate`, the training files whose hash is below
-    `validate_fraction` form that split. The hash depends on the path below the split,
-    so adding files does not change the split of existing files.
+    `validate_fraction` form that split, but for one file of each class. The hash
+    depends on the path below the split, so adding files does not change the split of
+    existing files.
 
     Args:
       root: The folder.
@@ -54,10 +40,13 @@ class FolderSource:
         validation split if it has no folder.
       background: Red, green and blue, 0 to 255, seen through transparent pixels.
       encoded: Whether JPEGs stay `decode.Encoded`, so that a crop decodes them.
+      classes: Names of the classes of a model, of which the split may lack some; None
+        takes the folders of the training split.
 
     Attributes:
       info: Classes, named as on disk, and the field `label`.
       labels: The label of every record, without decoding it.
+      notes: Lines about image files that are not used.
 
     Raises:
       InputError: No folder is given, it has another layout, or the split has no image.
@@ -71,6 +60,7 @@ class FolderSource:
         validate_fraction: float = 0.1,
         background: tuple[int, int, int] = decode.WHITE,
         encoded: bool = False,
+        classes: Sequence[str] | None = None,
     ):
         if split not in SPLITS:
             raise unknown("split", split, SPLITS)
@@ -83,34 +73,33 @@ class FolderSource:
             "validate_fraction", validate_fraction, 0, 1, open_low=True, open_high=True
         )
         self._background, self._encoded = background, encoded
-        folders = _split_folders(Path(root))
+        folders = layout.split_folders(Path(root))
         folder = folders.get(split)
         # A test folder alone is enough to evaluate a model.
         train = folders.get("train", folder)
         if train is None:
             raise InputError(
-                f"{root} has no folder 'train'; it has {_splits_of(folders)}, but the "
-                "classes are those of 'train'"
+                f"{root} has no folder 'train'; it has {layout.splits_of(folders)}, "
+                "but the classes are those of 'train'"
             )
-        classes = _classes(train)
+        strict = folder == train and classes is None
+        classes = layout.class_names(train) if classes is None else tuple(classes)
         if folder is None and split == "test":
             raise AbsentSplit(
-                f"{root} has no folder 'test'; it has {_splits_of(folders)}"
+                f"{root} has no folder 'test'; it has {layout.splits_of(folders)}"
             )
-        files = _labelled_files(folder or train, classes, strict=folder == train)
+        labelled, notes = _labelled_files(folder or train, classes, strict)
         if "validate" not in folders and split != "test":
-            files = [
-                (path, label)
-                for path, label in files
-                if (_fraction(path) < validate_fraction) == (split == "validate")
-            ]
-        if not files:
+            labelled = _hash_split(labelled, split, validate_fraction)
+        if not labelled:
             raise InputError(
                 f"split {split!r} is empty: {folder or train} has no image for it "
                 f"(validate_fraction is {validate_fraction})"
+                + "".join(f"; {note}" for note in notes)
             )
-        self._paths = [os.path.join(folder or train, path) for path, _ in files]
-        self.labels = tuple(label for _, label in files)
+        self._paths = [os.path.join(folder or train, path) for path, _ in labelled]
+        self.labels = tuple(label for _, label in labelled)
+        self.notes = tuple(printable(note) for note in notes)
         self.info = SourceInfo(classes, ("label",))
 
     def __len__(self) -> int:
@@ -139,118 +128,55 @@ class FolderSource:
         return printable(self._paths[index])
 
 
-def is_image(name: str | os.PathLike) -> bool:
-    """Returns whether a file is an image by its name, and not hidden."""
-    path = Path(name)
-    return not path.name.startswith(".") and path.suffix.lower() in EXTENSIONS
-
-
-def _listed(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError as error:
-        raise InputError(f"{folder} cannot be read: {error.strerror}") from error
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    """Returns the visible folders in a folder, in the order of their names."""
-    return sorted(
-        path
-        for path in _listed(folder)
-        if path.is_dir() and not path.name.startswith(".")
-    )
-
-
-def _split_folders(root: Path) -> dict[str, Path]:
-    """Returns the folder of each split; without such folders the root is `train`."""
-    if not root.exists():
-        raise InputError(f"{root} does not exist; give a folder of images")
-    if not root.is_dir():
-        raise InputError(f"{root} is a file; give a folder of images")
-    folders: dict[str, Path] = {}
-    for folder in _subfolders(root):
-        split = SPLIT_FOLDERS.get(folder.name.lower())
-        if split in folders:
-            raise InputError(
-                f"{folders[split]} and {folder} are both folders of the split "
-                f"{split!r}; keep one"
-            )
-        if split:
-            folders[split] = folder
-    if not folders:
-        return {"train": root}
-    return folders
-
-
-def _splits_of(folders: dict[str, Path]) -> str:
-    return ", ".join(f"{split} ({folder})" for split, folder in folders.items())
-
-
-def _classes(train: Path) -> tuple[str, ...]:
-    names = sorted((path.name for path in _subfolders(train)), key=str.lower)
-    for name in names:
-        # Class names are printed in tables and in the report.
-        if printable(name) != name:
-            raise InputError(
-                f"the class folder {printable(name)} has characters that cannot be "
-                "printed; rename it"
-            )
-    if len(names) < 2:
-        raise InputError(
-            f"{train} has {len(names)} class folders ({', '.join(names) or 'none'}); "
-            "at least two are expected, such as 'cat' and 'dog'"
-        )
-    return tuple(names)
-
-
 def _labelled_files(
     folder: Path, classes: tuple[str, ...], strict: bool
-) -> list[tuple[str, int]]:
-    """Returns `(path below folder, label)` of every image, sorted by code points."""
+) -> tuple[list[tuple[str, int]], list[str]]:
+    """Returns `(path below folder, label)` of every image, and notes on other files.
+
+    The images are sorted by code points.
+    """
     label_of = {name: label for label, name in enumerate(classes)}
-    files = []
-    for class_folder in _subfolders(folder):
+    labelled, notes = [], []
+    for class_folder in files.subfolders(folder):
         name = class_folder.name
-        if name not in label_of:
-            raise InputError(
-                f"label outside the classes: {class_folder} is not a class of the "
-                f"training images; its classes are {', '.join(classes)}"
+        found = files.find_below(class_folder)
+        if not found.images and not found.unsupported and name not in label_of:
+            continue
+        layout.refuse_unknown_class(class_folder, classes)
+        if found.unsupported:
+            notes.append(
+                f"{class_folder}: {len(found.unsupported)} image files are not used, "
+                "because their format cannot be decoded: "
+                f"{files.count_by_suffix(found.unsupported)}"
             )
-        images = _images(class_folder)
-        if strict and not images:
+        if strict and not found.images:
             raise InputError(
-                f"{class_folder} has no images; files that end in "
-                f"{' '.join(sorted(EXTENSIONS))} are expected there"
+                f"{class_folder} has no images that can be decoded "
+                f"({files.count_by_suffix(found.unsupported) or 'no image files'}); "
+                f"files that end in {' '.join(sorted(files.DECODABLE))} are expected "
+                "there"
             )
-        files += [(f"{name}/{image}", label_of[name]) for image in images]
-    return sorted(files)
+        labelled += [(f"{name}/{image}", label_of[name]) for image in found.images]
+    return sorted(labelled), notes
 
 
-def _refuse(error: OSError) -> None:
-    raise InputError(f"{error.filename} cannot be read: {error.strerror}")
+def _hash_split(
+    labelled: list[tuple[str, int]], split: str, fraction: float
+) -> list[tuple[str, int]]:
+    """Returns the files of `train` or `validate`, chosen by the hash of their paths.
 
-
-def _images(folder: Path) -> list[str]:
-    """Returns POSIX paths of the images at any depth below a folder."""
-    images = []
-    ancestors = {str(folder): frozenset({os.path.realpath(folder)})}
-    for parent, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
-        seen = ancestors.pop(parent)
-        kept = []
-        for name in folders:
-            path = os.path.join(parent, name)
-            real = os.path.realpath(path)
-            # Following a link to one of its own parent folders would never end.
-            if not name.startswith(".") and real not in seen:
-                ancestors[path] = seen | {real}
-                kept.append(name)
-        folders[:] = kept
-        images += [
-            Path(parent, name).relative_to(folder).as_posix()
-            for name in names
-            if is_image(name)
-        ]
-    return images
+    The file of a class with the greatest hash stays in `train`, so that every class has
+    one there.
+    """
+    last: dict[int, str] = {}
+    for path, label in labelled:
+        if label not in last or _fraction(path) > _fraction(last[label]):
+            last[label] = path
+    return [
+        (path, label)
+        for path, label in labelled
+        if (_fraction(path) < fraction and path != last[label]) == (split == "validate")
+    ]
 
 
 def _fraction(path: str) -> float:

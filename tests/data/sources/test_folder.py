@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fpn_jax.data import check
 from fpn_jax.data.records import BadRecord
-from fpn_jax.data.sources.folder import FolderSource
+from fpn_jax.data.sources import layout
+from fpn_jax.data.sources.folder import FolderSource, _fraction
 from fpn_jax.errors import InputError
 
 PHOTOGRAPHS = Path(__file__).resolve().parents[4] / "shared" / "data" / "cats_dogs"
@@ -83,7 +85,6 @@ def test_names_of_splits(tmp_path, train, validate):
         *(f"{train}/{name}/1.png" for name in ("cat", "dog")),
         f"{validate}/cat/2.png",
         "Testing/dog/3.png",
-        "notes/read.png",
         ".cache/x/1.png",
     )
     lengths = [
@@ -155,7 +156,7 @@ def test_mistakes_are_named(tmp_path):
     write(tmp_path, "Train/cat/1.png")
     refused(r"Train has 1 class folders \(cat\)")
     (tmp_path / "Train/dog").mkdir()
-    refused(r"dog has no images; files that end in \.bmp")
+    refused(r"dog has no images that can be decoded \(no image files\); files that end")
     write(tmp_path, "Train/dog/1.png", "Val/wolf/1.png")
     refused("label outside the classes: .*wolf", split="validate")
     refused("split 'dev' is unknown", split="dev")
@@ -173,6 +174,145 @@ def test_a_root_without_train(tmp_path):
         FolderSource(tmp_path, "train")
     # Held-out photographs alone are enough for an evaluation.
     assert FolderSource(tmp_path, "test").info.classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("training_set", "train"),
+        ("Train-Set", "train"),
+        ("images_train", "train"),
+        ("trainval", "train"),
+        ("TRAIN2017", "train"),
+        ("val_images", "validate"),
+        ("validation_data", "validate"),
+        ("eval", "validate"),
+        ("dev", "validate"),
+        ("test set", "test"),
+        ("holdout", "test"),
+        ("cats", None),
+        ("set", None),
+        ("trainer", None),
+        ("2017", None),
+    ],
+)
+def test_names_that_mean_a_split(name, split):
+    assert layout.split_named(name) == split
+
+
+def test_a_folder_that_repeats_its_split_is_opened(tmp_path):
+    """The layout of archives such as `training_set/training_set/cats`."""
+    outer = ("training_set", "test_set")
+    names = [
+        f"{s}/{s}/{c}/{k}.png" for s in outer for c in ("cats", "dogs") for k in "1"
+    ]
+    root = write(tmp_path, *names)
+    assert FolderSource(root, "train").info.classes == ("cats", "dogs")
+    assert names_of(FolderSource(root, "test"), root / "test_set/test_set") == [
+        "cats/1.png",
+        "dogs/1.png",
+    ]
+
+
+def refusal(root: Path, split: str = "train", **options) -> str:
+    with pytest.raises(InputError) as caught:
+        FolderSource(root, split, **options)
+    return str(caught.value)
+
+
+def test_folders_that_are_not_understood_are_refused_by_name(tmp_path):
+    root = write(tmp_path / "a", "train/cat/1.png", "train/dog/1.png", "more/cat/1.png")
+    assert "has folders of splits (train" in refusal(root)
+    assert "'more', which is no split" in refusal(root)
+    root = write(tmp_path / "b", "Cat/train/1.png", "Cat/val/2.png", "Dog/train/1.png")
+    assert "has folders of splits inside of a class (train, val)" in refusal(root)
+    root = write(tmp_path / "c", "train/train/1.png", "train/test/1.png")
+    assert "looks like a split inside of the split 'train'" in refusal(root)
+    root = write(tmp_path / "d", "PetImages/Cat/1.png", "PetImages/Dog/1.png")
+    assert f"contains Cat, Dog: give data.root={root}/PetImages" in refusal(root)
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        "__MACOSX",
+        "@eaDir",
+        ".ipynb_checkpoints",
+        "Thumbs",
+        "$RECYCLE.BIN",
+        "lost+found",
+    ],
+)
+def test_folders_that_tools_leave_behind_are_neither_classes_nor_data(tmp_path, junk):
+    root = write(tmp_path, "cat/1.png", "dog/1.png", f"{junk}/cat/2.png")
+    write(root, f"cat/{junk}/3.png", f"dog/{junk}/dog/4.png", "dog/._1.png")
+    source = FolderSource(root, "train", validate_fraction=1e-9)
+    assert source.info.classes == ("cat", "dog")
+    assert names_of(source, root) == ["cat/1.png", "dog/1.png"]
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.999])
+def test_the_automatic_split_leaves_every_class_a_training_image(tmp_path, fraction):
+    names = [f"cat/{k}.png" for k in range(40)]
+    # The hashes of all of these lie below 0.1, in the validation split.
+    low = [f"dog/{k}.png" for k in range(200) if _fraction(f"dog/{k}.png") < 0.1][:3]
+    root = write(tmp_path, *names, *low)
+    train = FolderSource(root, "train", validate_fraction=fraction)
+    validate = FolderSource(root, "validate", validate_fraction=fraction)
+    assert set(train.labels) == {0, 1}
+    both = names_of(train, root) + names_of(validate, root)
+    assert sorted(both) == sorted([*names, *low])
+    assert train.labels.count(1) == 1
+
+
+def test_the_classes_of_a_model_may_be_missing_from_held_out_data(tmp_path):
+    root = write(tmp_path, "Test/Cat/1.png", "Test/empty/notes.txt")
+    classes = ("Cat", "Dog")
+    source = FolderSource(root, "test", classes=classes)
+    assert (source.info.classes, source.labels) == (classes, (0,))
+    write(root, "Test/Wolf/1.png")
+    assert "Wolf is not one of the classes 'Cat', 'Dog'" in refusal(
+        root, "test", classes=classes
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "why"),
+    [
+        ("Dog", "Dog ", "spaces or invisible characters"),
+        ("Dog", "D\u200bog", "spaces or invisible characters"),
+        ("Dog", "dog", "letter case"),
+        ("Caf\u00e9", "Cafe\u0301", "the Unicode form"),
+    ],
+)
+def test_names_that_look_alike_are_told_apart(tmp_path, first, second, why):
+    root = write(tmp_path / "a", f"{first}/1.png", f"{second}/1.png")
+    said = refusal(root)
+    if second.isprintable():
+        assert f"differ only in {why}" in said
+        assert ascii(second) in said
+    root = write(tmp_path / "b", f"Train/{first}/1.png", "Train/Cat/1.png")
+    said = refusal(write(root, f"Val/{second}/1.png"), "validate")
+    assert f"{second!a} and {first!a} differ only in {why}" in said
+
+
+def test_image_files_that_cannot_be_decoded_are_counted_by_folder(tmp_path):
+    root = write(tmp_path, "Train/Cat/1.jfif", "Train/Cat/2.AVIF", "Train/Dog/3.mpo")
+    write(root, "Train/Cat/4.heic", "Train/Cat/deep/5.HEIC", "Train/Cat/6.cr2")
+    write(root, "Train/Dog/notes.txt", "Val/Cat/1.png")
+    source = FolderSource(root, "train")
+    assert len(source) == 3
+    (note,) = source.notes
+    assert note.startswith(f"{root}/Train/Cat: 3 image files are not used")
+    assert note.endswith(".heic 2, .cr2 1")
+    found = check.check(FolderSource(root, "train"))
+    assert not found.passed
+    assert note in found.text()
+    assert (
+        "other image files are not used (good by class: Cat 2, Dog 1)" in found.text()
+    )
+    root = write(tmp_path / "only", "Train/Cat/1.heic", "Train/Dog/1.png")
+    assert "Cat has no images that can be decoded (.heic 1)" in refusal(root)
 
 
 def test_links_are_followed_but_not_without_end(tmp_path):

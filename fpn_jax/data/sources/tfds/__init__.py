@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from fpn_jax.data.images import decode, reading
 from fpn_jax.data.records import SPLITS, AbsentSplit, BadRecord, Record, SourceInfo
-from fpn_jax.data.sources.folder import SPLIT_FOLDERS
+from fpn_jax.data.sources.layout import split_named
 from fpn_jax.errors import InputError, unknown, within
 
 COMMAND = "python -m fpn_jax.data.sources.tfds"
@@ -26,7 +26,7 @@ class TfdsSource:
     """The images of one split of a prepared TFDS data set.
 
     A split that the data set has is used as it is, by any name of
-    `folder.SPLIT_FOLDERS`. A split that it lacks is cut off the end of its `train`,
+    `layout.split_named`. A split that it lacks is cut off the end of its `train`,
     each with the share `validate_fraction`. With 0.1, `cats_vs_dogs`, which has only
     `train`, becomes `train[:80%]`, `train[80%:90%]` for `validate` and `train[90%:]`
     for `test`; of `oxford_iiit_pet`, which has `train` and `test`, the last 10% of
@@ -181,7 +181,7 @@ def _label_key(name: str, features, label_key: str | None) -> str:
 
 def _instruction(name: str, sizes: dict[str, int], split: str, fraction: float) -> str:
     """Returns the slice of the data set's own splits that forms one of our splits."""
-    named = {SPLIT_FOLDERS.get(key): key for key in sizes}
+    named = {split_named(key): key for key in sizes}
     if split in named and split != "train":
         return named[split]
     cut = [other for other in ("validate", "test") if other not in named]
