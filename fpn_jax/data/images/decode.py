@@ -13,6 +13,7 @@ import re
 
 import numpy as np
 from PIL import (
+    AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
     PngImagePlugin,
@@ -20,7 +21,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from fpn_jax.data.images import exif, jpeg, pillow, reading
+from fpn_jax.data.images import exif, jpeg, pillow, reading, unsupported
 
 WHITE = (255, 255, 255)
 """The default background behind transparent pixels."""
@@ -34,6 +35,11 @@ _KINDS = (
         "TIFF",
         re.compile(rb"II[*+]\0|MM\0[*+]"),
         TiffImagePlugin.TiffImageFile,
+    ),
+    (
+        "AVIF",
+        re.compile(rb".{4}ftyp(?:avi[fs]|mif1.{4}(?:.{4})*?avif)", re.DOTALL),
+        AvifImagePlugin.AvifImageFile,
     ),
 )
 
@@ -58,7 +64,7 @@ class Encoded:
     def shape(self) -> tuple[int, int, int]:
         """`(H, W, 3)` of the upright image."""
         size = self.header.height, self.header.width
-        sideways = exif.orientation(self.header.exif) in exif.SIDEWAYS
+        sideways = self.header.orientation in exif.SIDEWAYS
         return (*(size[::-1] if sideways else size), 3)
 
     def decode(self, *, reduction: int = 1, quick: bool = False) -> np.ndarray:
@@ -84,9 +90,10 @@ class Encoded:
 def decode(data: bytes, *, background: tuple[int, int, int] = WHITE) -> np.ndarray:
     """Returns the (first) image of an encoded file, upright, in RGB.
 
-    Reads JPEG, PNG, GIF, WebP, BMP and TIFF; the contents decide, not the file's name.
-    Transparent pixels are composited over the background, 16-bit samples are rounded to
-    8 bits, and the EXIF orientation is applied. Colour profiles are ignored.
+    Reads JPEG, PNG, GIF, WebP, AVIF, BMP and TIFF; the contents decide, not the file's
+    name. Transparent pixels are composited over the background, samples of more bits
+    are rounded to 8 bits, and the orientation in Exif or XMP is applied. Colour
+    profiles are ignored.
 
     No decoder notices flipped bits of a JPEG that still form valid codes.
 
@@ -127,11 +134,13 @@ def open_encoded(
     """
     if not data:
         raise ValueError("the file is empty (0 bytes)")
-    if data.startswith(b"\xff\xd8\xff"):
+    if data.startswith(b"\xff\xd8"):
         return Encoded(data, jpeg.read_header(data))
     for kind, signature, reader in _KINDS:
         if signature.match(data):
             return pillow.decode(kind, reader, data, background)
+    if other := unsupported.reason(data):
+        raise ValueError(other)
     kinds = ", ".join(["JPEG", *(kind for kind, _, _ in _KINDS)])
     raise ValueError(f"the content is none of {kinds}")
 

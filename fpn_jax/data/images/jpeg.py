@@ -24,6 +24,12 @@ _SEGMENTS = _FRAMES | {0xC4, 0xCC} | frozenset(range(0xDA, 0xF0)) | {0xFE}
 _ALONE = frozenset(range(0xD0, 0xD8)) | {0x01}
 _END, _SCAN, _APP1 = 0xD9, 0xDA, 0xE1
 _SEQUENTIAL, _PROGRESSIVE = frozenset({0xC0, 0xC1}), 0xC2
+# Segments that determine pixels: frames, tables, restart intervals, JFIF and Adobe.
+_ESSENTIAL = _FRAMES | {0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, 0xE0, 0xEE}
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
+
+# Rows and columns of luma for each one of chroma that libjpeg-turbo names.
+_USUAL_SAMPLING = frozenset({(1, 1), (1, 2), (2, 2), (2, 1), (1, 4), (4, 1)})
 
 # The warnings of libjpeg that mean that the decoder invented pixels.
 _DAMAGE = re.compile(r"Premature end|Corrupt JPEG data: (?!\d+ extraneous bytes)")
@@ -43,6 +49,8 @@ class Header:
       missing: Component → a bit for each of the 64 coefficients that no scan has
         completed to full precision.
       exif: The Exif block, or no bytes.
+      xmp: The XMP packet, or no bytes.
+      sampling: Horizontal and vertical sampling factor of every component.
       scan_end: Offset of the marker that ends the last scan.
     """
 
@@ -54,12 +62,23 @@ class Header:
     scans: int = 0
     missing: dict[int, int] = dataclasses.field(default_factory=dict)
     exif: bytes = b""
+    xmp: bytes = b""
+    sampling: tuple[tuple[int, int], ...] = ()
     scan_end: int = 0
 
     @property
     def plain(self) -> bool:
-        """Whether the image is grey or has three colours, with 8 bits each."""
-        return self.precision == 8 and len(self.components) in (1, 3)
+        """Whether it is grey or has three colours, of 8 bits and usual sampling."""
+        if self.precision != 8 or len(self.components) not in (1, 3):
+            return False
+        (down, across), *chroma = self.sampling
+        shares = {(down / v, across / h) for v, h in chroma}
+        return len(shares) < 2 and shares <= _USUAL_SAMPLING
+
+    @property
+    def orientation(self) -> int:
+        """The stored orientation, 1 to 8."""
+        return exif.orientation(self.exif, self.xmp)
 
     def start_frame(self, marker: int, body: bytes) -> None:
         """Reads a frame header (B.2.2)."""
@@ -72,6 +91,10 @@ class Header:
         pillow.check_size(self.width, self.height)
         self.frame = marker
         self.components = body[6 : 6 + 3 * count : 3]
+        factors = [divmod(factor, 16) for factor in body[7 : 6 + 3 * count : 3]]
+        if not all(v and h for h, v in factors):
+            raise ValueError("the JPEG data is damaged: a sampling factor is 0")
+        self.sampling = tuple((v, h) for h, v in factors)
         self.missing = dict.fromkeys(self.components, 2**64 - 1)
 
     def start_scan(self, body: bytes) -> None:
@@ -117,6 +140,8 @@ def read_header(data: bytes) -> Header:
                 in_scan = True
             elif marker == _APP1 and body.startswith(exif.HEADER):
                 header.exif = header.exif or body
+            elif marker == _APP1 and body.startswith(_XMP):
+                header.xmp = header.xmp or body
         except (struct.error, LookupError) as error:
             raise ValueError("the JPEG data is damaged: a short header") from error
     if marker != _END:
@@ -158,11 +183,18 @@ def decode(
         image, complete = _read_plain(data, header, read)
     if not complete:
         raise ValueError("the JPEG is truncated: its last scan ends early")
-    return exif.upright(image, exif.orientation(header.exif))
+    return exif.upright(image, header.orientation)
 
 
 def _read_plain(data: bytes, header: Header, read: Callable) -> tuple[np.ndarray, bool]:
     """Returns the image of a plain JPEG, and whether the file is complete."""
+    try:
+        return read(data), True
+    except ValueError as error:
+        refusal = str(error)
+    # Cameras and editors write metadata that libjpeg refuses beside intact pixels.
+    data, scan_end = without_metadata(data, header.scan_end)
+    header = dataclasses.replace(header, scan_end=scan_end)
     try:
         return read(data), True
     except ValueError as error:
@@ -175,6 +207,39 @@ def _read_plain(data: bytes, header: Header, read: Callable) -> tuple[np.ndarray
     except ValueError as error:
         raise ValueError(f"the JPEG data is damaged: {error}") from error
     return image, _reaches_its_end(data, header, image, lenient)
+
+
+def without_metadata(data: bytes, scan_end: int) -> tuple[bytes, int]:
+    """Returns a JPEG without its metadata and the bytes between its segments.
+
+    Args:
+      data: The bytes of a file that `read_header` accepts.
+      scan_end: Offset of the marker that ends the last scan.
+
+    Returns:
+      The essential segments and the scans, and the new offset of that marker.
+    """
+    kept, position, in_scan = [b"\xff\xd8"], 2, False
+    while found := _MARKER.search(data, position):
+        marker, start = found[1][0], found.start()
+        if in_scan and marker not in _ALONE:
+            kept.append(data[position:start])
+            in_scan = False
+        if start == scan_end:
+            scan_end = sum(map(len, kept))
+        if marker == _END:
+            kept.append(data[start:])
+            break
+        if marker in _ALONE:
+            if in_scan:
+                kept.append(data[position : found.end()])
+            position = found.end()
+            continue
+        end = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+        if marker in _ESSENTIAL:
+            kept.append(data[start:end])
+        position, in_scan = end, marker == _SCAN
+    return b"".join(kept), scan_end
 
 
 def _reaches_its_end(

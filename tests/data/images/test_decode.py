@@ -41,7 +41,7 @@ ODD = {
     "pngsuite_basi0g16.png": (32, 32),
     "pngsuite_basn4a16.png": (32, 32),
     "synthetic_cat.7_truncated_at_60pct.jpg": "truncated",
-    "synthetic_text_named.jpg": "none of JPEG",
+    "synthetic_text_named.jpg": "the content is HTML, not an image",
     "truncated_jpeg.jpg": "truncated",
     "zero_width.gif": "GIF data is damaged",
 }
