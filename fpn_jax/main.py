@@ -12,7 +12,7 @@ import sys
 
 from absl import app, flags
 
-from fpn_jax import command_line, modes, runtime
+from fpn_jax import command_line, modes, paths, runtime
 from fpn_jax.errors import InputError
 
 flags.DEFINE_string(
@@ -135,13 +135,17 @@ def _check_processes() -> None:
 
 def _read_config(config_words: list[str]) -> command_line.Given | None:
     if FLAGS.config is not None:
-        return command_line.read(FLAGS.config, config_words)
+        return command_line.read(paths.expanded(FLAGS.config), config_words)
     if config_words:
         raise InputError(
             f"{config_words[0]} changes a config file: give that file with "
             "--config=FILE"
         )
     return None
+
+
+def _path(path: str | None) -> str | None:
+    return None if path is None else paths.expanded(path)
 
 
 def _run_mode(argv: list[str], coordinator: str | None) -> int:
@@ -155,12 +159,12 @@ def _run_mode(argv: list[str], coordinator: str | None) -> int:
     _check_flags(mode)
     options = modes.Options(
         given=_read_config(argv[1:]),
-        workdir=FLAGS.workdir,
+        workdir=_path(FLAGS.workdir),
         split=FLAGS.split,
-        data_root=FLAGS.data_root,
+        data_root=_path(FLAGS.data_root),
         checkpoint=FLAGS.checkpoint,
-        input=tuple(FLAGS.input or ()),
-        output=FLAGS.output,
+        input=tuple(map(paths.expanded, FLAGS.input or ())),
+        output=_path(FLAGS.output),
     )
     runtime.join(coordinator, FLAGS.num_processes, FLAGS.process_id)
     return mode.run(options)
@@ -172,6 +176,8 @@ def main(argv: list[str]) -> int:
     Args:
       argv: The remaining words of `parse`.
     """
+    # A terminal may lack characters of file names and classes.
+    sys.stdout.reconfigure(errors="backslashreplace")
     coordinator = "auto" if FLAGS.distributed else FLAGS.coordinator
     return runtime.guard(
         lambda: _run_mode(argv, coordinator), several_processes=coordinator is not None

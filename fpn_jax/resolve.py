@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fpn_jax import backbones, errors, pretrained, tasks
+from fpn_jax import backbones, errors, paths, pretrained, tasks
 from fpn_jax import config as configs
 from fpn_jax.command_line import Given
 from fpn_jax.config import Config, Keys
@@ -73,6 +73,8 @@ def resolve(given: Given, workdir: str | None = None) -> Config:
     resolved = copy.deepcopy(given.config.to_dict())
     overridden = given.overridden
     configs.check_keys(resolved, KEYS)
+    for section, key in (("data", "root"), ("pretrained", "path")):
+        resolved[section][key] = paths.expanded(resolved[section][key])
     for key, registry in REGISTRIES.items():
         parent, last = _parent(resolved, key)
         parent[last] = registry.spec(parent[last])

@@ -145,6 +145,21 @@ def _has_accelerator_plugin() -> bool:
     )
 
 
+def _report(error: OSError) -> int:
+    """Prints an error of the operating system, and returns the exit code."""
+    if error.errno in FULL:
+        print(
+            f"fpn_jax: the disk is full ({error}); the saved checkpoints are "
+            "kept: free space and run the same command again to resume",
+            file=sys.stderr,
+        )
+        return 1
+    # Some errors have no file, and those of some libraries have only a text.
+    where = f"{error.filename}: " if error.filename is not None else ""
+    print(f"fpn_jax: {where}{error.strerror or error}", file=sys.stderr)
+    return 2
+
+
 def guard(work: Callable[[], int], *, several_processes: bool) -> int:
     """Calls a function; prints its errors as sentences and returns the exit code.
 
@@ -172,18 +187,16 @@ def guard(work: Callable[[], int], *, several_processes: bool) -> int:
     except RunError as error:
         print(f"fpn_jax: {error}", file=sys.stderr)
         code = 1
-    except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        print(f"fpn_jax: {error.filename}: {error.strerror}", file=sys.stderr)
-        code = 2
-    except Exception as error:
+    except BrokenPipeError:
+        # The reader of the output, such as `head`, has ended. Python would complain
+        # when it flushes the output at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
-        if isinstance(error, OSError) and error.errno in FULL:
-            print(
-                f"fpn_jax: the disk is full ({error}); the saved checkpoints are "
-                "kept: free space and run the same command again to resume",
-                file=sys.stderr,
-            )
-        elif several_processes:
+    except OSError as error:
+        code = _report(error)
+    except Exception:
+        code = 1
+        if several_processes:
             traceback.print_exc()
         else:
             raise

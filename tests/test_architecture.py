@@ -24,6 +24,7 @@ ROOMS = {
     "tasks": {"metrics", "ops", "registry"},
     "train": {"metrics", "registry"},
     "config": set(),
+    "paths": set(),
     "command_line": {"config"},
     "workdir": {"config", "train"},
     "model": {"backbones", "necks", "heads", "imaging", "ops", "pyramid"},
@@ -31,7 +32,8 @@ ROOMS = {
     "predictor": {"data", "views"},
     "exporters": {"predictor"},
     "resolve": {
-        *("command_line", "config", "registry", "backbones", "data", "model", "ops"),
+        *("command_line", "config", "paths", "registry", "backbones", "data", "model"),
+        "ops",
         *("pretrained", "tasks", "train", "workdir"),
     },
     "parts": {"config", "data", "model", "resolve", "tasks", "train"},
@@ -52,13 +54,14 @@ ROOMS = {
             "exporters",
             "model",
             "parts",
+            "paths",
         ),
         *("predictor", "report", "resolve", "train", "trained", "views", "workdir"),
         # --mode=list shows all names.
         *("backbones", "necks", "heads", "layers", "tasks"),
     },
     "runtime": set(),
-    "main": {"command_line", "modes", "runtime"},
+    "main": {"command_line", "modes", "paths", "runtime"},
 }
 """Package → the packages that it imports, besides itself and `errors`."""
 

@@ -20,6 +20,10 @@ def fail(error):
         (InputError("x is 1; choose 2"), 2, "fpn_jax: x is 1; choose 2\n"),
         (KeyboardInterrupt(), 130, "fpn_jax: interrupted\n"),
         (PermissionError(13, "Permission denied", "a.csv"), 2, "a.csv: Permission"),
+        (OSError(errno.EROFS, "Read-only file system", "a"), 2, "a: Read-only file"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "b"), 2, "b: File name"),
+        (OSError("cannot write mode F"), 2, "fpn_jax: cannot write mode F"),
+        (OSError(errno.ENOSPC, "No space left", "c"), 1, "the disk is full"),
     ],
 )
 def test_a_mistake_of_the_user_gives_a_sentence_and_an_exit_code(
@@ -171,3 +175,21 @@ def test_cancelled_reads_are_silent_but_other_errors_are_not():
     ):
         hook(types.SimpleNamespace(exc_value=error))
     assert told == [mistake]
+
+
+def test_a_reader_that_ends_early_ends_the_output_quietly():
+    """As in `… | head -1`."""
+    code = (
+        "import sys; from fpn_jax import runtime\n"
+        "def work():\n"
+        "    for _ in range(100000): print('a' * 100)\n"
+        "sys.exit(runtime.guard(work, several_processes=False))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 1

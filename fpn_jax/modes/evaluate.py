@@ -56,10 +56,11 @@ def _write(
         "classes": list(experiment.info.classes),
         **evaluation.computed(),
     }
-    workdir.evaluation(split).write_text(json.dumps(metrics, indent=2) + "\n")
+    # The metrics are printed first, so that an unwritable workdir does not lose them.
     for name, value in metrics.items():
         shown = f"{value:.4f}" if isinstance(value, float) else value
-        print(f"{name}: {shown}")
+        print(f"{name}: {shown}", flush=True)
+    workdir.evaluation(split).write_text(json.dumps(metrics, indent=2) + "\n")
     view = VIEWS[experiment.task.kind]
     mistakes = view.mistakes(
         evaluated(trained, split, records, evaluation), experiment.info

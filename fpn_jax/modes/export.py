@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from fpn_jax import paths
 from fpn_jax.errors import InputError
 from fpn_jax.exporters import EXPORTERS
 from fpn_jax.modes import Options
@@ -28,6 +29,7 @@ def run(options: Options) -> int:
         raise InputError(f"--output={output} must end in {' or '.join(EXPORTERS)}")
     if not output.absolute().parent.is_dir():
         raise InputError(f"--output={output}: its folder does not exist")
+    paths.check_writable(output)
     predictor = load(options.workdir, options.checkpoint).predictor()
     print(EXPORTERS[output.suffix](predictor, output))
     return 0

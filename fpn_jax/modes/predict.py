@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 
+from fpn_jax import paths
 from fpn_jax.errors import InputError
 from fpn_jax.modes import Options
 from fpn_jax.predictor import Prediction, Predictor, find
@@ -37,12 +38,12 @@ def run(options: Options) -> int:
       InputError: The input matches no image file, the output has an unknown suffix or
         no folder, or the checkpoint does not exist.
     """
-    output, paths = options.output, find(options.input)
+    output, inputs = options.output, find(options.input)
     folder = output is not None and (output.endswith(os.sep) or Path(output).is_dir())
     suffix = Path(output).suffix if output and not folder else ".csv"
-    _check_output(output, folder, suffix, paths)
+    _check_output(output, folder, suffix, inputs)
     predictor = load(options.workdir, options.checkpoint).predictor()
-    predictions = predictor.predict(paths)
+    predictions = predictor.predict(inputs)
     if folder:
         predictions = _drawn(predictor, predictions, Path(output))
         output = str(Path(output) / TABLE)
@@ -63,7 +64,7 @@ def run(options: Options) -> int:
 
 
 def _check_output(
-    output: str | None, folder: bool, suffix: str, paths: Sequence[str]
+    output: str | None, folder: bool, suffix: str, inputs: Sequence[str]
 ) -> None:
     """Refuses an output that cannot be written, or that would replace an input."""
     if output == "":
@@ -75,7 +76,9 @@ def _check_output(
         )
     if output and not Path(output).absolute().parent.is_dir():
         raise InputError(f"--output={output}: its folder does not exist")
-    folders = {Path(path).parent.resolve() for path in paths}
+    if output and not folder:
+        paths.check_writable(Path(output))
+    folders = {Path(path).parent.resolve() for path in inputs}
     if folder and output and Path(output).resolve() in folders:
         raise InputError(
             f"--output={output} is the folder of an input image, which a drawing could "
@@ -107,6 +110,7 @@ def _drawn(
 ) -> Iterable[Prediction]:
     """Yields the predictions, and writes a picture of each one into a folder."""
     folder.mkdir(exist_ok=True)
+    paths.check_writable(folder / TABLE)
     taken: set[str] = set()
     for prediction in predictions:
         if prediction.answer is not None:

@@ -40,8 +40,9 @@ def run(options: Options) -> int:
       InputError: The config, the data or the workdir cannot be used.
       RunError: The training failed. Saved checkpoints are kept.
     """
-    config = resolve(options.given, options.workdir)
     workdir = Workdir(options.workdir)
+    workdir.refuse_unusable_name()
+    config = resolve(options.given, options.workdir)
     records = source(config, "train", encoded=config.data.quick_decoding)
     validate = source(config, "validate")
     prepared = Experiment(config, records.info).prepare(records, validate)

@@ -89,6 +89,7 @@ class Checkpoints:
     ):
         self._directory = Path(directory).absolute()
         self._saving: int | None = None
+        self._saving_parts: frozenset[str] = frozenset()
         # Orbax's max_to_keep with best_fn would delete the newest checkpoint, and its
         # own metrics have no checksum.
         policy = preservation_policy.AnyPreservationPolicy(
@@ -157,6 +158,8 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
+        if self._saving is not None:
+            self.wait()
         self.wait()
         meta = meta | {"step": step, "metrics": metrics, "monitor": self._monitor}
         meta["checksums"] = _checksums(state) | {"meta": json_checksum(meta)}
@@ -165,6 +168,7 @@ class Checkpoints:
             meta=ocp.args.JsonSave(meta),
         )
         self._saving, self._values[step] = step, (metrics or {}).get(self._monitor)
+        self._saving_parts = frozenset(_as_dict(state))
         try:
             self._manager.save(step, args=args)
         except OSError as error:
@@ -220,6 +224,7 @@ class Checkpoints:
           DamagedCheckpoint: The checkpoint is incomplete, or a checksum differs.
         """
         parts = ("params", "batch_stats") if like.ema is None else ("ema",)
+        parts = ("step", *parts)
         return like.replace(**self._restore(step, like, parts)).eval_variables
 
     def _restore(
@@ -260,15 +265,15 @@ class Checkpoints:
                 raise DamagedCheckpoint(
                     f"step {step}: {part} differs from its checksum"
                 )
+        if int(restored["step"]) != step:
+            raise DamagedCheckpoint(
+                f"step {step}: its folder contains step {int(restored['step'])}; give "
+                "the folder its old name"
+            )
         return restored
 
     def _refuse_other_architecture(self, step: int, wanted: dict[str, Any]) -> None:
-        try:
-            metadata = self._manager.item_metadata(step)["state"].tree
-        except NOT_DAMAGE:
-            raise
-        except Exception as error:
-            raise DamagedCheckpoint(f"step {step}: its index cannot be read") from error
+        metadata = self._index(step)
         stored = {part: metadata.get(part, {}) for part in wanted}
         ours, theirs = _shapes(wanted), _shapes(stored)
         lines = [
@@ -333,12 +338,32 @@ class Checkpoints:
         if self._saving is not None:
             if not (self._directory / str(self._saving)).is_dir():
                 raise self._failed("its folder is missing")
+            self._check_readable(self._saving)
             self._saving = None
+
+    def _check_readable(self, step: int) -> None:
+        """Reads the meta and the index of a checkpoint that has just been written."""
+        try:
+            self.meta(step)
+            missing = self._saving_parts - self._index(step).keys()
+        except DamagedCheckpoint as error:
+            raise self._failed(error) from error
+        if missing:
+            raise self._failed(f"its index lacks {', '.join(sorted(missing))}")
+
+    def _index(self, step: int) -> dict[str, Any]:
+        """Returns part → the stored names and shapes of its leaves."""
+        try:
+            return self._manager.item_metadata(step)["state"].tree
+        except NOT_DAMAGE:
+            raise
+        except Exception as error:
+            raise DamagedCheckpoint(f"step {step}: its index cannot be read") from error
 
     def _failed(self, error: Exception | str) -> SaveFailed:
         step, self._saving = self._saving, None
         self._manager.reload()
-        kept = self.steps()
+        kept = [other for other in self.steps() if other != step]
         last = (
             f"the last intact one is step {kept[-1]}" if kept else "there is no other"
         )

@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fpn_jax.errors import InputError
+
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
 
@@ -86,13 +88,25 @@ def read(path: Path) -> list[dict[str, float | str]]:
 
     Args:
       path: The file.
+
+    Raises:
+      InputError: The file is no text in UTF-8.
     """
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text().splitlines():
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not UTF-8 text: convert it, or move it away to continue "
+            "without its entries"
+        ) from error
+    for line in lines:
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:
             continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            rows.append(row)
     return rows

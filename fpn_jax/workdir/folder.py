@@ -12,6 +12,7 @@ from fpn_jax import config as configs
 from fpn_jax.config import Config
 from fpn_jax.errors import InputError
 from fpn_jax.train import parallel
+from fpn_jax.train.checkpoints import Checkpoints, DamagedCheckpoint
 from fpn_jax.workdir import lock
 
 MAY_CHANGE = ("data.root", "data.num_threads", "data.num_workers", "data.on_bad_file")
@@ -95,21 +96,64 @@ class Workdir:
         Raises:
           InputError: The config does not exist, or cannot be read.
         """
+        if not self.config.exists() and self.is_begun():
+            return self.checkpoint_config()
         try:
-            stored = json.loads(self.config.read_text())
+            stored = json.loads(self.config.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise InputError(
                 f"{self} is not a run directory: {self.config.name} cannot be read: "
                 f"{error.strerror}"
             ) from error
-        except json.JSONDecodeError as error:
-            raise InputError(f"{self.config} is not JSON: {error}") from error
+        except ValueError as error:
+            raise InputError(
+                f"{self.config} is not JSON in UTF-8 ({error}); remove it: the "
+                "checkpoints contain the config, too"
+            ) from error
         if not isinstance(stored, dict) or not {"model", "backbone"} <= stored.keys():
             raise InputError(
                 f"{self} is not a run directory, according to its {self.config.name}; "
                 "to use a file of weights, give the file itself"
             )
         return _upgraded(stored, self.config)
+
+    def checkpoint_config(self) -> dict[str, Any]:
+        """Returns the config in the newest intact checkpoint, in today's form.
+
+        Raises:
+          InputError: The meta of every checkpoint is damaged.
+        """
+        checkpoints = Checkpoints(self.checkpoints, read_only=True)
+        try:
+            for step in reversed(checkpoints.steps()):
+                with contextlib.suppress(DamagedCheckpoint):
+                    return _upgraded(checkpoints.meta(step)["config"], self.path)
+        finally:
+            checkpoints.close()
+        raise InputError(
+            f"all checkpoints in {self} are damaged; they are not changed: choose "
+            "another --workdir"
+        )
+
+    def refuse_unusable_name(self) -> None:
+        """Refuses a path in which checkpoints could be written, but not be read.
+
+        Raises:
+          InputError: The path is an address, or has characters of a pattern.
+        """
+        if ":/" in str(self):
+            raise InputError(
+                f"--workdir={self}: remote paths are not supported; use a local "
+                "directory"
+            )
+        # Orbax searches for its files with the path as a glob pattern.
+        wrong = sorted(set("*?[\\") & set(str(self.path.absolute())))
+        if wrong:
+            raise InputError(
+                f"--workdir={self}: the path {self.path.absolute()} contains "
+                f"{' '.join(map(repr, wrong))}, which the storage of checkpoints "
+                "cannot use; choose another path"
+            )
 
     @contextlib.contextmanager
     def claim(self, config: Config) -> Iterator[None]:
@@ -122,11 +166,7 @@ class Workdir:
           InputError: The folder cannot be written, is in use, or contains a run with
             another config.
         """
-        if ":/" in str(self):
-            raise InputError(
-                f"--workdir={self}: remote paths are not supported; use a local "
-                "directory"
-            )
+        self.refuse_unusable_name()
         with contextlib.ExitStack() as stack:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
@@ -142,8 +182,10 @@ class Workdir:
     def _bind(self, config: Config) -> None:
         now = configs.as_json(config)
         # Without a checkpoint, the config may be replaced by another one.
-        if self.config.exists() and self.is_begun():
+        if self.is_begun():
             refuse_other(self.stored_config(), now, str(self))
+            # The file may have been changed, or belong to another run.
+            refuse_other(self.checkpoint_config(), now, str(self))
         parallel.barrier("config read")
         if jax.process_index() == 0:
             written = self.config.with_suffix(".tmp")

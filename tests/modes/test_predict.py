@@ -91,3 +91,21 @@ def test_no_drawing_replaces_an_input(folder):
     with pytest.raises(InputError, match="--output is empty"):
         predict.run(Options(workdir="any", input=(str(folder),), output=""))
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".csv", "missing.csv/"])
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(
+    predictor, tmp_path, monkeypatch, name
+):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "missing.csv").write_text("a file")
+    monkeypatch.setattr(
+        predict, "load", lambda *_: pytest.fail("the model was loaded first")
+    )
+    options = Options(
+        workdir="w", input=(str(tmp_path / "a.png"),), output=f"{tmp_path}/{name}"
+    )
+    if name.endswith("/"):
+        monkeypatch.undo()
+    with pytest.raises((OSError, InputError)):
+        predict.run(options)

@@ -9,7 +9,12 @@ import pytest
 
 from fpn_jax.errors import InputError
 from fpn_jax.train import parallel, state
-from fpn_jax.train.checkpoints import Checkpoints, DamagedCheckpoint, checksum
+from fpn_jax.train.checkpoints import (
+    Checkpoints,
+    DamagedCheckpoint,
+    SaveFailed,
+    checksum,
+)
 
 # After a failed read, TensorStore's other reads end when Orbax has closed their event
 # loop, or when they are garbage-collected.
@@ -324,3 +329,42 @@ def test_every_kind_of_array_has_a_checksum():
     assert checksum(step) != checksum(step + 1)
     assert checksum({"a": half}) != checksum({"a": half * 2})
     assert checksum({"a": empty}) != checksum({"b": empty})
+
+
+@pytest.mark.parametrize("name", ["a b", "{x}", "a%41#b", "\u00e4|\u4e2d", "~x:y"])
+def test_unusual_names_of_folders_can_be_used(tmp_path, name):
+    folder = tmp_path / name / "checkpoints"
+    made = Checkpoints(folder, monitor="accuracy")
+    made.save(at_step(3), META, {"accuracy": 0.5})
+    made.close()
+    made = Checkpoints(folder, read_only=True)
+    assert int(made.restore(3, like()).step) == 3
+    made.close()
+
+
+def test_a_checkpoint_that_cannot_be_read_is_a_failed_save(tmp_path):
+    """Orbax writes into such a folder, but does not find what it has written."""
+    made = Checkpoints(tmp_path / "exp[1]", monitor="accuracy")
+    made.save(at_step(3), META, {"accuracy": 0.5})
+    with pytest.raises(SaveFailed, match="its index cannot be read"):
+        made.wait()
+    made.close()
+
+
+def test_the_next_save_finds_an_unreadable_checkpoint(open_checkpoints, monkeypatch):
+    made = open_checkpoints()
+    made.save(at_step(3), META, {"accuracy": 0.5})
+    monkeypatch.setattr(made, "_index", lambda step: {"step": {}})
+    with pytest.raises(SaveFailed, match="its index lacks batch_stats, ema"):
+        made.save(at_step(4), META, {"accuracy": 0.5})
+
+
+def test_the_step_inside_of_a_folder_counts(open_checkpoints, tmp_path):
+    made = open_checkpoints()
+    made.save(at_step(3), META, {"accuracy": 0.5})
+    made.wait()
+    (tmp_path / "checkpoints/3").rename(tmp_path / "checkpoints/30")
+    made = open_checkpoints()
+    for read in (made.restore, made.restore_eval_variables):
+        with pytest.raises(DamagedCheckpoint, match="its folder contains step 3"):
+            read(30, like())

@@ -1,6 +1,9 @@
 import json
 import math
 
+import pytest
+
+from fpn_jax.errors import InputError
 from fpn_jax.train import writers
 
 
@@ -83,3 +86,19 @@ def test_no_writer_writes_nothing(tmp_path, monkeypatch):
     writer.flush()
     writer.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_lines_that_are_no_entries_are_skipped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('[1]\n3\n"text"\n{"loss": 1}\n{"step": "2"}\n{"step": 2}\n{"st')
+    assert writers.read(path) == [{"step": 2}]
+    path.write_text('\ufeff{"step": 2}\n', encoding="utf-8")
+    assert writers.read(path) == [{"step": 2}]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_entries_in_another_encoding_are_refused(tmp_path, encoding):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 2, "caf\u00e9": 1}\n', encoding=encoding)
+    with pytest.raises(InputError, match="is not UTF-8 text: convert it, or move it"):
+        writers.read(path)

@@ -98,11 +98,62 @@ def test_a_workdir_of_version_0_1_is_evaluated(first_run, tmp_path, monkeypatch)
             "train again in another --workdir",
         ),
         ("[1]", "is not a run directory"),
-        ("{", "is not JSON"),
+        ("{", "is not JSON in UTF-8"),
+        ("\ufeff[1]".encode("utf-16"), "is not JSON in UTF-8"),
+        (b'{"model": "\xe9"}', "the checkpoints contain the config, too"),
     ],
 )
 def test_an_unreadable_config_gives_a_sentence(tmp_path, stored, says):
-    (tmp_path / "config.json").write_text(stored)
+    data = stored if isinstance(stored, bytes) else stored.encode()
+    (tmp_path / "config.json").write_bytes(data)
     with pytest.raises(InputError, match=says) as raised:
         Workdir(tmp_path).stored_config()
     assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("without", ["config.json", None])
+def test_checkpoints_bind_the_config_without_and_against_config_json(
+    first_run, tmp_path, without
+):
+    workdir = tmp_path / "copy"
+    shutil.copytree(first_run, workdir)
+    if without:
+        (workdir / without).unlink()
+    else:
+        stored = json.loads((workdir / "config.json").read_text())
+        stored["train"]["seed"] = 7
+        (workdir / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(InputError, match=r"train\.seed was 0 and is now 7"):
+        Workdir(workdir)._bind(tiny(train__seed=7))
+    if without:
+        assert Workdir(workdir).stored_config()["train"]["seed"] == 0
+
+
+def test_a_renamed_step_is_not_believed(first_run, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(first_run, workdir)
+    steps = sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
+    newest = workdir / "checkpoints" / str(steps[-1])
+    newest.rename(workdir / "checkpoints/77")
+    for checkpoint in ("latest", "77"):
+        with pytest.raises(InputError, match=f"its folder contains step {steps[-1]}"):
+            load(str(workdir), checkpoint)
+
+
+@pytest.mark.parametrize("name", ["exp[1]", "[run]", "run*", "a?", "a\\b"])
+def test_a_path_that_checkpoints_cannot_have_is_refused_first(tmp_path, name):
+    for workdir in (tmp_path / name, tmp_path / name / "run"):
+        with pytest.raises(InputError, match="which the storage of checkpoints"):
+            train(workdir)
+        assert not (tmp_path / name).exists()
+
+
+def test_a_workdir_inside_of_the_data_is_refused_first(tmp_path):
+    for path in ("data", "data/runs/a"):
+        with pytest.raises(InputError, match=r"is inside of data\.root"):
+            tiny(
+                str(tmp_path / path),
+                data__source="folder",
+                data__root=str(tmp_path / "data"),
+            )
+    tiny(str(tmp_path / "x"), data__source="folder", data__root=str(tmp_path / "data"))
