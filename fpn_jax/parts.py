@@ -23,7 +23,7 @@ def source(
     split: str,
     *,
     encoded: bool = False,
-    classes: Sequence[str] | None = None,
+    model_classes: Sequence[str] | None = None,
 ) -> Source:
     """Returns the records of one split.
 
@@ -32,8 +32,8 @@ def source(
       split: `train`, `validate` or `test`.
       encoded: Whether JPEGs may stay encoded, so that a random crop decodes only what
         it needs.
-      classes: Names of the classes of a model, of which a split to evaluate may lack
-        some; None takes those of the data.
+      model_classes: Names of the classes of a model, of which a split to evaluate may
+        lack some; None takes those of the data.
 
     Raises:
       InputError: The split or its files do not exist. The text names those that do.
@@ -46,7 +46,7 @@ def source(
         "image_size": data.image_size,
         "background": data.background,
         "encoded": encoded,
-        "classes": classes,
+        "model_classes": model_classes,
     }
     return SOURCES.build(data.source.to_dict(), given)
 

@@ -16,7 +16,9 @@ from tests.pages import CHOICES, DOCS, PAGES, ROOT, defaults, fences, problems
 REFERENCE = DOCS / "reference"
 DECIDED = {
     "": {"num_classes", "dtype", "axis_name"},
-    "data.source": {"split", "root", "image_size", "background", "encoded"},
+    "data.source": {
+        *("split", "root", "image_size", "background", "encoded", "model_classes")
+    },
     "neck.context": {"width"},
     "neck.upsampling": {"size"},
     "head.pool": {"window", "stride", "padding"},

@@ -16,6 +16,8 @@ import pytest
 from flax import linen as nn
 
 from fpn_jax import backbones, heads, necks
+from fpn_jax.errors import InputError
+from fpn_jax.exporters.stablehlo import PLATFORMS
 from fpn_jax.layers import pooling, upsampling
 from fpn_jax.pyramid import Backbone, Head, Neck, is_aligned, level_size
 
@@ -323,3 +325,53 @@ def test_the_second_variant_of_a_kind_can_be_traced_in_training(name):
     key = jax.random.key(0)
     _, updated = jax.eval_shape(gradient, params, statistics, inputs, key)
     assert updated == statistics
+
+
+def exported(module, inputs):
+    """Exports the evaluation for any batch size; only lowers it, for all platforms."""
+    (batch,) = jax.export.symbolic_shape("b")
+    variables = abstract_variables(module, inputs)
+    inputs = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype), inputs
+    )
+    export = jax.export.export(evaluation(module), platforms=PLATFORMS)
+    return batch, export(variables, inputs).out_avals
+
+
+@every_part
+def test_every_part_is_exported_with_a_symbolic_batch(part):
+    module = CASES[part].build()
+    batch, outputs = exported(module, CASES[part].inputs(module, 0))
+    assert {x.shape[0] for x in outputs} == {batch}
+
+
+def pools_of(head):
+    """Returns the poolings that a head can be built with."""
+    for pool in pooling.names():
+        try:
+            yield pool, Case(heads, head, {"pool": pool}).build()
+        except InputError:
+            continue
+
+
+@pytest.mark.parametrize("head", ["pool", "spp"])
+def test_every_pool_of_a_head_is_exported_with_a_symbolic_batch(head):
+    """The parts are tested above, so one level is enough."""
+    made = dict(pools_of(head))
+    assert len(made) > 5
+    for module in made.values():
+        pyramid = {3: jax.ShapeDtypeStruct((BATCH, 5, 6, 4), jnp.float32)}
+        batch, (logits,) = exported(module, (pyramid,))
+        assert logits.shape == (batch, 3)
+
+
+@every_part
+def test_every_part_takes_an_empty_batch(part):
+    module = CASES[part].build()
+    inputs = CASES[part].inputs(module, 0)
+    variables = abstract_variables(module, inputs)
+    empty = jax.tree.map(lambda x: x[:0], inputs)
+    outputs = jax.eval_shape(evaluation(module), variables, empty)
+    assert {x.shape[0] for x in jax.tree.leaves(outputs)} == {0}
+    gradient = jax.grad(loss(module), argnums=(0, 2), has_aux=True)
+    jax.eval_shape(gradient, *split(variables), empty, jax.random.key(0))

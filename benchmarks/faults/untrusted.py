@@ -16,7 +16,7 @@ from benchmarks.faults.runs import Bench, Outcome
 from fpn_jax import trained
 from fpn_jax.errors import InputError
 from fpn_jax.pretrained.read import read
-from fpn_jax.train.checkpoints import json_checksum
+from fpn_jax.train.checksums import json_checksum
 
 MEMORY_MIB = 350
 """Limit of the memory for reading a small file, the import of PyTorch included."""

@@ -57,7 +57,7 @@ class FlattenClassifier(nn.Module):
           train: Whether dropout is active.
         """
         drop = nn.Dropout(self.dropout, deterministic=not train)
-        flat = {level: x.reshape(len(x), -1) for level, x in sorted(pyramid.items())}
+        flat = {level: jax.lax.collapse(x, 1) for level, x in sorted(pyramid.items())}
         if self.combine == "sum":
             logits = [
                 logits_layer(self.num_classes, self.dtype, f"level{level}")(drop(x))

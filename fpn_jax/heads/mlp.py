@@ -65,7 +65,7 @@ class MlpClassifier(nn.Module):
         level = max(pyramid) if self.level is None else self.level
         x = select_levels(pyramid, (level,), "the classifier")[level]
         x = adaptive_average_pool(x, self.grid)
-        x = x.reshape(len(x), -1)
+        x = jax.lax.collapse(x, 1)
         for index, width in enumerate(self.widths, start=1):
             x = nn.Dense(width, dtype=self.dtype, name=f"hidden{index}")(x)
             x = ACTIVATIONS[self.activation](x)

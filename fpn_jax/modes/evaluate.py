@@ -32,7 +32,7 @@ def run(options: Options) -> int:
     records = source(
         trained.data_config(options.data_root),
         options.split,
-        classes=trained.experiment.info.classes,
+        model_classes=trained.experiment.info.classes,
     )
     evaluation, skipped = trained.experiment.evaluate(trained.variables, records)
     if jax.process_index() == 0:

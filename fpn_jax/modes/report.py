@@ -40,7 +40,7 @@ def run(options: Options) -> int:
     records = source(
         trained.data_config(options.data_root),
         options.split,
-        classes=trained.experiment.info.classes,
+        model_classes=trained.experiment.info.classes,
     )
     evaluation, skipped = trained.experiment.evaluate(trained.variables, records)
     path = write_report(trained, options.split, records, evaluation, skipped)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fpn_jax import errors
+from fpn_jax.ops.kernels.linear import align_varying
 
 HIGHEST = jax.lax.Precision.HIGHEST
 MAX_ITERATIONS = 20
@@ -38,7 +39,7 @@ def covariance(x: jax.Array, centre: bool = True) -> jax.Array:
       [[[1.0, 2.0], [2.0, 4.0]]]
     """
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    cells = x.reshape(len(x), -1, x.shape[-1])
+    cells = jax.lax.collapse(x, 1, 3)
     if centre:
         cells = cells - cells.mean(axis=1, keepdims=True)
     product = jnp.einsum("bnc,bnd->bcd", cells, cells, precision=HIGHEST)
@@ -162,8 +163,9 @@ def matrix_sqrt_newton_schulz(
             jnp.matmul(t, z, precision=HIGHEST),
         )
 
-    start = matrix / trace, jnp.broadcast_to(identity, matrix.shape)
-    root, _ = jax.lax.fori_loop(0, iterations, step, start)
+    # A loop keeps the axes of `jax.shard_map` over which its values vary.
+    start = align_varying(matrix / trace, jnp.broadcast_to(identity, matrix.shape))
+    root, _ = jax.lax.fori_loop(0, iterations, step, tuple(start))
     return jnp.sqrt(trace) * root
 
 

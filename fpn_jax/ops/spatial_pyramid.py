@@ -80,4 +80,4 @@ def spatial_pyramid_pool(
       [[0.0, 1.0, 2.0, 3.0, 3.0]]
     """
     maps = [adaptive_pool(x, size, pool) for size in bins]
-    return jnp.concatenate([y.reshape(len(y), -1) for y in maps], axis=1)
+    return jnp.concatenate([jax.lax.collapse(y, 1) for y in maps], axis=1)

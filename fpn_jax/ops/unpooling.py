@@ -125,7 +125,7 @@ def max_unpool(x: jax.Array, indices: jax.Array, size: tuple[int, int]) -> jax.A
                 f"has 0 to {height * width - 1}"
             )
     batch, _, _, channels = x.shape
-    indices = indices.reshape(batch, -1, channels)
+    indices = jax.lax.collapse(indices, 1, 3)
     targets = jnp.arange(batch)[:, None, None], indices, jnp.arange(channels)
     empty = jnp.zeros((batch, height * width, channels), jnp.float32)
     values = x.reshape(indices.shape).astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -53,8 +53,7 @@ def resize_bilinear(
     The centre of output cell `i` is at `(i + 1/2) * n / m - 1/2` input cells
     (half-pixel centres), where `n` and `m` are the lengths of the input and the output.
     Beyond the border, the border cells are repeated. Weights are applied in float32,
-    along one axis and then the other, so any size works, larger and smaller. Where the
-    size is two to eight times the input's, only reverse-mode differentiation works.
+    along one axis and then the other, so any size works, larger and smaller.
 
     Args:
       x: Maps, `[B, H, W, C]`, floating.
@@ -290,9 +289,10 @@ def depth_to_space(x: jax.Array, factor: int) -> jax.Array:
             f"maps have {channels} channels; depth_to_space by {factor} needs a "
             f"multiple of {factor**2}"
         )
-    x = x.reshape(batch, height, width, -1, factor, factor)
+    channels = x.shape[-1] // factor**2
+    x = x.reshape(batch, height, width, channels, factor, factor)
     x = x.transpose(0, 1, 4, 2, 5, 3)
-    return x.reshape(batch, height * factor, width * factor, -1)
+    return x.reshape(batch, height * factor, width * factor, channels)
 
 
 def space_to_depth(x: jax.Array, factor: int) -> jax.Array:

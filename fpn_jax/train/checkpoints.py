@@ -7,39 +7,22 @@ compares.
 """
 
 import dataclasses
-import json
 import shutil
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from fpn_jax.errors import InputError, RunError
 from fpn_jax.train import parallel
+from fpn_jax.train.checksums import checksum, json_checksum
 from fpn_jax.train.state import TrainState
 
 PARTS = ("step", "params", "batch_stats", "opt_state", "ema", "rng")
-
-
-def checksum(tree: Any) -> int:
-    """Returns the CRC-32 over the names and bytes of all leaves.
-
-    Args:
-      tree: A pytree of arrays.
-    """
-    crc = 0
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
-        crc = zlib.crc32(jax.tree_util.keystr(path).encode(), crc)
-        crc = zlib.crc32(np.ascontiguousarray(leaf), crc)
-    return crc
 
 
 def _checksums(state: TrainState, parts: tuple[str, ...] = PARTS) -> dict[str, int]:
@@ -48,15 +31,6 @@ def _checksums(state: TrainState, parts: tuple[str, ...] = PARTS) -> dict[str, i
 
 NOT_DAMAGE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)
 """Errors while reading that do not mean that the bytes on the disk are damaged."""
-
-
-def json_checksum(meta: dict[str, Any]) -> int:
-    """Returns the CRC-32 of JSON; the order of its keys does not matter.
-
-    Args:
-      meta: A dict that JSON can store.
-    """
-    return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
 
 
 class DamagedCheckpoint(RunError):

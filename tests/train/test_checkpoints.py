@@ -9,12 +9,8 @@ import pytest
 
 from fpn_jax.errors import InputError
 from fpn_jax.train import parallel, state
-from fpn_jax.train.checkpoints import (
-    Checkpoints,
-    DamagedCheckpoint,
-    SaveFailed,
-    checksum,
-)
+from fpn_jax.train.checkpoints import Checkpoints, DamagedCheckpoint, SaveFailed
+from fpn_jax.train.checksums import checksum
 
 # After a failed read, TensorStore's other reads end when Orbax has closed their event
 # loop, or when they are garbage-collected.

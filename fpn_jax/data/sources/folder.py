@@ -40,8 +40,8 @@ class FolderSource:
         validation split if it has no folder.
       background: Red, green and blue, 0 to 255, seen through transparent pixels.
       encoded: Whether JPEGs stay `decode.Encoded`, so that a crop decodes them.
-      classes: Names of the classes of a model, of which the split may lack some; None
-        takes the folders of the training split.
+      model_classes: Names of the classes of a model, of which the split may lack some;
+        None takes the folders of the training split.
 
     Attributes:
       info: Classes, named as on disk, and the field `label`.
@@ -60,7 +60,7 @@ class FolderSource:
         validate_fraction: float = 0.1,
         background: tuple[int, int, int] = decode.WHITE,
         encoded: bool = False,
-        classes: Sequence[str] | None = None,
+        model_classes: Sequence[str] | None = None,
     ):
         if split not in SPLITS:
             raise unknown("split", split, SPLITS)
@@ -82,8 +82,8 @@ class FolderSource:
                 f"{root} has no folder 'train'; it has {layout.splits_of(folders)}, "
                 "but the classes are those of 'train'"
             )
-        strict = folder == train and classes is None
-        classes = layout.class_names(train) if classes is None else tuple(classes)
+        strict = folder == train and model_classes is None
+        classes = tuple(model_classes or layout.class_names(train))
         if folder is None and split == "test":
             raise AbsentSplit(
                 f"{root} has no folder 'test'; it has {layout.splits_of(folders)}"

@@ -148,13 +148,13 @@ def class_names(train: Path) -> tuple[str, ...]:
                 f"the class folder {printable(name)} has characters that cannot be "
                 "printed; rename it"
             )
-    alike: dict[str, str] = {}
+    seen: dict[str, str] = {}
     for name in names:
-        other = alike.setdefault(_plain(name), name)
+        other = seen.setdefault(_plain(name), name)
         if other != name:
             raise InputError(
-                f"the class folders {other!a} and {name!a} in {train} look alike: they "
-                f"differ only in {difference(other, name)}; rename or join them"
+                f"the class folders {other!a} and {name!a} in {train} differ only "
+                f"in {difference(other, name)}; rename or join them"
             )
     if len(names) < 2:
         raise InputError(
@@ -165,7 +165,7 @@ def class_names(train: Path) -> tuple[str, ...]:
 
 
 def refuse_unknown_class(folder: Path, classes: Sequence[str]) -> None:
-    """Refuses a folder that is not one of the classes, and names one that looks alike.
+    """Refuses a folder that is not one of the classes, and names a similar one.
 
     Args:
       folder: A folder of a split.
@@ -177,11 +177,11 @@ def refuse_unknown_class(folder: Path, classes: Sequence[str]) -> None:
     name = folder.name
     if name in classes:
         return
-    alike = next((one for one in classes if difference(name, one)), None)
+    similar = next((one for one in classes if difference(name, one)), None)
     hint = ""
-    if alike is not None:
+    if similar is not None:
         hint = (
-            f"; {name!a} and {alike!a} differ only in {difference(name, alike)}: "
+            f"; {name!a} and {similar!a} differ only in {difference(name, similar)}: "
             "rename one of them"
         )
     raise InputError(
@@ -191,7 +191,7 @@ def refuse_unknown_class(folder: Path, classes: Sequence[str]) -> None:
 
 
 def difference(first: str, second: str) -> str | None:
-    """Returns in what two names differ that look alike, or None.
+    """Returns in what two names differ that look the same, or None.
 
     Args:
       first: A name.

@@ -122,10 +122,10 @@ def _products(x, kernel, rows, columns):
         cells = x[:, row.cells, column.cells]
         # Flattened, or XLA copies a transposed map for the gradient of the kernel.
         product = jnp.matmul(
-            cells.reshape(-1, cells.shape[-1]),
+            jax.lax.collapse(cells, 0, -1),
             kernel[row.index, column.index],
             preferred_element_type=wide,
         )
-        product = product.reshape(*cells.shape[:-1], -1)
+        product = product.reshape(*cells.shape[:-1], product.shape[-1])
         total += jnp.pad(product, ((0, 0), row.blank, column.blank, (0, 0)))
     return total.astype(x.dtype)

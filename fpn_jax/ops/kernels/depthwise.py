@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from fpn_jax.ops.kernels import taps
+from fpn_jax.ops.kernels.linear import linear_map
 from fpn_jax.ops.kernels.padding import Padding, resolve
 
 
@@ -21,7 +22,7 @@ def depthwise_conv(
     `y[b, i, j, c] = Σ_uv kernel[u, v, 0, c] · x[b, s·i + d·u, s·j + d·v, c]` of the
     padded map. On a CPU the sum over `u` and `v` is written out, because XLA's grouped
     convolution is many times slower there; other devices use that convolution. Sums
-    are float32 at least. Only reverse-mode differentiation is supported.
+    are float32 at least.
 
     Args:
       x: Maps, `[B, H, W, C]`.
@@ -71,50 +72,71 @@ def _grouped_conv(x, kernel, stride, padding, dilation):
     )
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
 def _sum_of_taps(x, kernel, stride, padding, dilation):
-    cells = _cells_of_taps(_wide(x), kernel, stride, padding, dilation)
+    return _filtered(x, kernel, (stride, padding, dilation))
+
+
+@_sum_of_taps.defjvp
+def _sum_of_taps_jvp(stride, padding, dilation, primals, tangents):
+    (x, kernel), (x_tangent, kernel_tangent) = primals, tangents
+    placed = (stride, padding, dilation)
+    size, window = x.shape[1:3], kernel.shape[:2]
+    by_map = linear_map(
+        partial(_filtered, placed=placed),
+        partial(_to_map, size=size, placed=placed),
+        x_tangent,
+        kernel,
+    )
+    by_kernel = linear_map(
+        lambda kernel, x: _filtered(x, kernel, placed),
+        partial(_to_kernel, window=window, placed=placed),
+        kernel_tangent,
+        x,
+    )
+    return _sum_of_taps(x, kernel, *placed), by_map + by_kernel
+
+
+def _filtered(x, kernel, placed):
+    cells = _cells_of_taps(_wide(x), kernel.shape[:2], *placed)
     weights = _wide(kernel).reshape(-1, x.shape[-1])
     return sum(map(jnp.multiply, cells, weights)).astype(x.dtype)
 
 
-def _forward(x, kernel, stride, padding, dilation):
-    return _sum_of_taps(x, kernel, stride, padding, dilation), (x, kernel)
-
-
-def _backward(stride, padding, dilation, residuals, gradient):
-    x, kernel = map(_wide, residuals)
-    dtype, gradient = gradient.dtype, _wide(gradient)
-    weights = kernel.reshape(-1, x.shape[-1])
+def _to_map(gradient, kernel, size, placed):
+    """Returns the gradient of the map from that of the result."""
+    stride, padding, dilation = placed
+    weights = _wide(kernel).reshape(-1, gradient.shape[-1])
     to_x = taps.spread(
         lambda tap, gradient: gradient * weights[tap],
-        [gradient],
-        x.shape[1:3],
+        [_wide(gradient)],
+        size,
         kernel.shape[:2],
         (stride,) * 2,
         padding,
         (dilation,) * 2,
     )
-    cells = _cells_of_taps(x, kernel, stride, padding, dilation)
-    products = [tap * gradient for tap in cells]
+    return to_x.astype(gradient.dtype)
+
+
+def _to_kernel(gradient, x, window, placed):
+    """Returns the gradient of the kernel from that of the result."""
+    cells, wide = _cells_of_taps(_wide(x), window, *placed), _wide(gradient)
+    products = [tap * wide for tap in cells]
     # One reduction over all taps reads both maps once; a sum per tap reads them again.
     columns = jax.lax.reduce(
         products,
-        [jnp.zeros((), x.dtype)] * len(products),
+        [jnp.zeros((), wide.dtype)] * len(products),
         lambda a, b: [u + v for u, v in zip(a, b, strict=True)],
         (0, 1),
     )
     to_kernel = jnp.stack([column.sum(axis=0) for column in columns])
-    return to_x.astype(dtype), to_kernel.reshape(kernel.shape).astype(dtype)
-
-
-_sum_of_taps.defvjp(_forward, _backward)
+    return to_kernel.reshape(*window, 1, x.shape[-1]).astype(gradient.dtype)
 
 
 def _wide(x):
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _cells_of_taps(x, kernel, stride, padding, dilation):
-    window, stride, dilation = kernel.shape[:2], (stride,) * 2, (dilation,) * 2
-    return taps.shifted(x, window, stride, padding, dilation)
+def _cells_of_taps(x, window, stride, padding, dilation):
+    return taps.shifted(x, window, (stride,) * 2, padding, (dilation,) * 2)

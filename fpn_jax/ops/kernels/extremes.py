@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from fpn_jax.ops.kernels import taps
+from fpn_jax.ops.kernels.linear import linear_map
 from fpn_jax.ops.kernels.taps import Pair
 
 
@@ -21,8 +22,7 @@ def sliding_extremes(
 
     The first of equal cells gets the gradient. On a CPU the position of the extreme is
     stored for the gradient, because XLA searches for it again, which is 12 to 27 times
-    slower; other devices use XLA's operation. Only reverse-mode differentiation is
-    supported.
+    slower; other devices use XLA's operation.
 
     Args:
       x: Maps, `[B, H, W, C]`, floating.
@@ -48,7 +48,7 @@ def sliding_extremes(
     )
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def extreme_cells(values: jax.Array, larger: bool, axis: int) -> jax.Array:
     """Returns the largest or the smallest value along an axis.
 
@@ -56,8 +56,7 @@ def extreme_cells(values: jax.Array, larger: bool, axis: int) -> jax.Array:
     the values that equal the extreme: XLA may compute the values once for the extreme
     and again, with another rounding, for its gradient, and the gradient of `jnp.max`
     then finds no equal value and divides by zero. Positions are searched only where a
-    gradient is needed; on a CPU that takes ten times as long. Only reverse-mode
-    differentiation is supported.
+    gradient is needed; on a CPU that takes ten times as long.
 
     Args:
       values: Floating-point, of any shape.
@@ -75,21 +74,29 @@ def extreme_cells(values: jax.Array, larger: bool, axis: int) -> jax.Array:
     return (jnp.max if larger else jnp.min)(values, axis)
 
 
-def _first_extreme(values, larger, axis):
+@extreme_cells.defjvp
+def _extreme_cells_jvp(larger, axis, primals, tangents):
+    (values,), (tangent,) = primals, tangents
     first = (jnp.argmax if larger else jnp.argmin)(values, axis, keepdims=True)
-    return extreme_cells(values, larger, axis), (first, values.shape[axis])
+    tangent = linear_map(
+        partial(_cells_at, axis=axis),
+        partial(_to_first, axis=axis, length=values.shape[axis]),
+        tangent,
+        first,
+    )
+    return extreme_cells(values, larger, axis), tangent
 
 
-def _to_first(larger, axis, residuals, gradient):
-    first, length = residuals
+def _cells_at(values, first, axis):
+    return jnp.take_along_axis(values, first, axis).squeeze(axis)
+
+
+def _to_first(gradient, first, axis, length):
     gradient = jnp.expand_dims(gradient, axis)
     shape = list(first.shape)
     shape[axis] = length
     positions = jax.lax.broadcasted_iota(first.dtype, shape, axis)
-    return (jnp.where(positions == first, gradient, 0),)
-
-
-extreme_cells.defvjp(_first_extreme, _to_first)
+    return jnp.where(positions == first, gradient, 0)
 
 
 def _reduce_window(x, larger, window, stride, padding):
@@ -103,12 +110,27 @@ def _reduce_window(x, larger, window, stride, padding):
     )
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3, 4))
 def _extreme_of_taps(x, larger, window, stride, padding):
-    return _forward(x, larger, window, stride, padding)[0]
+    return _with_winner(x, larger, window, stride, padding)[0]
 
 
-def _forward(x, larger, window, stride, padding):
+@_extreme_of_taps.defjvp
+def _extreme_of_taps_jvp(larger, window, stride, padding, primals, tangents):
+    (x,), (tangent,) = primals, tangents
+    best, winner = _with_winner(x, larger, window, stride, padding)
+    placed = {"window": window, "stride": stride, "padding": padding}
+    tangent = linear_map(
+        partial(_cells_of_winners, **placed),
+        partial(_to_winners, size=x.shape[1:3], **placed),
+        tangent,
+        winner,
+    )
+    return best, tangent
+
+
+def _with_winner(x, larger, window, stride, padding):
+    """Returns the extreme of every window, and the number of its tap."""
     worst = -jnp.inf if larger else jnp.inf
     further = jax.lax.gt if larger else jax.lax.lt
     # `max` and `min` propagate NaN, where the comparisons above are false.
@@ -120,12 +142,18 @@ def _forward(x, larger, window, stride, padding):
     for index, tap in enumerate(others, 1):
         winner = jnp.where(further(tap, best), kind(index), winner)
         best = extreme(best, tap)
-    return best, (winner, x.shape[1:3])
+    return best, winner
 
 
-def _backward(larger, window, stride, padding, residuals, gradient):
-    winner, size = residuals
-    to_x = taps.spread(
+def _cells_of_winners(x, winner, window, stride, padding):
+    cells, *others = taps.shifted(x, window, stride, padding)
+    for index, tap in enumerate(others, 1):
+        cells = jnp.where(winner == index, tap, cells)
+    return cells
+
+
+def _to_winners(gradient, winner, size, window, stride, padding):
+    return taps.spread(
         lambda tap, winner, gradient: jnp.where(winner == tap, gradient, 0),
         [winner, gradient],
         size,
@@ -133,7 +161,3 @@ def _backward(larger, window, stride, padding, residuals, gradient):
         stride,
         padding,
     )
-    return (to_x,)
-
-
-_extreme_of_taps.defvjp(_forward, _backward)

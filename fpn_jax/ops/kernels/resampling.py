@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fpn_jax.ops.kernels.linear import linear_map
+
 Kernel = Callable[[np.ndarray], np.ndarray]
 """The weight of a cell, by its distance from the output cell's centre, in cells."""
 
@@ -28,8 +30,7 @@ def resample(
 
     In general the axis is multiplied by a matrix of weights. Where the length grows by
     a whole factor up to eight, and neither option is on, all cells have the same few
-    weights and the matrix is nearly empty: a CPU then computes the result tap by tap,
-    which supports reverse-mode differentiation only.
+    weights and the matrix is nearly empty: a CPU then computes the result tap by tap.
 
     Args:
       x: Maps, `[B, H, W, C]`, float32 or wider.
@@ -67,12 +68,9 @@ def _product(x: jax.Array, weights: np.ndarray, axis: int) -> jax.Array:
 
 def _by_taps(weights: np.ndarray, axis: int) -> Callable[[jax.Array], jax.Array]:
     """Returns `_taps` with a gradient that reads slices instead of scattering."""
-    taps = jax.custom_vjp(lambda x: _taps(x, weights, axis))
-    taps.defvjp(
-        lambda x: (taps(x), None),
-        lambda _, cotangent: (_taps_transposed(cotangent, weights, axis),),
-    )
-    return taps
+    forward = partial(_taps, weights=weights, axis=axis)
+    transpose = partial(_taps_transposed, weights=weights, axis=axis)
+    return partial(linear_map, forward, transpose)
 
 
 def _taps(x: jax.Array, weights: np.ndarray, axis: int) -> jax.Array:

@@ -6,6 +6,7 @@ given number of parts. Cells of padding are never counted.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -166,7 +167,8 @@ def windows(
         fitted = _fit((height, width), window, stride, padding)
         values = jnp.stack(taps.shifted(x, *fitted), axis=3)
     inside = rows.inside[:, None, :, None] & columns.inside[None, :, None, :]
-    shape = (*inside.shape[:2], -1)
+    rows_out, columns_out, *window_size = inside.shape
+    shape = (rows_out, columns_out, math.prod(window_size))
     return Windows(values.reshape(batch, *shape, channels), inside.reshape(shape))
 
 

@@ -268,11 +268,11 @@ def test_the_automatic_split_leaves_every_class_a_training_image(tmp_path, fract
 def test_the_classes_of_a_model_may_be_missing_from_held_out_data(tmp_path):
     root = write(tmp_path, "Test/Cat/1.png", "Test/empty/notes.txt")
     classes = ("Cat", "Dog")
-    source = FolderSource(root, "test", classes=classes)
+    source = FolderSource(root, "test", model_classes=classes)
     assert (source.info.classes, source.labels) == (classes, (0,))
     write(root, "Test/Wolf/1.png")
     assert "Wolf is not one of the classes 'Cat', 'Dog'" in refusal(
-        root, "test", classes=classes
+        root, "test", model_classes=classes
     )
 
 
@@ -285,7 +285,7 @@ def test_the_classes_of_a_model_may_be_missing_from_held_out_data(tmp_path):
         ("Caf\u00e9", "Cafe\u0301", "the Unicode form"),
     ],
 )
-def test_names_that_look_alike_are_told_apart(tmp_path, first, second, why):
+def test_names_that_look_the_same_are_explained(tmp_path, first, second, why):
     root = write(tmp_path / "a", f"{first}/1.png", f"{second}/1.png")
     said = refusal(root)
     if second.isprintable():
