@@ -212,7 +212,9 @@ def covariance_pool(
       >>> covariance_pool(x).tolist()
       [[1.0, 0.0, 0.0]]
     """
-    return upper_triangle(transform(covariance(x, centre))).astype(x.dtype)
+    vector = upper_triangle(transform(covariance(x, centre)))
+    # As in NumPy, the covariance of integers is no integer.
+    return vector.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else vector
 
 
 def check_spectrum(

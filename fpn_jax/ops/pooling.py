@@ -1,10 +1,11 @@
 """Pooling operations: each window of a map is reduced to one value a channel.
 
 All functions take `(x, window, stride, padding)`, as `fpn_jax.ops.kernels.windows`
-defines them. Floating-point maps `[B, H, W, C]` give `[B, H', W', C]`; without a
-window, the whole map is pooled to `[B, C]`. The functions compute in float32, return
-the input's type, never count padding, return NaN for a window that contains NaN, and
-raise `InputError` where the windows do not fit the map.
+defines them. Maps `[B, H, W, C]` give `[B, H', W', C]`; without a window, the whole map
+is pooled to `[B, C]`. The functions compute in float32, or in float64 of float64, and
+return the input's type; only the largest and the smallest of integers are integers, and
+other results are float32. They never count padding, return NaN for a window that
+contains NaN, and raise `InputError` where the windows do not fit the map.
 """
 
 import jax
@@ -17,13 +18,12 @@ from fpn_jax.ops.kernels.windows import (
     Bins,
     Size,
     Window,
+    wide,
     window_counts,
     window_extremes,
     window_means,
     windows,
 )
-
-_TINY = np.finfo(np.float32).tiny
 
 
 def max_pool(
@@ -128,7 +128,7 @@ def median_pool(
       >>> median_pool(jnp.array([5.0, 1.0, 9.0, 2.0]).reshape(1, 2, 2, 1)).tolist()
       [[3.5]]
     """
-    values, inside = windows(x.astype(jnp.float32), window, stride, padding)
+    values, inside = windows(wide(x), window, stride, padding)
     count = inside.sum(-1, keepdims=True)
     rank = np.arange(inside.shape[-1])
     shares = (rank == (count - 1) // 2) * 0.5 + (rank == count // 2) * 0.5
@@ -168,7 +168,7 @@ def k_max_pool(
       >>> k_max_pool(x, k=2).tolist()
       [[7.0]]
     """
-    values, inside = windows(x.astype(jnp.float32), window, stride, padding)
+    values, inside = windows(wide(x), window, stride, padding)
     cells = inside.shape[-1]
     errors.at_least("k", k, 1, whole=True)
     if k > cells and not isinstance(window, Bins):
@@ -200,7 +200,7 @@ def l2_pool(
     """
     root = _generalized_mean(x, window, stride, padding, 2)
     count = window_counts(x.shape[1:3], window, stride, padding)
-    return finish(root / np.sqrt(count), x, window)
+    return finish(root / np.sqrt(count.astype(root.dtype)), x, window)
 
 
 def lp_pool(
@@ -273,7 +273,7 @@ def mixed_pool(
     """
     if _is_known_number(max_share):
         errors.within("max_share", float(max_share), 0, 1)
-    largest = window_extremes(x.astype(jnp.float32), True, window, stride, padding)
+    largest = window_extremes(wide(x), True, window, stride, padding)
     average = window_means(x, window, stride, padding)
     return finish(max_share * largest + (1 - max_share) * average, x, window)
 
@@ -286,7 +286,9 @@ def finish(y: jax.Array, x: jax.Array, window: Window) -> jax.Array:
       x: The maps that were pooled.
       window: The window of the pooling operation.
     """
-    y = y.astype(x.dtype)
+    # As in NumPy, the mean of integers is no integer.
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        y = y.astype(x.dtype)
     return y[:, 0, 0] if window is None else y
 
 
@@ -317,13 +319,14 @@ def _generalized_mean(
     p: float | jax.Array,
 ) -> jax.Array:
     """Returns `lp_pool` before `finish`."""
-    values, inside = windows(jnp.abs(x.astype(jnp.float32)), window, stride, padding)
+    values, inside = windows(jnp.abs(wide(x)), window, stride, padding)
+    tiny = jnp.finfo(values.dtype).tiny
     largest = jax.lax.stop_gradient(jnp.max(values, axis=3, keepdims=True))
     # A window of zeros cannot be scaled; infinity and NaN need no scale.
-    scale = jnp.where((largest >= _TINY) & (largest < jnp.inf), largest, 1)
+    scale = jnp.where((largest >= tiny) & (largest < jnp.inf), largest, 1)
     ratio = values / scale
     # `~(x < t)` instead of `x >= t`, here and below: NaN counts.
-    counted = ~(ratio < _TINY)
+    counted = ~(ratio < tiny)
     powers = jnp.where(counted, jnp.where(counted, ratio, 1) ** p, 0)
     mean = powers.sum(axis=3) / inside.sum(axis=2)[..., None]
     some = ~(mean <= 0)
@@ -335,7 +338,7 @@ def _ranked_mean(
 ) -> jax.Array:
     """Returns the sum of ascending values, each with its rank's share."""
     ranked = jnp.sort(jnp.where(inside[..., None], values, jnp.inf), axis=3)
-    shares = shares.astype(np.float32)[..., None]
+    shares = shares.astype(values.dtype)[..., None]
     # Ranks without a share may be the +inf outside the map, and 0 · inf is NaN.
     mean = jnp.sum(jnp.where(shares > 0, ranked, 0) * shares, axis=3)
     # NaN is sorted last, where it may get no share, so it is restored here.

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fpn_jax.ops.kernels.extremes import farthest
 from fpn_jax.ops.kernels.padding import Padding
 from fpn_jax.ops.kernels.windows import Size, check_size, windows
 
@@ -46,7 +47,7 @@ def max_pool_with_indices(
     Padding is never returned.
 
     Args:
-      x: Maps, `[B, H, W, C]`, floating.
+      x: Maps, `[B, H, W, C]`, of any type but complex.
       window: Height and width of a window, in cells.
       stride: Step from one window to the next, in cells; None is the window's size.
       padding: See `Padding`.
@@ -70,10 +71,11 @@ def max_pool_with_indices(
     positions, _ = windows(
         positions.reshape(1, height, width, 1), window, stride, padding
     )
-    values = jnp.where(inside[..., None], values, -jnp.inf)
+    lowest = farthest(x.dtype, larger=True)
+    values = jnp.where(inside[..., None], values, lowest)
     first = jnp.argmax(values, axis=3, keepdims=True)
-    # Padding has the value -inf too, so it could win where a window is all -inf.
-    is_lowest = jnp.isneginf(jnp.take_along_axis(values, first, axis=3))
+    # Padding has the lowest value, so it could win where all cells have it.
+    is_lowest = jnp.take_along_axis(values, first, axis=3) == lowest
     first_inside = np.argmax(inside, axis=-1)[..., None, None]
     first = jnp.where(is_lowest, first_inside, first)
     values = jnp.take_along_axis(values, first, axis=3)

@@ -11,6 +11,9 @@ from fpn_jax import errors
 from fpn_jax.ops.kernels.resampling import Kernel, resample
 from fpn_jax.ops.kernels.windows import check_size
 
+_SMALL_INTEGERS = (jnp.int8, jnp.uint8, jnp.int16, jnp.uint16)
+"""Types whose values float32 represents exactly."""
+
 
 def resize_nearest(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Resizes maps by copying cells: output cell `i` is input cell `i * n // m`.
@@ -68,7 +71,8 @@ def resize_bilinear(
 
     Raises:
       InputError: A length of `size` is below 1, or both options are on.
-      ValueError: The maps are not floating.
+      ValueError: The maps are neither floating nor small integers, which are rounded
+        and clipped to their range.
 
     Example:
       >>> x = jnp.array([0.0, 4.0]).reshape(1, 1, 2, 1)
@@ -115,7 +119,8 @@ def resize_bicubic(
 
     Raises:
       InputError: A length of `size` is below 1, or both options are on.
-      ValueError: The maps are not floating.
+      ValueError: The maps are neither floating nor small integers, which are rounded
+        and clipped to their range.
 
     Example:
       >>> x = jnp.array([0.0, 0.0, 16.0, 16.0]).reshape(1, 1, 4, 1)
@@ -153,7 +158,8 @@ def resize_lanczos(
 
     Raises:
       InputError: A length of `size` is below 1.
-      ValueError: The maps are not floating.
+      ValueError: The maps are neither floating nor small integers, which are rounded
+        and clipped to their range.
 
     Example:
       >>> x = jnp.array([0.0, 0.0, 1.0, 1.0]).reshape(1, 1, 4, 1)
@@ -348,9 +354,12 @@ def _resize(
     align_corners: bool,
 ) -> jax.Array:
     check_options(antialias, align_corners)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"maps are {x.dtype}; resizing by weights needs floats")
-    dtype = x.dtype
+    dtype, floating = x.dtype, jnp.issubdtype(x.dtype, jnp.floating)
+    if not floating and dtype not in _SMALL_INTEGERS:
+        raise ValueError(
+            f"maps are {dtype}; resizing by weights needs floats, or integers of 8 or "
+            "16 bits"
+        )
     x = x.astype(jnp.promote_types(dtype, jnp.float32))
     for axis, length in zip((1, 2), check_size("size", size), strict=True):
         x = resample(
@@ -362,4 +371,7 @@ def _resize(
             antialias=antialias,
             align_corners=align_corners,
         )
+    if not floating:
+        limits = jnp.iinfo(dtype)
+        x = jnp.clip(jnp.round(x), limits.min, limits.max)
     return x.astype(dtype)

@@ -9,13 +9,11 @@ import numpy as np
 
 from fpn_jax import errors
 from fpn_jax.ops.kernels.padding import Padding
-from fpn_jax.ops.kernels.windows import Size, Window, windows
+from fpn_jax.ops.kernels.windows import Size, Window, wide, windows
 from fpn_jax.ops.pooling import finish
 
 PROBABILITIES = ("softmax", "proportional")
 """Probability of a cell `r` in stochastic pooling: `exp(r) / Σ exp(r)` or `r / Σ r`."""
-
-_TINY = np.finfo(np.float32).tiny
 
 
 def local_importance_pool(
@@ -46,8 +44,8 @@ def local_importance_pool(
       >>> local_importance_pool(x, logits=jnp.zeros_like(x)).tolist()
       [[4.0]]
     """
-    values, inside = windows(x.astype(jnp.float32), window, stride, padding)
-    logits, _ = windows(logits.astype(jnp.float32), window, stride, padding)
+    values, inside = windows(wide(x), window, stride, padding)
+    logits, _ = windows(wide(logits), window, stride, padding)
     y = jnp.sum(_softmax(logits, inside) * values, axis=3)
     return finish(y, x, window)
 
@@ -105,7 +103,7 @@ def stochastic_pool(
       [[2.5]]
     """
     errors.one_of("probabilities", probabilities, PROBABILITIES)
-    values, inside = windows(x.astype(jnp.float32), window, stride, padding)
+    values, inside = windows(wide(x), window, stride, padding)
     shares = (_softmax if probabilities == "softmax" else _proportional)(values, inside)
     if key is None:
         y = jnp.sum(shares * values, axis=3)
@@ -127,6 +125,6 @@ def _proportional(values: jax.Array, inside: np.ndarray) -> jax.Array:
     positive = jnp.where(inside, jnp.maximum(values, 0), 0)
     total = positive.sum(axis=3, keepdims=True)
     # `~(x < t)` instead of `x >= t`: the shares of a window with NaN are NaN.
-    some = ~(total < _TINY)
-    equal = inside / inside.sum(axis=2, keepdims=True, dtype=np.float32)
+    some = ~(total < jnp.finfo(values.dtype).tiny)
+    equal = inside / inside.sum(axis=2, keepdims=True, dtype=values.dtype)
     return jnp.where(some, positive / jnp.where(some, total, 1), equal)

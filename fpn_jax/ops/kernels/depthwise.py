@@ -36,7 +36,8 @@ def depthwise_conv(
 
     Raises:
       InputError: The padding is unknown, or symmetric around an even kernel.
-      ValueError: The kernel's last axes are not `1` and the number of channels.
+      ValueError: The kernel's last axes are not `1` and the number of channels, or the
+        maps are not floating.
 
     Example:
       >>> x = jnp.arange(4.0).reshape(1, 1, 4, 1)
@@ -48,6 +49,8 @@ def depthwise_conv(
             f"kernel has shape {kernel.shape}; for {x.shape[-1]} channels it must be "
             f"[k, k', 1, {x.shape[-1]}]"
         )
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"maps are {x.dtype}; depthwise_conv needs floats")
     pads = resolve(
         padding, x.shape[1:3], kernel.shape[:2], (stride,) * 2, (dilation,) * 2
     )

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fpn_jax.ops.kernels import taps
 from fpn_jax.ops.kernels.linear import linear_map
@@ -25,7 +27,7 @@ def sliding_extremes(
     slower; other devices use XLA's operation.
 
     Args:
-      x: Maps, `[B, H, W, C]`, floating.
+      x: Maps, `[B, H, W, C]`, of any type but complex.
       larger: Whether the largest is returned, rather than the smallest.
       window: Height and width, in cells.
       stride: Step from one window to the next.
@@ -99,10 +101,26 @@ def _to_first(gradient, first, axis, length):
     return jnp.where(positions == first, gradient, 0)
 
 
+def farthest(dtype: jnp.dtype, larger: bool) -> Any:
+    """Returns the value of a type that is never the extreme beside another value.
+
+    Args:
+      dtype: A type of real numbers, integers or truth values.
+      larger: Whether the largest value is the extreme, rather than the smallest.
+    """
+    if jnp.issubdtype(dtype, jnp.floating):
+        value = -jnp.inf if larger else jnp.inf
+    elif dtype == jnp.bool_:
+        value = not larger
+    else:
+        value = jnp.iinfo(dtype).min if larger else jnp.iinfo(dtype).max
+    return np.array(value, dtype)
+
+
 def _reduce_window(x, larger, window, stride, padding):
     return jax.lax.reduce_window(
         x,
-        -jnp.inf if larger else jnp.inf,
+        farthest(x.dtype, larger),
         jax.lax.max if larger else jax.lax.min,
         (1, *window, 1),
         (1, *stride, 1),
@@ -131,7 +149,7 @@ def _extreme_of_taps_jvp(larger, window, stride, padding, primals, tangents):
 
 def _with_winner(x, larger, window, stride, padding):
     """Returns the extreme of every window, and the number of its tap."""
-    worst = -jnp.inf if larger else jnp.inf
+    worst = farthest(x.dtype, larger)
     further = jax.lax.gt if larger else jax.lax.lt
     # `max` and `min` propagate NaN, where the comparisons above are false.
     extreme = jax.lax.max if larger else jax.lax.min

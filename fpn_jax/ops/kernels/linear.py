@@ -114,11 +114,11 @@ def _batch(
     (size,) = {
         array.shape[axis]
         for array, axis in zip(arrays, axes, strict=True)
-        if axis is not batching.not_mapped
+        if axis is not None
     }
     # The result has a batch axis, so its transpose needs one in `x`, too.
     x = batching.bdim_at_front(arrays[0], axes[0], size)
-    in_axes = (0, *(None if a is batching.not_mapped else a for a in axes[1:]))
+    in_axes = (0, *axes[1:])
     batched = [jax.vmap(f, in_axes, axis_size=size) for f in (forward, transpose)]
     return linear_map(*batched, x, *arrays[1:]), 0
 

@@ -109,10 +109,9 @@ def _taps_transposed(y: jax.Array, weights: np.ndarray, axis: int) -> jax.Array:
         cells = jax.lax.index_in_dim(cells, j, axis + 1, keepdims=False)
         total += cells * weights[t, j].astype(y.dtype)
     # Gradients of the repeated border cells return to the border cells.
-    shape = (*total.shape[:axis], n, *total.shape[axis + 1 :])
     extended = partial(_extended, axis=axis, reach=reach)
-    like = jax.ShapeDtypeStruct(shape, total.dtype)
-    (x,) = jax.linear_transpose(extended, like)(total)
+    like = jax.lax.slice_in_dim(total, 0, n, axis=axis)
+    (x,) = jax.vjp(extended, like)[1](total)
     return x
 
 

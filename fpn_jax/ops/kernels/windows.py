@@ -16,7 +16,7 @@ import numpy as np
 
 from fpn_jax import errors
 from fpn_jax.ops.kernels import taps
-from fpn_jax.ops.kernels.extremes import extreme_cells, sliding_extremes
+from fpn_jax.ops.kernels.extremes import extreme_cells, farthest, sliding_extremes
 from fpn_jax.ops.kernels.padding import Padding, resolve
 
 Size = int | tuple[int, int]
@@ -154,6 +154,7 @@ def windows(
       ([2.0, 0.0, 5.0, 0.0], [True, False, True, False])
     """
     check_window(window, stride, padding)
+    _check_cells(x)
     batch, height, width, channels = x.shape
     if window is None:
         values = x.reshape(batch, 1, 1, height * width, channels)
@@ -224,7 +225,8 @@ def window_means(
       InputError: See `windows`.
     """
     check_window(window, stride, padding)
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    _check_cells(x)
+    x = wide(x)
     if window is None:
         return x.mean(axis=(1, 2), keepdims=True)
     if isinstance(window, Bins):
@@ -247,7 +249,7 @@ def window_extremes(
     """Returns the largest or the smallest of every window's cells.
 
     Args:
-      x: Maps, `[B, H, W, C]`, floating.
+      x: Maps, `[B, H, W, C]`, of any type but complex.
       larger: Whether the largest is returned, rather than the smallest.
       window: See `Window`.
       stride: Step from one window to the next, in cells; None is the window's size.
@@ -260,13 +262,26 @@ def window_extremes(
       InputError: See `windows`.
     """
     check_window(window, stride, padding)
+    _check_cells(x)
     if window is None or isinstance(window, Bins):
         values, inside = windows(x, window)
-        worst = -jnp.inf if larger else jnp.inf
-        values = jnp.where(inside[..., None], values, worst)
+        values = jnp.where(inside[..., None], values, farthest(x.dtype, larger))
         return extreme_cells(values, larger, axis=3)
     fitted = _fit(x.shape[1:3], window, stride, padding)
     return sliding_extremes(x, larger, *fitted)
+
+
+def wide(x: jax.Array) -> jax.Array:
+    """Returns maps in the type of sums: float64 of float64, otherwise float32."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _check_cells(x: jax.Array) -> None:
+    height, width = x.shape[1:3]
+    if height < 1 or width < 1:
+        raise errors.InputError(
+            f"maps have {height} × {width} cells; pooling needs at least one"
+        )
 
 
 class _Spans(NamedTuple):
