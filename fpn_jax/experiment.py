@@ -191,6 +191,7 @@ class Experiment:
         contract.check(
             self.config.task.name, self.task, predictions, self.image_size, self.info
         )
+        self._check_norm(like)
         self.fine_tuning.check_parts(like.params)
         self.fine_tuning.check_freezing(
             total_steps,
@@ -246,6 +247,24 @@ class Experiment:
                 "data.global_batch_size, or set mix.mixup_alpha and mix.cutmix_alpha "
                 "to 0"
             )
+
+    def _check_norm(self, like: state.TrainState) -> None:
+        """Refuses batch normalization over a single value for each channel."""
+        data, train = self.config.data, self.config.train
+        replicas = jax.device_count()
+        if data.global_batch_size > replicas * train.accumulation_steps:
+            # With two images there are at least two values.
+            return
+        images = jnp.zeros((replicas, 1, *self.image_size, 3), jnp.uint8)
+        for phase in self.fine_tuning.phases:
+            forward = functools.partial(
+                self.model.clone(frozen_norm=phase.frozen_norm).apply,
+                train=True,
+                rngs={"dropout": jax.random.key(0)},
+                mutable=["batch_stats"],
+            )
+            mapped = jax.vmap(forward, (None, 0), axis_name=steps.AXIS)
+            jax.eval_shape(mapped, like.variables, images)
 
     @property
     def _mixes(self) -> bool:

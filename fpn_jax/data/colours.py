@@ -65,7 +65,7 @@ def adjust_saturation(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def adjust_hue(image: np.ndarray, shift: float) -> np.ndarray:
-    """Turns the hue of every pixel, in HSV of eight bits each.
+    """Turns the hue of every pixel, in HSV of floating-point numbers.
 
     Args:
       image: uint8 `[H, W, 3]` RGB.
@@ -74,16 +74,18 @@ def adjust_hue(image: np.ndarray, shift: float) -> np.ndarray:
     Returns:
       uint8 `[H, W, 3]`.
     """
-    hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL))
-    hue += np.uint8(round(256 * shift) % 256)  # uint8 wraps round as the circle does.
-    turned = cv2.merge([hue, saturation, value])
-    return cv2.cvtColor(turned, cv2.COLOR_HSV2RGB_FULL)
+    # Eight bits for each of hue, saturation and value would lose up to 7 levels.
+    hsv = cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2HSV)
+    hsv[..., 0] = (hsv[..., 0] + 360 * shift) % 360
+    turned = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    return np.clip(np.rint(turned), 0, 255).astype(np.uint8)
 
 
 def adjust_sharpness(image: np.ndarray, factor: float) -> np.ndarray:
     """Returns `factor * image + (1 - factor) * smooth(image)`, clipped.
 
-    Smoothing is the 3 × 3 mean in which the middle counts five times.
+    Smoothing is the 3 × 3 mean in which the middle counts five times. The pixels at the
+    border are not smoothed, as in Pillow.
 
     Args:
       image: uint8 `[H, W, 3]` RGB.
@@ -93,7 +95,9 @@ def adjust_sharpness(image: np.ndarray, factor: float) -> np.ndarray:
       uint8 `[H, W, 3]`.
     """
     kernel = np.float32([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13
-    smooth = cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REPLICATE)
+    smooth = image.copy()
+    inner = cv2.filter2D(image, -1, kernel)[1:-1, 1:-1]
+    smooth[1:-1, 1:-1] = inner
     return cv2.addWeighted(image, factor, smooth, 1 - factor, 0)
 
 
@@ -108,8 +112,19 @@ def auto_contrast(image: np.ndarray) -> np.ndarray:
 
 
 def equalize(image: np.ndarray) -> np.ndarray:
-    """Equalizes the histogram of every channel."""
-    return cv2.merge([cv2.equalizeHist(channel) for channel in cv2.split(image)])
+    """Equalizes the histogram of every channel, with the rounding of Pillow."""
+    return cv2.merge([_equalized(channel) for channel in cv2.split(image)])
+
+
+def _equalized(channel: np.ndarray) -> np.ndarray:
+    counts = np.bincount(channel.ravel(), minlength=256)
+    last = int(counts[np.flatnonzero(counts)[-1]])
+    step = (channel.size - last) // 255
+    if not step:
+        return channel
+    below = np.cumsum(counts) - counts
+    table = np.minimum((step // 2 + below) // step, 255)
+    return cv2.LUT(channel, table.astype(np.uint8))
 
 
 def solarize(image: np.ndarray, amount: float) -> np.ndarray:

@@ -254,6 +254,9 @@ def rotate(source_size: Size, degrees: float) -> Warp:
 def shear(source_size: Size, x: float = 0.0, y: float = 0.0) -> Warp:
     """Returns the step that shears the picture around its middle.
 
+    Differs from the published code of RandAugment, which shears around the top left
+    corner: there, most of the picture also moves sideways.
+
     Args:
       source_size: Size of the picture before, and of the one after.
       x: Pixels to the right for each pixel downwards.

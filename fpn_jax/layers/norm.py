@@ -1,5 +1,6 @@
 """Normalization layers and their constants."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -45,7 +46,11 @@ class BatchNorm(nn.Module):
     `x · k + shift`, which reads the map twice, and twice more for the gradient. In
     training, the moments are those of the batch, computed in one pass with
     `var = E[x²] − mean²`, which is accurate unless the mean is far larger than the
-    deviation. Moments are float32 at least.
+    deviation: in float32 the relative error of the variance is about `1e-7 · (mean /
+    deviation)²`, 0.1 where the mean is 1,000 deviations. Moments are float32 at least.
+    The running variance is that of the batch, the biased one, divided by `n`. Differs
+    from PyTorch, which divides the running variance by `n − 1`: by 1.3 % of it after a
+    step with 77 values a channel, and by less with more values.
 
     Attributes:
       train: Whether the moments of the batch are used and the running averages updated.
@@ -65,7 +70,11 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Returns an array of the shape of `x`, `[..., C]`."""
+        """Returns an array of the shape of `x`, `[..., C]`.
+
+        Raises:
+          InputError: The moments of training are those of a single value.
+        """
         channels = (x.shape[-1],)
         ones, zeros = nn.initializers.ones, nn.initializers.zeros
         mean = self.variable("batch_stats", "mean", zeros, None, channels)
@@ -75,11 +84,25 @@ class BatchNorm(nn.Module):
         moments = mean.value, var.value
         if self.train:
             axis_name = None if self.is_initializing() else self.axis_name
+            if not self.is_initializing():
+                self._refuse_single_values(x)
             moments = _moments(x, axis_name)
             if not self.is_initializing():
                 averages = mean.value, var.value
                 mean.value, var.value = _averages(averages, moments, self.momentum)
         return _normalized(x, moments, scale, bias, self.epsilon, self.dtype)
+
+    def _refuse_single_values(self, x: jax.Array) -> None:
+        count = math.prod(x.shape[:-1])
+        if self.axis_name is not None:
+            count *= jax.lax.axis_size(self.axis_name)
+        if count == 1:
+            raise errors.InputError(
+                f"batch normalization in {'/'.join(self.path)} has a single value for "
+                "each channel, and would replace it by 0: use larger images, more "
+                "images at a time (data.global_batch_size, train.accumulation_steps), "
+                "or another norm"
+            )
 
 
 # Jitted, so that a shape that a network repeats is traced once, not once a layer.

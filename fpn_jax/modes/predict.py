@@ -54,7 +54,7 @@ def run(options: Options) -> int:
         Path(output).write_text(text, encoding="utf-8", errors="surrogateescape")
         images = len({row["path"] for row in rows}) - failed
         print(f"{output}: {images} images predicted", end="")
-        print(f", {failed} could not be read" if failed else "")
+        print(f", {failed} failed: see the column error" if failed else "")
     else:
         # A file name may be invalid UTF-8; fsencode restores its original bytes.
         sys.stdout.flush()
@@ -102,7 +102,15 @@ def table_rows(predictor: Predictor, prediction: Prediction) -> list[dict[str, A
         empty = dict.fromkeys(columns, "")
         return [{"path": prediction.path, **empty, "error": prediction.error}]
     lines = predictor.view.rows(prediction.answer, predictor.info)
-    return [{"path": prediction.path, **line, "error": ""} for line in lines]
+    return [
+        {
+            "path": prediction.path,
+            **{column: line[column] for column in columns},
+            # A view reports an answer that means nothing, such as one with NaN.
+            "error": line.get("error", ""),
+        }
+        for line in lines
+    ]
 
 
 def _drawn(

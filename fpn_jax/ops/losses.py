@@ -16,7 +16,10 @@ def cross_entropy(
 
     `−Σ_c q_c log p_c` with `q = (1 − ε)·onehot(label) + ε/C`: label smoothing as in
     "Rethinking the Inception Architecture for Computer Vision", arXiv 1512.00567,
-    section 7. The loss of an example is scaled by the weight of its class.
+    section 7. The whole loss of an example is scaled by the weight of its label, which
+    is the mean loss of a data set with `w` copies of each image of that class. Differs
+    from `torch.nn.CrossEntropyLoss` where both are given: PyTorch scales every smoothed
+    term by the weight of its own class, `−Σ_c w_c q_c log p_c`.
 
     Args:
       logits: `[B, C]`, any float dtype; the sum is taken in float32.

@@ -74,7 +74,10 @@ def cutmix(
     Features" (arXiv 1905.04899). The box has the image's aspect ratio, a share of
     `1 - lam` of its area with `lam ~ Beta(alpha, alpha)`, and a uniform centre; it is
     clipped at the edges. The returned `lam` is the exact share of pixels kept. Differs
-    from the paper's code: each example draws its own box.
+    from the paper's published code: each example draws its own box, and its sides are
+    rounded to the nearest number of pixels, where that code rounds down to an even
+    number. With `alpha = 1` and 32 × 32 pixels the mean of `lam` is 0.68, and 0.70 in
+    that code.
 
     Args:
       rng: Key of the draws.

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fpn_jax.errors import InputError
 from fpn_jax.metrics import sums
@@ -19,7 +20,9 @@ class Classification(Task):
     Attributes:
       num_classes: Number of classes, 2 or more.
       label_smoothing: ε of the smoothed target, in `[0, 1)`; not used in evaluation.
-      class_weights: One weight per class, 0 or more; `()` means equal weights.
+      class_weights: One weight per class, 0 or more and not all 0; `()` means equal
+        weights. The loss of an example is scaled by the weight of its label, also with
+        label smoothing; see `fpn_jax.ops.losses.cross_entropy`.
 
     Raises:
       InputError: `label_smoothing` or `class_weights` is out of range, or the number
@@ -53,6 +56,11 @@ class Classification(Task):
                 f"task.class_weights is {self.class_weights}; every weight must be 0 "
                 "or more, and finite"
             )
+        if self.class_weights and not any(self.class_weights):
+            raise InputError(
+                f"task.class_weights is {self.class_weights}: with only zeros nothing "
+                "is learned; give at least one weight above 0, or () for equal weights"
+            )
 
     def head_arguments(self) -> dict[str, Any]:
         """Returns `num_classes`."""
@@ -69,19 +77,31 @@ class Classification(Task):
         return {"cross_entropy": cross_entropy}
 
     def metrics(self, predictions: Predictions, batch: Batch) -> dict[str, sums.Metric]:
-        """Returns cross-entropy, accuracy, calibration error and confusion matrix."""
+        """Returns cross-entropy, accuracy, calibration error and confusion matrix.
+
+        An example whose probabilities are not finite is wrong, and is in neither the
+        calibration error nor the confusion matrix.
+        """
         logits, label, weight = predictions["logits"], batch["label"], batch["weight"]
         predicted = jnp.argmax(logits, axis=-1)
-        confidence = jnp.max(_probabilities(logits), axis=-1)
+        probabilities = _probabilities(logits)
+        finite = jnp.isfinite(probabilities).all(axis=-1)
+        confidence = jnp.max(probabilities, axis=-1)
         plain = losses.cross_entropy(logits, label)
+        correct = (predicted == label) & finite
+        counted = jnp.where(finite, weight, 0)
         return {
             "loss": sums.Mean.of(plain, weight),
-            "accuracy": sums.Accuracy.of(predicted, label, weight),
-            "calibration_error": sums.Calibration.of(
-                confidence, predicted == label, weight
-            ),
-            "confusion": sums.Confusion.of(predicted, label, weight, logits.shape[-1]),
+            "accuracy": sums.Accuracy.of(correct, True, weight),
+            "calibration_error": sums.Calibration.of(confidence, correct, counted),
+            "confusion": sums.Confusion.of(predicted, label, counted, logits.shape[-1]),
         }
+
+    def summarize(self, rows: Rows) -> dict[str, float]:
+        """Returns `not_finite`, the number of such predictions, if there are any."""
+        finite = np.isfinite(rows["probabilities"]).all(axis=-1)
+        count = float(np.count_nonzero(~finite))
+        return {"not_finite": count} if count else {}
 
     def decode(self, predictions: Predictions, image_size: tuple[int, int]) -> Answer:
         """Returns `label` int `[B]` and `probabilities` float32 `[B, num_classes]`."""

@@ -17,6 +17,7 @@ from fpn_jax.views.caption import caption
 GALLERY_SIZE = 12
 CONFUSED_PAIRS = 5
 PAIRED_CLASSES = 12
+NOT_FINITE = "the probabilities are not finite"
 EXPLAINED_MISTAKES, EXPLAINED_CORRECT = 2, 4
 
 
@@ -62,14 +63,21 @@ class ClassesView:
         return ("class", *(f"probability_{name}" for name in info.classes))
 
     def rows(self, answer: Answer, info: Info) -> list[dict[str, Any]]:
-        """Returns one line: the class, and all probabilities to 6 decimals."""
-        name = info.classes[int(answer["label"])]
+        """Returns one line: the class, and all probabilities to 6 decimals.
+
+        If the probabilities are not finite, the class is empty and `error` says so.
+        """
+        finite = np.isfinite(answer["probabilities"]).all()
+        name = info.classes[int(answer["label"])] if finite else ""
         values = (round(float(p), 6) for p in answer["probabilities"])
-        return [dict(zip(self.columns(info), (name, *values), strict=True))]
+        line = dict(zip(self.columns(info), (name, *values), strict=True))
+        return [line if finite else line | {"error": NOT_FINITE}]
 
     def draw(self, image: np.ndarray, answer: Answer, info: Info) -> np.ndarray:
         """Returns the picture with its class and probability in a bar below it."""
         label = int(answer["label"])
+        if not np.isfinite(answer["probabilities"]).all():
+            return caption(image, NOT_FINITE, float("nan"))
         return caption(
             image, info.classes[label], float(answer["probabilities"][label])
         )

@@ -72,3 +72,59 @@ def test_evidence_is_the_logit_of_the_target_class():
     predictions = {"logits": jnp.asarray(LOGITS)}
     actual = Classification(3).evidence(predictions, jnp.asarray(LABEL))
     np.testing.assert_array_equal(actual, LOGITS[np.arange(5), LABEL])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_predictions_that_are_not_finite_are_wrong_and_counted_apart(bad):
+    task = Classification(num_classes=2)
+    # Class 0 is the label of the bad rows, and the position of the largest NaN.
+    logits = jnp.array([[bad, bad], [2.0, 1.0], [bad, 0.0], [0.0, 3.0]])
+    batch = {
+        "label": jnp.array([0, 0, 0, 1]),
+        "weight": jnp.ones(4),
+        "index": jnp.arange(4),
+    }
+    predictions = {"logits": logits}
+    found = {
+        name: metric.on_host().compute()
+        for name, metric in task.metrics(predictions, batch).items()
+    }
+    assert found["accuracy"] == 0.5
+    assert found["confusion"] == [[1, 0], [0, 1]]
+    finite = logits[jnp.array([1, 3])]
+    expected = task.metrics(
+        {"logits": finite}, {key: value[1::2] for key, value in batch.items()}
+    )
+    error = expected["calibration_error"].on_host().compute()
+    assert found["calibration_error"] == pytest.approx(error, abs=1e-7)
+    rows = task.keep(task.decode(predictions, (8, 8)), batch)
+    assert task.summarize(jax.tree.map(np.asarray, rows)) == {"not_finite": 2.0}
+
+
+def test_finite_predictions_are_not_counted_apart():
+    task = Classification(num_classes=2)
+    # One class may be impossible.
+    probabilities = jax.nn.softmax(jnp.array([[-np.inf, 1.0], [0.0, 1.0]]))
+    assert task.summarize({"probabilities": np.asarray(probabilities)}) == {}
+
+
+@pytest.mark.parametrize("weights", [(0, 0), (0.0, 0.0)])
+def test_weights_that_leave_nothing_to_learn_are_refused(weights):
+    with pytest.raises(InputError, match="with only zeros nothing is learned"):
+        Classification(num_classes=2, class_weights=weights)
+    Classification(num_classes=2, class_weights=(0, 1))
+
+
+def test_class_weights_scale_the_whole_smoothed_loss():
+    rng = np.random.default_rng(0)
+    logits, label = rng.normal(size=(5, 3)), np.array([0, 1, 2, 1, 0])
+    weights, epsilon = np.array([0.5, 2.0, 3.0]), 0.2
+    task = Classification(3, label_smoothing=epsilon, class_weights=tuple(weights))
+    loss = task.losses({"logits": jnp.asarray(logits)}, {"label": jnp.asarray(label)})
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    target = (1 - epsilon) * np.eye(3)[label] + epsilon / 3
+    expected = weights[label] * -(target * log_p).sum(axis=1)
+    np.testing.assert_allclose(loss["cross_entropy"], expected, rtol=1e-6)
+    # PyTorch's definition, which is not ours.
+    other = -(weights * target * log_p).sum(axis=1)
+    assert np.abs(other / expected - 1).max() > 0.05

@@ -296,3 +296,13 @@ def test_rows_that_do_not_fit_the_classes_are_refused(method, changes, message):
     made = dataclasses.replace(made, rows={**made.rows, **changes})
     with pytest.raises(ValueError, match=message):
         getattr(VIEW, method)(made, CAT_OR_DOG)
+
+
+def test_a_prediction_that_is_not_finite_has_no_class():
+    info = SimpleNamespace(classes=("cat", "dog"))
+    answer = {"label": np.int32(0), "probabilities": np.array([np.nan, np.nan])}
+    (line,) = ClassesView().rows(answer, info)
+    assert line["class"] == ""
+    assert line["error"] == "the probabilities are not finite"
+    picture = ClassesView().draw(np.zeros((130, 130, 3), np.uint8), answer, info)
+    assert picture.shape[0] > 130
