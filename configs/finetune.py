@@ -1,10 +1,12 @@
 """Fine-tunes an ImageNet backbone on a folder of photographs.
 
     python -m fpn_jax.main --config=configs/finetune.py \
-        --config.data.root=DIR --config.pretrained.path=FILE --workdir=runs/finetuned
+        --config.data.root=DIR --config.pretrained.path=FILE \
+        --config.pretrained.recipe=RECIPE --workdir=runs/finetuned
 
 `DIR` contains the folders Train/Validate/Test × Cat/Dog. `FILE` is a .safetensors, .npz
-or .pth file with torchvision's or timm's mobilenet_v2. For another backbone, also set
+or .pth file with torchvision's or timm's mobilenet_v2, and `RECIPE` is torchvision,
+timm, or tensorflow for weights that TensorFlow trained. For another backbone, also set
 `--config.backbone.name`, and set `--config.finetune.freeze` to names of its blocks,
 which `--mode=summary` shows.
 
@@ -13,6 +15,7 @@ identity, image_pyramid, fpn_flatten, fpn_ppm, aspp, ppm, spp, covariance.
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from configs import (
     aspp,
@@ -55,14 +58,15 @@ def get_config(variant: str = "fpn") -> ConfigDict:
     config = fpn.get_config("folder")
     other = NECKS_AND_HEADS[variant].get_config("folder")
     config.neck, config.head = other.neck, other.head
-    config.data.image_size = 224
+    # Small photographs are enlarged: 256 px were better than the 224 px of the weights.
+    config.data.image_size = 256
     config.data.crop_fraction = 1.0
     config.augment.crop_scale = (0.5, 1.0)
     config.mix.mixup_alpha = 0.0
     config.mix.cutmix_alpha = 0.0
     config.backbone = ConfigDict({"name": "mobilenet_v2"})
     # The backbone is pretrained on photographs. Its first blocks stay frozen. Its other
-    # blocks train slowly, after two epochs in which only the neck and head train.
+    # blocks train slowly, after 126 steps in which only the neck and head train.
     config.finetune.freeze = (
         "backbone/stem",
         "backbone/stage1",
@@ -78,7 +82,10 @@ def get_config(variant: str = "fpn") -> ConfigDict:
     config.optimizer.weight_decay = 0.01
     config.optimizer.clip_norm = 1.0
     config.optimizer.warmup_steps = 20
-    config.train.epochs = 8.0
-    config.train.evaluate_every_steps = 0
+    # A number of steps, not of epochs, so that 200 photographs train long enough, too:
+    # 800 steps are 128 epochs of 200 photographs, and 11 of 2,400.
+    config.train.total_steps = 800
+    config.train.epochs = placeholder(float)
+    config.train.evaluate_every_steps = 100
     config.train.ema_decay = 0.99
     return config

@@ -121,8 +121,10 @@ def drawn() -> ConfigDict:
                 # of the backbone; or the workdir of a run of your own. Empty: none.
                 "path": "",
                 # How the network of the file was trained: torchvision, timm, inception
-                # or tensorflow; "" is the usual choice of the architecture. The recipe
-                # sets model.mean, model.std, and the backbone's padding and epsilon.
+                # or tensorflow; "" takes what the file says, or the usual choice of the
+                # architecture. mobilenet_v2 and efficientnet have no usual choice. The
+                # recipe sets model.mean, model.std, and the backbone's padding and
+                # epsilon.
                 "recipe": "",
                 # Parts of the model whose weights are used, if path is the workdir of a
                 # run: backbone, neck, head.

@@ -152,7 +152,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(first_run, tmp_path):
     config = json.loads((workdir / "config.json").read_text())
     config["neck"]["width"] = 24
     (workdir / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match=r"another architecture: .*neck/lateral2"):
+    with pytest.raises(InputError, match=r"neck\.width was 16 and is now 24"):
         train(workdir, neck__width=24)
 
 
@@ -262,7 +262,5 @@ def test_evaluating_on_other_classes_is_refused(first_run, tmp_path):
     workdir = tmp_path / "run"
     good = write_photographs(tmp_path / "good", classes=("cat", "dog"))
     assert train(workdir, **folder(good, train__total_steps=3)) == 0
-    with pytest.raises(
-        InputError, match="has the classes cat, fox, but the model has cat, dog"
-    ):
+    with pytest.raises(InputError, match="fox is not one of the classes 'cat', 'dog'"):
         evaluate_on(workdir, root)

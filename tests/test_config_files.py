@@ -71,7 +71,9 @@ def weights(tmp_path_factory):
     ],
 )
 def test_every_fine_tuning_config_builds(name, variant, weights):
-    made = prepare(name, variant, pretrained__path=weights)
+    made = prepare(
+        name, variant, pretrained__path=weights, pretrained__recipe="torchvision"
+    )
     assert made.experiment.config.backbone.name == "mobilenet_v2"
 
 

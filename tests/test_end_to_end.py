@@ -113,7 +113,7 @@ def test_predict_continues_after_a_bad_file(first_run, photographs, tmp_path, ca
     assert missing["error"] == "the file cannot be read: No such file or directory"
     assert missing["probability_cat"] == ""
     assert good["class"] in ("cat", "dog")
-    assert "2 could not be read" in capsys.readouterr().out
+    assert "2 failed: see the column error" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import csv
 import json
 
 import jax
+import numpy as np
 
 from fpn_jax.data.records import Source
 from fpn_jax.modes import Options
@@ -56,6 +57,11 @@ def _write(
         "classes": list(experiment.info.classes),
         **evaluation.computed(),
     }
+    probabilities = evaluation.rows.get("probabilities")
+    if probabilities is not None:
+        finite = np.isfinite(probabilities).reshape(len(probabilities), -1).all(axis=1)
+        if not finite.all():
+            metrics["not_finite"] = int(np.count_nonzero(~finite))
     # The metrics are printed first, so that an unwritable workdir does not lose them.
     for name, value in metrics.items():
         shown = f"{value:.4f}" if isinstance(value, float) else value

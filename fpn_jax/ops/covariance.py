@@ -213,7 +213,7 @@ def covariance_pool(
       [[1.0, 0.0, 0.0]]
     """
     vector = upper_triangle(transform(covariance(x, centre)))
-    # As in NumPy, the covariance of integers is no integer.
+    # The covariance of integers is no integer, as in NumPy.
     return vector.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else vector
 
 

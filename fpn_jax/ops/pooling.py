@@ -286,7 +286,7 @@ def finish(y: jax.Array, x: jax.Array, window: Window) -> jax.Array:
       x: The maps that were pooled.
       window: The window of the pooling operation.
     """
-    # As in NumPy, the mean of integers is no integer.
+    # The mean of integers is no integer, as in NumPy.
     if jnp.issubdtype(x.dtype, jnp.floating):
         y = y.astype(x.dtype)
     return y[:, 0, 0] if window is None else y

@@ -158,7 +158,14 @@ def _fit(
         them as well.
     """
     family = family_of(name)
-    pairs = max(family.maps[name], key=lambda pairs: _found(state, target, pairs))
+    pairs = max(
+        family.maps[name],
+        # torchvision and timm may give the layers of a backbone the same names.
+        key=lambda pairs: (
+            _found(state, target, pairs),
+            sum(1 for _ in _heads(state, pairs)),
+        ),
+    )
     known = {key for key in state if key.startswith(family.auxiliary)}
     if "head" not in target["params"]:
         known |= set(_heads(state, pairs))

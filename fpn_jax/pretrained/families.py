@@ -38,6 +38,8 @@ class Family:
         trained.
       paddings: Choices for the backbone's padding, first that of torchvision and timm.
       auxiliary: Prefixes of names that only training needs.
+      several_recipes: Whether weights of several recipes, such as torchvision's and
+        TensorFlow's, are passed on under the same names.
     """
 
     maps: Mapping[str, tuple[tuple[Pair, ...], ...]]
@@ -46,6 +48,7 @@ class Family:
     tensorflow_pixels: Pixels = HALF
     paddings: tuple[str, ...] = FREE
     auxiliary: tuple[str, ...] = ()
+    several_recipes: bool = False
 
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -59,6 +62,7 @@ FAMILIES = (
         },
         # Only timm's tf_efficientnet_b* that were trained with AdvProp ("ap") use HALF.
         tensorflow_pixels=IMAGENET,
+        several_recipes=True,
     ),
     Family(
         {
@@ -71,7 +75,10 @@ FAMILIES = (
         auxiliary=inception.AUXILIARY,
     ),
     Family({"mobilenet_v1": (mobilenet.TIMM_V1,)}, recipe="timm", pixels=HALF),
-    Family({"mobilenet_v2": (mobilenet.TORCHVISION, mobilenet.TIMM)}),
+    Family(
+        {"mobilenet_v2": (mobilenet.TORCHVISION, mobilenet.TIMM)},
+        several_recipes=True,
+    ),
     Family({name: (resnet.TORCHVISION,) for name in RESNETS}),
     Family(
         {name: (vgg.TORCHVISION[name], vgg.TIMM[name]) for name in vgg.VARIANTS},

@@ -61,17 +61,24 @@ def preprocessing(name: str, recipe: str = "", path: str = "") -> Preprocessing:
     Args:
       name: The backbone.
       recipe: One of `RECIPES`; empty takes the recipe that the file names, or else the
-        usual one of the backbone's family.
+        usual one of the backbone's family. With a file, a family with
+        `several_recipes` has no usual one.
       path: The file of weights; the metadata of a `.safetensors` may name its recipe.
 
     Raises:
-      InputError: The backbone or the recipe is unknown, the backbone lacks the
-        recipe's padding, or the file cannot be read.
+      InputError: The backbone or the recipe is unknown or must be given, the backbone
+        lacks the recipe's padding, or the file cannot be read.
     """
     backbone, accepted = backbones.build(name), backbones.accepts(name)
     family = family_of(name)
     if not recipe and path:
         recipe = read_metadata(path).get(METADATA_KEY, "")
+        if not recipe and family.several_recipes:
+            raise InputError(
+                f"{path} does not say how its network was trained, and the wrong "
+                "choice costs accuracy: set --config.pretrained.recipe to torchvision, "
+                "timm or tensorflow, whose network it is"
+            )
     recipe = recipe or family.recipe
     if recipe not in RECIPES:
         raise errors.unknown("recipe", recipe, RECIPES)

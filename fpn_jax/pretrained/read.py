@@ -44,7 +44,7 @@ class Weights(NamedTuple):
 def read(path: str) -> Weights:
     """Returns the arrays of a file by name.
 
-    A prefix that DataParallel or torch.compile adds to every name is removed.
+    Prefixes that DataParallel and torch.compile add to every name are removed.
 
     Args:
       path: A `.safetensors`, `.npz`, `.pth` or `.pt` file; the last two need PyTorch.
@@ -65,10 +65,17 @@ def read(path: str) -> Weights:
     arrays, metadata = READERS[file.suffix](file)
     if not arrays:
         raise InputError(f"weights {str(path)!r} contain no arrays")
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in arrays):
-            arrays = {name.removeprefix(prefix): x for name, x in arrays.items()}
+    arrays = _without_prefixes(arrays)
     return Weights({name: _float32(x) for name, x in arrays.items()}, metadata)
+
+
+def _without_prefixes(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Removes the prefixes that all names have, in whatever order they were added."""
+    while prefix := next(
+        (p for p in PREFIXES if all(name.startswith(p) for name in arrays)), None
+    ):
+        arrays = {name.removeprefix(prefix): x for name, x in arrays.items()}
+    return arrays
 
 
 def read_metadata(path: str) -> dict[str, str]:

@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from fpn_jax.errors import InputError
 from fpn_jax.metrics import sums
@@ -96,12 +95,6 @@ class Classification(Task):
             "calibration_error": sums.Calibration.of(confidence, correct, counted),
             "confusion": sums.Confusion.of(predicted, label, counted, logits.shape[-1]),
         }
-
-    def summarize(self, rows: Rows) -> dict[str, float]:
-        """Returns `not_finite`, the number of such predictions, if there are any."""
-        finite = np.isfinite(rows["probabilities"]).all(axis=-1)
-        count = float(np.count_nonzero(~finite))
-        return {"not_finite": count} if count else {}
 
     def decode(self, predictions: Predictions, image_size: tuple[int, int]) -> Answer:
         """Returns `label` int `[B]` and `probabilities` float32 `[B, num_classes]`."""

@@ -97,15 +97,13 @@ def test_predictions_that_are_not_finite_are_wrong_and_counted_apart(bad):
     )
     error = expected["calibration_error"].on_host().compute()
     assert found["calibration_error"] == pytest.approx(error, abs=1e-7)
-    rows = task.keep(task.decode(predictions, (8, 8)), batch)
-    assert task.summarize(jax.tree.map(np.asarray, rows)) == {"not_finite": 2.0}
 
 
-def test_finite_predictions_are_not_counted_apart():
+def test_an_impossible_class_is_finite():
     task = Classification(num_classes=2)
-    # One class may be impossible.
-    probabilities = jax.nn.softmax(jnp.array([[-np.inf, 1.0], [0.0, 1.0]]))
-    assert task.summarize({"probabilities": np.asarray(probabilities)}) == {}
+    batch = {"label": jnp.array([1]), "weight": jnp.ones(1), "index": jnp.zeros(1)}
+    metrics = task.metrics({"logits": jnp.array([[-np.inf, 1.0]])}, batch)
+    assert metrics["accuracy"].on_host().compute() == 1
 
 
 @pytest.mark.parametrize("weights", [(0, 0), (0.0, 0.0)])
