@@ -23,10 +23,11 @@ def check_writable(path: Path) -> None:
     Raises:
       OSError: The file or its folder cannot be written.
     """
-    if path.exists():
-        with path.open("ab"):
+    try:
+        # `Path.exists` would hide the error of a name that is too long.
+        path.stat()
+    except FileNotFoundError:
+        with tempfile.TemporaryFile(dir=path.absolute().parent):
             return
-    # The name must be possible, too: too long names are refused here.
-    os.path.lexists(path)
-    with tempfile.TemporaryFile(dir=path.absolute().parent):
+    with path.open("ab"):
         return

@@ -4,6 +4,7 @@ import errno
 import importlib.metadata
 import importlib.util
 import logging as python_logging
+import mmap
 import os
 import sys
 import threading
@@ -50,12 +51,36 @@ def use_large_pages() -> None:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
+def known_flags(flags: str) -> str:
+    """Returns those of XLA's flags that the installed jaxlib has.
+
+    XLA ends the process, without a Python error, at a flag that it does not know, and
+    flags come and go with its versions. The library contains the name of each of its
+    flags as a C string.
+
+    Args:
+      flags: Flags as in `XLA_FLAGS`, separated by spaces.
+    """
+    spec = importlib.util.find_spec("jaxlib")
+    folders = spec.submodule_search_locations if spec else ()
+    libraries = [lib for folder in folders for lib in Path(folder).glob("libjax*")]
+    names = {flag: flag.removeprefix("--").partition("=")[0] for flag in flags.split()}
+    known = set()
+    for library in libraries:
+        with (
+            library.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            known |= {n for n in names.values() if data.find(f"\0{n}\0".encode()) >= 0}
+    return " ".join(flag for flag, name in names.items() if name in known)
+
+
 def set_environment() -> None:
     """Sets the environment that JAX reads; call it before JAX is imported."""
     if not _has_accelerator_plugin():
         # The last flag wins, so the user's flags come after ours.
         given = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{XLA_FLAGS} {given}".strip()
+        os.environ["XLA_FLAGS"] = f"{known_flags(XLA_FLAGS)} {given}".strip()
     # An empty value switches JAX's cache off, so a value of the user is kept.
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ and (folder := _cache_folder()):
         os.environ["JAX_COMPILATION_CACHE_DIR"] = folder

@@ -6,6 +6,8 @@ import pathlib
 import sys
 import tempfile
 
+from fpn_jax import runtime
+
 # With fewer threads, the steps of simulated devices deadlock.
 os.environ.setdefault("NPROC", "16")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -13,7 +15,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # optimizations halves the time of the suite.
 if os.environ["JAX_PLATFORMS"] == "cpu":
     QUICKLY = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
-    os.environ["XLA_FLAGS"] = f"{QUICKLY} {os.environ.get('XLA_FLAGS', '')}".strip()
+    KNOWN = runtime.known_flags(QUICKLY)
+    os.environ["XLA_FLAGS"] = f"{KNOWN} {os.environ.get('XLA_FLAGS', '')}".strip()
 # All tests, also those in other processes, share one cache of compiled steps.
 CACHE = tempfile.TemporaryDirectory(prefix="fpn_jax_tests_")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", CACHE.name)

@@ -85,7 +85,8 @@ def test_the_users_xla_flags_come_last(monkeypatch, plugin):
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "12")
     monkeypatch.delenv("NPROC", raising=False)
     runtime.set_environment()
-    expected = "--xla_mine=1" if plugin else f"{runtime.XLA_FLAGS} --xla_mine=1"
+    ours = runtime.known_flags(runtime.XLA_FLAGS)
+    expected = "--xla_mine=1" if plugin else f"{ours} --xla_mine=1".strip()
     assert os.environ["XLA_FLAGS"] == expected
     assert os.environ["NPROC"] == "24"
 
@@ -193,3 +194,21 @@ def test_a_reader_that_ends_early_ends_the_output_quietly():
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait() == 1
+
+
+def test_flags_that_the_library_lacks_are_left_out():
+    flags = "--xla_no_such_flag=1 --xla_backend_optimization_level=0 --xla_dump=2"
+    assert runtime.known_flags(flags) == "--xla_backend_optimization_level=0"
+    assert runtime.known_flags("") == ""
+
+
+def test_xla_takes_the_flags_that_we_set():
+    """A flag that XLA does not know ends the process."""
+    flags = runtime.known_flags(runtime.XLA_FLAGS)
+    ran = subprocess.run(
+        [sys.executable, "-c", "import jax; jax.devices()"],
+        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr

@@ -346,7 +346,7 @@ def test_every_part_is_exported_with_a_symbolic_batch(part):
 
 
 def pools_of(head):
-    """Returns the poolings that a head can be built with."""
+    """Yields name and head for every pooling layer that the head accepts."""
     for pool in pooling.names():
         try:
             yield pool, Case(heads, head, {"pool": pool}).build()

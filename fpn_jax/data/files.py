@@ -47,21 +47,19 @@ def is_junk(name: str) -> bool:
 
 
 class Found(NamedTuple):
-    """The files below a folder, as POSIX paths relative to it.
+    """The image files below a folder, as POSIX paths relative to it.
 
     Attributes:
       images: Image files that can be decoded, by their suffix.
       unsupported: Image files of formats that cannot be decoded, by their suffix.
-      others: All other visible files.
     """
 
     images: list[str]
     unsupported: list[str]
-    others: list[str]
 
 
 def find_below(folder: str | os.PathLike) -> Found:
-    """Returns the visible files at any depth below a folder, in no order.
+    """Returns the visible image files at any depth below a folder, in no order.
 
     Links to folders are followed, except to a folder that contains the link. Hidden
     files and folders, and those that tools leave behind, are skipped (`is_junk`).
@@ -72,15 +70,13 @@ def find_below(folder: str | os.PathLike) -> Found:
     Raises:
       InputError: A folder cannot be read.
     """
-    found = Found([], [], [])
+    found = Found([], [])
     for path in _walk(Path(folder)):
         suffix = os.path.splitext(path)[1].lower()
         if suffix in DECODABLE:
             found.images.append(path)
         elif suffix in NOT_DECODABLE:
             found.unsupported.append(path)
-        else:
-            found.others.append(path)
     return found
 
 

@@ -34,7 +34,8 @@ SIDEWAYS = frozenset({5, 6, 7, 8})
 def orientation(block: bytes, xmp: bytes = b"") -> int:
     """Returns the stored orientation, 1 to 8; 1 if there is no valid one.
 
-    As in Pillow, the value in the Exif block comes first, also if it is invalid.
+    The orientation in Exif is used even if it is invalid, and the one in XMP only if
+    Exif has none. Pillow has the same order.
 
     Args:
       block: The Exif block, with or without `HEADER`.
