@@ -10,8 +10,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from fpn_jax import backbones, heads, pretrained
-from fpn_jax.pretrained import convert
+from fpn_jax.pretrained import convert, vgg
 from fpn_jax.pretrained.families import family_of
+from fpn_jax.pretrained.read import Weights
 from tests.parity.classifiers import randomized
 from tests.parity.peers import (
     randomize,
@@ -181,3 +182,24 @@ def test_logits_of_published_weights_are_those_of_the_peer():
     variables = pretrained.load_classifier("mobilenet_v2", str(FILE))
     ours = logits("mobilenet_v2", variables, images, padding="symmetric")
     assert relative_difference(ours, theirs) < 1e-4
+
+
+CLAIMED = [(name, of_torchvision) for name in vgg.VARIANTS]
+CLAIMED += [(name, of_timm) for name in vgg.VARIANTS]
+
+
+@pytest.mark.parametrize(("name", "make"), CLAIMED)
+def test_every_vgg_of_both_publishers_is_loaded(name, make, monkeypatch):
+    """The arrays are zeros that take no memory: only names and shapes matter."""
+    with torch.device("meta"):
+        peer = make(name)
+    arrays = {
+        key: np.broadcast_to(np.float32(0), tuple(x.shape))
+        for key, x in peer.state_dict().items()
+    }
+    monkeypatch.setattr(pretrained, "read", lambda path: Weights(arrays, {}))
+    assert "stage5" in pretrained.load(name, "file.safetensors")["params"]
+    # Loading the classifier of a VGG copies 500 MB; the larger ones have the same head.
+    if name == "vgg11_bn":
+        parts = pretrained.load_classifier(name, "file.safetensors")["params"]
+        assert parts.keys() == {"backbone", "head"}
