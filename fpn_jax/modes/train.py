@@ -46,7 +46,7 @@ def run(options: Options) -> int:
     records = source(config, "train", encoded=config.data.quick_decoding)
     validate = source(config, "validate")
     prepared = Experiment(config, records.info).prepare(records, validate)
-    for note in (*getattr(records, "notes", ()), *getattr(validate, "notes", ())):
+    for note in _notes(records, validate):
         print(note, file=sys.stderr)
     weights = None
     if not workdir.is_begun():
@@ -71,6 +71,22 @@ def run(options: Options) -> int:
         training = _Training(prepared, workdir, checkpoints, *started)
         training.refuse_other_data(records)
         return training.run(records, validate, stop)
+
+
+def _notes(records: Source, validate: Source) -> list[str]:
+    """Returns lines about files that are not used and classes that are not measured."""
+    notes = [*getattr(records, "notes", ()), *getattr(validate, "notes", ())]
+    # Not every source knows its labels without decoding the records.
+    labels = set(getattr(validate, "labels", range(len(validate.info.classes))))
+    absent = [
+        name for label, name in enumerate(validate.info.classes) if label not in labels
+    ]
+    if absent:
+        notes.append(
+            f"the validation split has no image of {', '.join(map(repr, absent))}: its "
+            "metrics say nothing about that"
+        )
+    return notes
 
 
 def _compile_fast(initial):

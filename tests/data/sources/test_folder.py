@@ -12,6 +12,7 @@ from fpn_jax.data.records import BadRecord
 from fpn_jax.data.sources import layout
 from fpn_jax.data.sources.folder import FolderSource, _fraction
 from fpn_jax.errors import InputError
+from fpn_jax.modes.train import _notes
 
 PHOTOGRAPHS = Path(__file__).resolve().parents[4] / "shared" / "data" / "cats_dogs"
 
@@ -263,6 +264,14 @@ def test_the_automatic_split_leaves_every_class_a_training_image(tmp_path, fract
     both = names_of(train, root) + names_of(validate, root)
     assert sorted(both) == sorted([*names, *low])
     assert train.labels.count(1) == 1
+
+
+def test_a_class_without_validation_images_is_named_when_training_begins(tmp_path):
+    root = write(tmp_path, *(f"cat/{k}.png" for k in range(40)), "dog/1.png")
+    train, validate = FolderSource(root, "train"), FolderSource(root, "validate")
+    (note,) = _notes(train, validate)
+    assert note.startswith("the validation split has no image of 'dog'")
+    assert _notes(train, train) == []
 
 
 def test_the_classes_of_a_model_may_be_missing_from_held_out_data(tmp_path):
