@@ -197,7 +197,7 @@ def test_a_reader_that_ends_early_ends_the_output_quietly():
 
 
 def test_flags_that_the_library_lacks_are_left_out():
-    flags = "--xla_no_such_flag=1 --xla_backend_optimization_level=0 --xla_dump=2"
+    flags = "--xla_no_such_flag=1 --xla_backend_optimization_level=0 --xla_nor_this=2"
     assert runtime.known_flags(flags) == "--xla_backend_optimization_level=0"
     assert runtime.known_flags("") == ""
 
