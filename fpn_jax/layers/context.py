@@ -111,8 +111,8 @@ class ASPP(nn.Module):
 
     With a dilation as large as the map, the outer taps are over padding, and the
     convolution is a 1 × 1 convolution by its centre tap. The mean of the map has one
-    cell, so in training on a single image, counted over all devices of `axis_name`,
-    batch normalization reduces that branch to its bias.
+    cell, so batch normalization refuses to train on a single image, counted over all
+    devices of `axis_name`.
 
     Attributes:
       width: Channels of every branch and of the result.

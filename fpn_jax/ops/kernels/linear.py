@@ -30,9 +30,10 @@ def linear_map(
         them is computed from `forward`.
 
     Example:
-      >>> double = lambda x: 2 * x
-      >>> jax.jvp(partial(linear_map, double, double), (3.0,), (1.0,))[1].item()
-      2.0
+      >>> twice = lambda x: linear_map(lambda x: 2 * x, lambda y: 2 * y, x)
+      >>> value, slope = jax.jvp(twice, (3.0,), (1.0,))
+      >>> float(value), float(slope)
+      (6.0, 2.0)
     """
     arrays = align_varying(x, *residuals)
     return _linear_map.bind(*arrays, forward=forward, transpose=transpose)
