@@ -130,6 +130,8 @@ CASES = {
             "--config.data.root={root}",
             "--config.data.image_size=64",
             "--config.pretrained.path={weights}",
+            "--config.pretrained.recipe=tensorflow",
+            "--config.train.evaluate_every_steps=65",
             "--config.train.total_steps=130",
         ),
         NUMBERS,
