@@ -128,6 +128,11 @@ def _check_key(config: ConfigDict, key: str) -> None:
         if name not in here:
             raise errors.unknown(f"{path} key", name, here.keys())
         here, path = here[name], f"{path}.{name}"
+    if isinstance(here, ConfigDict):
+        raise InputError(
+            f"{path} is a group of keys; set one of them, {path}.KEY=VALUE: "
+            f"{', '.join(here)}"
+        )
 
 
 def _set_typed(config: ConfigDict, words: list[str]) -> None:

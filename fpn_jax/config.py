@@ -12,7 +12,7 @@ from typing import Any
 
 import ml_collections
 
-from fpn_jax import errors
+from fpn_jax import errors, types
 from fpn_jax.errors import InputError
 
 Config = ml_collections.FrozenConfigDict
@@ -41,21 +41,21 @@ class Keys:
     """The keys of one dict of a config.
 
     Attributes:
-      all: Every key that has a meaning.
+      types: Every key that has a meaning → the annotation of its values.
       needed: The keys without a default.
     """
 
-    all: frozenset[str]
+    types: Mapping[str, Any]
     needed: frozenset[str]
 
     @classmethod
-    def exactly(cls, *names: str) -> "Keys":
+    def exactly(cls, **annotations: Any) -> "Keys":
         """Returns keys that are all needed.
 
         Args:
-          *names: The keys.
+          **annotations: Key → the annotation of its values.
         """
-        return cls(frozenset(names), frozenset(names))
+        return cls(annotations, frozenset(annotations))
 
     @classmethod
     def of(cls, constructor: Callable, *, given: tuple[str, ...] = ()) -> "Keys":
@@ -71,7 +71,8 @@ class Keys:
             if name not in given
         }
         needed = {n for n, a in arguments.items() if a.default is a.empty}
-        return cls(frozenset(arguments), frozenset(needed))
+        annotations = {n: a.annotation for n, a in arguments.items()}
+        return cls(annotations, frozenset(needed))
 
 
 def new_spelling(key: str) -> str | None:
@@ -91,27 +92,34 @@ def new_spelling(key: str) -> str | None:
 
 
 def check_keys(config: Mapping[str, Any], keys: Mapping[str, Keys]) -> None:
-    """Refuses a config with an unknown key, or without a key that is needed.
+    """Refuses a config with an unknown key, a missing key, or a value of a wrong type.
 
     Args:
       config: Nested dicts.
       keys: Dotted name of a dict → its keys; `""` is the config itself.
 
     Raises:
-      InputError: A key is unknown, renamed or missing. The text names the choices.
+      InputError: A key is unknown, renamed or missing, or a value has another type than
+        its annotation. The text names the choices.
     """
     for prefix, known in keys.items():
         here = config
         for name in prefix.split(".") if prefix else ():
             here = here[name]
-        for key in here:
+        if not isinstance(here, Mapping):
+            raise InputError(
+                f"{prefix} is {here!r}; it must be a dict with the keys "
+                f"{', '.join(known.types)}"
+            )
+        for key, value in here.items():
             dotted = f"{prefix}.{key}".lstrip(".")
-            if key not in known.all and (new := new_spelling(dotted)):
+            if key not in known.types and (new := new_spelling(dotted)):
                 raise InputError(
                     f"the config has the key {dotted}, which is now named {new}"
                 )
-            if key not in known.all:
-                raise errors.unknown(f"config.{prefix} key", key, sorted(known.all))
+            if key not in known.types:
+                raise errors.unknown(f"config.{prefix} key", key, sorted(known.types))
+            types.check(dotted, value, known.types[key])
         for key in sorted(known.needed - here.keys()):
             raise InputError(f"the config lacks {f'{prefix}.{key}'.lstrip('.')}")
 

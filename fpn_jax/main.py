@@ -105,7 +105,12 @@ def parse(argv: list[str]) -> list[str]:
 
 def _check_flags(mode) -> None:
     for name in sorted(vars(modes.Options()).keys() - {"given"} | {"config"}):
-        given = FLAGS[name].present and getattr(FLAGS, name) is not None
+        flag = FLAGS[name]
+        given = flag.present and flag.value is not None
+        if flag.present > 1 and not isinstance(flag, flags.MultiFlag):
+            raise InputError(f"--{name} is given {flag.present} times; give it once")
+        if given and flag.value == "":
+            raise InputError(f"--{name} is empty; give a value, or leave it out")
         if given and name not in mode.TAKES:
             takers = [m for m in modes.MODES if name in modes.load(m).TAKES]
             raise InputError(

@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from fpn_jax import errors
+from fpn_jax import errors, types
 
 Spec = str | Mapping[str, Any]
 """A name, or a dict with `name` and the arguments of its constructor."""
@@ -128,14 +128,30 @@ class Registry:
                     f"{self.kind} {name!r} needs the argument {key!r}"
                 )
         try:
-            return constructor(**passed)
+            built = constructor(**passed)
         except errors.InputError:
             raise
-        # An argument has the wrong type, such as a number in place of a tuple.
         except (TypeError, ValueError) as error:
+            self._check_types(name, parameters, chosen)
             raise errors.InputError(
                 f"{self.kind} {name!r} cannot be built from {chosen}: {error}"
             ) from error
+        # The constructor has refused what it knows better than its annotations.
+        self._check_types(name, parameters, chosen)
+        return built
+
+    def _check_types(
+        self,
+        name: str,
+        parameters: Mapping[str, inspect.Parameter],
+        chosen: Mapping[str, Any],
+    ) -> None:
+        for key, value in chosen.items():
+            types.check(
+                f"argument {key!r} of {self.kind} {name!r}",
+                value,
+                parameters[key].annotation,
+            )
 
     def _imported(self, name: str) -> type:
         module_name, _, class_name = name.partition(":")

@@ -14,7 +14,7 @@ from fpn_jax.data import augmentation, sources
 from fpn_jax.errors import InputError
 from fpn_jax.model import PARTS as MODEL_PARTS
 from fpn_jax.ops import mixing
-from fpn_jax.registry import Registry
+from fpn_jax.registry import Registry, Spec
 from fpn_jax.train import optimizer
 from fpn_jax.workdir.folder import Workdir
 
@@ -31,24 +31,53 @@ REGISTRIES = {
 
 KEYS = {
     "": Keys.exactly(
-        *("data", "augment", "mix", "backbone", "neck", "head", "model", "task"),
-        *("optimizer", "train", "pretrained", "finetune"),
+        data=Mapping,
+        augment=Mapping,
+        mix=Mapping,
+        backbone=Spec,
+        neck=Spec,
+        head=Spec,
+        model=Mapping,
+        task=Spec,
+        optimizer=Spec,
+        train=Mapping,
+        pretrained=Mapping,
+        finetune=Mapping,
     ),
     "data": Keys.exactly(
-        *("source", "root", "image_size", "global_batch_size", "crop_fraction"),
-        *("on_bad_file", "background", "quick_decoding", "num_threads", "num_workers"),
+        source=Spec,
+        root=str,
+        image_size=int,
+        global_batch_size=int,
+        crop_fraction=float,
+        on_bad_file=str,
+        background=tuple[int, int, int],
+        quick_decoding=bool,
+        num_threads=int,
+        num_workers=int,
     ),
     "augment": Keys.of(augmentation.build_train, given=("image_size",)),
     "mix": Keys.of(mixing.mix, given=("rng", "images")),
-    "model": Keys.exactly("dtype", "mean", "std"),
-    "pretrained": Keys.exactly("path", "recipe", "parts"),
+    "model": Keys.exactly(
+        dtype=str, mean=tuple[float, float, float], std=tuple[float, float, float]
+    ),
+    "pretrained": Keys.exactly(path=str, recipe=str, parts=str | tuple[str, ...]),
     "finetune": Keys.exactly(
-        "freeze", "learning_rate_multipliers", "frozen_norm_steps"
+        freeze=str | tuple[str, ...],
+        learning_rate_multipliers=str | tuple[str, ...],
+        frozen_norm_steps=int,
     ),
     "train": Keys.exactly(
-        *("total_steps", "epochs", "seed", "evaluate_every_steps", "log_every_steps"),
-        *("accumulation_steps", "ema_decay", "early_stopping_evaluations"),
-        *("keep_checkpoints", "on_nonfinite_step"),
+        total_steps=int | None,
+        epochs=float | None,
+        seed=int,
+        evaluate_every_steps=int,
+        log_every_steps=int,
+        accumulation_steps=int,
+        ema_decay=float,
+        early_stopping_evaluations=int,
+        keep_checkpoints=int,
+        on_nonfinite_step=str,
     ),
 }
 """Dict of a config that is no spec → its keys."""

@@ -9,7 +9,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "fpn_jax"
 ROOMS = {
     "errors": set(),
-    "registry": set(),
+    "types": set(),
+    "registry": {"types"},
     "pyramid": set(),
     "metrics": set(),
     "ops": set(),
@@ -23,7 +24,7 @@ ROOMS = {
     "heads": {"layers", "ops", "pyramid", "registry"},
     "tasks": {"metrics", "ops", "registry"},
     "train": {"metrics", "registry"},
-    "config": set(),
+    "config": {"types"},
     "paths": set(),
     "command_line": {"config"},
     "workdir": {"config", "train"},

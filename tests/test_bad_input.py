@@ -53,6 +53,8 @@ def command(*arguments):
             "--mode=train does not take --input; the modes that take it are: predict",
         ),
         (["photos"], "unknown argument 'photos'"),
+        (["--workdir=other"], "--workdir is given 2 times; give it once"),
+        (["--config.data=drawn"], "--config.data is a group of keys; set one of them"),
         (["--process_id=1", "--num_processes=2"], "must be given together"),
         (["--distributed", "--coordinator=here:1"], "must be given together"),
     ],
@@ -78,6 +80,12 @@ def test_a_missing_config_file_or_variant_is_refused(config, says):
     assert ran.returncode == 2
     assert says in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_an_empty_flag_is_refused():
+    ran = command(f"--config={CONFIG}", "--workdir=")
+    assert ran.returncode == 2
+    assert "--workdir is empty; give a value, or leave it out" in ran.stderr
 
 
 def test_a_mode_refuses_to_run_without_a_flag_that_it_needs():

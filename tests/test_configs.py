@@ -209,3 +209,35 @@ def test_the_error_names_a_key_that_the_config_file_lacks(missing):
         del here[last]
     with pytest.raises(InputError, match=f"the config lacks {missing}"):
         prepared(resolve_given(Given(config, frozenset())))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("train.epochs", "2", "train.epochs is '2'; it must be a number, or None"),
+        ("train.seed", 1.5, "train.seed is 1.5; it must be a whole number"),
+        ("train", None, "train is None; it must be a dict with the keys total_steps"),
+        ("augment.crop_scale", 0.5, "augment.crop_scale is 0.5; it must be 2 numbers"),
+        ("data.background", (1, 2), "data.background is (1, 2); it must be 3 whole"),
+        ("data.root", None, "data.root is None; it must be text"),
+        ("model.mean", (0, 0, "x"), "model.mean is (0, 0, 'x'); it must be 3 numbers"),
+        ("finetune.freeze", 3, "finetune.freeze is 3; it must be text, or texts in a"),
+        ("neck.levels", 5, "argument 'levels' of neck 'fpn' is 5; it must be whole"),
+        (
+            "task.label_smoothing",
+            "x",
+            "argument 'label_smoothing' of task 'classification' is 'x'; it must be a",
+        ),
+    ],
+)
+def test_a_config_file_with_a_value_of_another_type_is_refused(key, value, text):
+    config = file_config("smoke")
+    *parents, last = key.split(".")
+    here = config
+    for name in parents:
+        here = here[name]
+    with here.ignore_type():
+        here[last] = value
+    with pytest.raises(InputError) as error:
+        prepared(resolve_given(Given(config, frozenset())))
+    assert str(error.value).startswith(text)
