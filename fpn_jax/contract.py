@@ -11,6 +11,11 @@ from fpn_jax.errors import InputError, one_of
 from fpn_jax.tasks.base import Task
 from fpn_jax.views import VIEWS
 
+FRAMINGS = ("crop", "letterbox")
+"""How evaluation can fit an image to the input of the network."""
+RESERVED = frozenset({"index", "weight"})
+"""Rows that evaluation adds to those that a task keeps."""
+
 
 def check(
     name: str,
@@ -30,10 +35,12 @@ def check(
 
     Raises:
       InputError: The head lacks a key that the task reads, a loss is not one floating
-        number an example, the monitor is not in the metrics, the view is unknown or
-        lacks a key of an answer or of the rows that are kept.
+        number an example, the monitor is not in the metrics, the view or the framing is
+        unknown, the view lacks a key of an answer or of the rows that are kept, or a
+        row has a reserved name.
     """
     one_of(f"kind of task {name!r}", task.kind, VIEWS)
+    one_of(f"framing of task {name!r}", task.framing, FRAMINGS)
     if not isinstance(predictions, dict):
         raise InputError("the head must return a dict of predictions")
     _require(f"task {name!r} reads", task.reads, "the head returns", predictions)
@@ -63,6 +70,12 @@ def check(
         )
     answer = traced("decode", lambda p: task.decode(p, image_size), predictions)
     rows = traced("keep", task.keep, answer, batch)
+    reserved = sorted(RESERVED & set(rows))
+    if reserved:
+        raise InputError(
+            f"task {name!r} keeps {', '.join(reserved)}, which evaluation adds itself; "
+            "give it another name"
+        )
     view = VIEWS[task.kind]
     shown = f"the view {task.kind!r} needs"
     _require(shown, view.answers, f"task {name!r} answers", answer)

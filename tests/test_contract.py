@@ -52,6 +52,10 @@ class OtherMonitor(Changed):
     monitor: ClassVar[str] = "acuracy"
 
 
+class OtherFraming(Changed):
+    framing: ClassVar[str] = "square"
+
+
 class OtherExports(Changed):
     exports: ClassVar[tuple[str, ...]] = ("probability",)
 
@@ -73,6 +77,14 @@ def test_every_task_of_the_package_fits_its_view():
         ),
         (OtherMonitor(), "monitors 'acuracy', but its metrics are accuracy, "),
         (OtherExports(), "exports probability, but it answers only label, prob"),
+        (
+            OtherFraming(),
+            "framing of task 'mine' 'square' is unknown; choose one of crop",
+        ),
+        (
+            Changed(kept={"index": PREDICTIONS["logits"]}),
+            "keeps index, which evaluation",
+        ),
         (Changed(loss=lambda x: {}), "must return a dict"),
         (Changed(loss=lambda x: x), "must return a dict"),
         (
