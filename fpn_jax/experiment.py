@@ -23,6 +23,7 @@ from fpn_jax.errors import InputError
 from fpn_jax.model import PyramidModel
 from fpn_jax.ops import mixing
 from fpn_jax.parts import build_model, build_task, read_options
+from fpn_jax.pyramid import is_aligned
 from fpn_jax.tasks.base import Predictions, Task
 from fpn_jax.train import finetune, loop, optimizer, parallel, state, steps
 from fpn_jax.train.evaluation import Evaluation
@@ -192,6 +193,7 @@ class Experiment:
             self.config.task.name, self.task, predictions, self.image_size, self.info
         )
         self._check_norm(like)
+        self._check_places()
         self.fine_tuning.check_parts(like.params)
         self.fine_tuning.check_freezing(
             total_steps,
@@ -265,6 +267,17 @@ class Experiment:
             )
             mapped = jax.vmap(forward, (None, 0), axis_name=steps.AXIS)
             jax.eval_shape(mapped, like.variables, images)
+
+    def _check_places(self) -> None:
+        """Refuses a backbone whose cells do not lie where a task reads places."""
+        backbone = self.model.backbone
+        offset = backbone.cell_offset(self.image_size)
+        if self.task.places and not is_aligned(offset):
+            raise InputError(
+                f"task {self.config.task.name!r} reads places, but with backbone."
+                f"padding {backbone.padding!r} the cells do not lie where their levels "
+                f"say; choose another of {', '.join(backbone.paddings)}"
+            )
 
     @property
     def _mixes(self) -> bool:

@@ -20,6 +20,12 @@ from fpn_jax.errors import InputError
 from fpn_jax.views.base import View
 
 
+PROBABILITIES = "mask_probabilities"
+"""Key of an answer: the probability of every class in every pixel."""
+MAX_BATCH, MAX_BATCH_BYTES = 64, 2**28
+"""Most images of a batch, and most bytes of its answers."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Prediction:
     """The prediction for one file.
@@ -51,7 +57,6 @@ class Predictor:
       image_size: Height and width of the network's input, in pixels.
       exports: Keys of the answer that an exported model returns; `()` means all.
       background: RGB behind transparent pixels, 0 to 255.
-      batch_size: Number of images in each batch.
     """
 
     answer: Callable[[jax.Array], dict[str, jax.Array]]
@@ -61,7 +66,14 @@ class Predictor:
     image_size: tuple[int, int]
     exports: tuple[str, ...] = ()
     background: tuple[int, int, int] = decode.WHITE
-    batch_size: int = 64
+
+    @functools.cached_property
+    def batch_size(self) -> int:
+        """Number of images in each batch; the larger the answers, the fewer."""
+        image = jax.ShapeDtypeStruct((1, *self.image_size, 3), np.uint8)
+        answers = jax.tree.leaves(jax.eval_shape(self.answer, image))
+        size = sum(answer.size * answer.dtype.itemsize for answer in answers)
+        return max(1, min(MAX_BATCH, MAX_BATCH_BYTES // max(size, 1)))
 
     @functools.cached_property
     def compiled(self) -> Callable[[Any], dict[str, jax.Array]]:
@@ -134,11 +146,16 @@ def in_image(
 
     Args:
       answer: The answer for one image. `mask`, `boxes` and `landmarks` are mapped; all
-        other values stay unchanged.
+        other values stay unchanged. With `mask_probabilities`, which are not returned,
+        the mask is the class of the greatest probability between their pixels.
       placement: Maps the image to the network's input.
     """
     back, moved = placement.inverse, dict(answer)
+    probabilities = moved.pop(PROBABILITIES, None)
     for name, values in answer.items():
+        if name == "mask" and probabilities is not None:
+            moved[name] = back.class_of(probabilities)
+            continue
         kind = FIELDS[name].kind if name in FIELDS else "label"
         if kind == "class_map":
             moved[name] = back.mask(values)

@@ -13,6 +13,7 @@ from fpn_jax.backbones.lenet import LeNet5
 from fpn_jax.backbones.mobilenet_v1 import MobileNetV1
 from fpn_jax.backbones.mobilenet_v2 import MobileNetV2
 from fpn_jax.backbones.resnet import BasicBlock, Bottleneck, ResNet
+from fpn_jax.backbones.unet import UNetEncoder
 from fpn_jax.backbones.vgg import VGG
 from fpn_jax.registry import Registry
 
@@ -37,6 +38,7 @@ BACKBONES = {
     "resnet50": partial(ResNet, block=Bottleneck, stage_sizes=(3, 4, 6, 3)),
     "resnet101": partial(ResNet, block=Bottleneck, stage_sizes=(3, 4, 23, 3)),
     "resnet152": partial(ResNet, block=Bottleneck, stage_sizes=(3, 8, 36, 3)),
+    "unet": UNetEncoder,
     "vgg11": partial(VGG, stage_sizes=(1, 1, 2, 2, 2), batch_norm=False),
     "vgg13": partial(VGG, stage_sizes=(2, 2, 2, 2, 2), batch_norm=False),
     "vgg16": partial(VGG, stage_sizes=(2, 2, 3, 3, 3), batch_norm=False),

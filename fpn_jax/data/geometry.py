@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from fpn_jax.data.images.decode import Encoded, pixels
@@ -218,6 +219,34 @@ class Placement:
         rows = np.clip(y.astype(np.int64), 0, mask.shape[0] - 1)
         columns = np.clip(x.astype(np.int64), 0, mask.shape[1] - 1)
         return np.where(inside, mask[rows, columns], mask.dtype.type(fill))
+
+    def class_of(self, scores: np.ndarray) -> np.ndarray:
+        """Returns the class with the greatest moved score, uint8 `[h, w]`.
+
+        Scores are interpolated linearly and their border is repeated, so the border
+        between two classes is smooth, unlike that of a moved mask. Only one class at a
+        time has the size of the picture after.
+
+        Args:
+          scores: float32 `[H, W, C]` of the picture before, `C` at most 255.
+        """
+        warp = Warp.of(self.source_size, self.size, self.matrix)
+        matrix, size = np.array(warp.pixel_matrix), self.size[::-1]
+        best, found = None, np.zeros(self.size, np.uint8)
+        for label in range(scores.shape[-1]):
+            moved = cv2.warpAffine(
+                np.ascontiguousarray(scores[..., label]),
+                matrix,
+                size,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
+            if best is None:
+                best = moved
+                continue
+            better = moved > best
+            found[better] = label
+            np.maximum(best, moved, out=best)
+        return found
 
     def points(self, points: np.ndarray, mirrored: Sequence[int] = ()) -> np.ndarray:
         """Returns the moved points, float32 `[K, 3]`; a point outside is not visible.

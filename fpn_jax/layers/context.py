@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from fpn_jax import errors
 from fpn_jax.layers.conv import ConvNorm
+from fpn_jax.layers.depthwise import SeparableConvNorm
 from fpn_jax.layers.norm import check_norm
 from fpn_jax.layers.numerics import Numerics
 from fpn_jax.ops.pooling import global_average_pool
@@ -119,6 +120,8 @@ class ASPP(nn.Module):
       rates: Dilations of the 3 × 3 convolutions, in cells: the paper's (6, 12, 18) are
         for output stride 16, and doubled for 8.
       dropout: Share of the result that training drops, in [0, 1).
+      separable: Whether the 3 × 3 convolutions are depthwise and then 1 × 1, as in
+        DeepLab v3+.
       norm: Normalization, one of `fpn_jax.layers.norm.NORMS`.
       dtype: Type to compute in; parameters are float32.
       axis_name: Mapped axis over which batch statistics are averaged in training.
@@ -127,6 +130,7 @@ class ASPP(nn.Module):
     width: int = 256
     rates: tuple[int, ...] = (6, 12, 18)
     dropout: float = 0.5
+    separable: bool = False
     norm: str = "batch"
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
@@ -161,7 +165,8 @@ class ASPP(nn.Module):
 
     def _branch(self, x, name, train, kernel_size=1, dilation=1):
         numerics = Numerics(self.dtype, self.axis_name, self.norm)
-        branch = ConvNorm(
+        layer = SeparableConvNorm if self.separable and kernel_size > 1 else ConvNorm
+        branch = layer(
             self.width, kernel_size, dilation=dilation, numerics=numerics, name=name
         )
         return nn.relu(branch(x, train=train))

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from fpn_jax.layers.conv import ConvNorm
 from fpn_jax.layers.norm import norm
 from fpn_jax.layers.numerics import Numerics
 from fpn_jax.ops.kernels.depthwise import depthwise_conv
@@ -84,3 +85,43 @@ class DepthwiseConvNorm(nn.Module):
             name="conv",
         )(x)
         return norm(self.numerics, train=train, name="norm")(x)
+
+
+class SeparableConvNorm(nn.Module):
+    """A depthwise convolution, a 1 × 1 convolution, and one normalization after both.
+
+    "Encoder-Decoder with Atrous Separable Convolution", arXiv 1802.02611, figure 3.
+    Differs from the paper: there is no normalization and no ReLU in between, as in
+    segmentation_models.pytorch.
+
+    Attributes:
+      features: Output channels.
+      kernel_size: Height and width of the depthwise kernel, in cells.
+      dilation: Distance of neighbouring taps of that kernel, in cells.
+      numerics: See `fpn_jax.layers.numerics.Numerics`.
+    """
+
+    features: int
+    kernel_size: int = 3
+    dilation: int = 1
+    numerics: Numerics = Numerics()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Returns `[B, H, W, features]`.
+
+        Args:
+          x: Map, `[B, H, W, C]`.
+          train: Whether batch statistics are used and the running averages updated.
+        """
+        x = DepthwiseConv(
+            self.kernel_size,
+            dilation=self.dilation,
+            padding=self.numerics.padding,
+            dtype=self.numerics.dtype,
+            name="depthwise",
+        )(x)
+        pointwise = ConvNorm(
+            self.features, kernel_size=1, numerics=self.numerics, name="pointwise"
+        )
+        return pointwise(x, train=train)

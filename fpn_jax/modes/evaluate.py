@@ -63,9 +63,11 @@ def _write(
         if not finite.all():
             metrics["not_finite"] = int(np.count_nonzero(~finite))
     # The metrics are printed first, so that an unwritable workdir does not lose them.
+    definitions = experiment.task.definitions
     for name, value in metrics.items():
         shown = f"{value:.4f}" if isinstance(value, float) else value
-        print(f"{name}: {shown}", flush=True)
+        meaning = f"  ({definitions[name]})" if name in definitions else ""
+        print(f"{name}: {shown}{meaning}", flush=True)
     workdir.evaluation(split).write_text(json.dumps(metrics, indent=2) + "\n")
     view = VIEWS[experiment.task.kind]
     mistakes = view.mistakes(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from fpn_jax import paths
 from fpn_jax.errors import InputError
@@ -124,20 +125,27 @@ def _drawn(
         if prediction.answer is not None:
             view, info = predictor.view, predictor.info
             picture = view.draw(prediction.image, prediction.answer, info)
-            path = folder / _free_name(Path(prediction.path).stem, taken)
-            # OpenCV crashes if it writes to a name that is not UTF-8.
-            _, encoded = cv2.imencode(".png", picture[..., ::-1])
-            path.write_bytes(encoded)
+            pictures = {"": picture} | view.files(prediction.answer, info)
+            stem = _free_stem(Path(prediction.path).stem, pictures, taken)
+            for ending, picture in pictures.items():
+                _write_png(folder / f"{stem}{ending}.png", picture)
         yield prediction
 
 
-def _free_name(stem: str, taken: set[str]) -> str:
-    """Returns a file name for a picture that no earlier picture has."""
-    name, number = f"{stem}.png", 2
-    while name in taken:
-        name, number = f"{stem}_{number}.png", number + 1
-    taken.add(name)
-    return name
+def _write_png(path: Path, picture: np.ndarray) -> None:
+    # OpenCV crashes if it writes to a name that is not UTF-8.
+    bgr = picture[..., ::-1] if picture.ndim == 3 else picture
+    _, encoded = cv2.imencode(".png", bgr)
+    path.write_bytes(encoded)
+
+
+def _free_stem(stem: str, endings: Iterable[str], taken: set[str]) -> str:
+    """Returns the beginning of file names that no earlier picture has."""
+    free, number = stem, 2
+    while any(f"{free}{ending}" in taken for ending in endings):
+        free, number = f"{stem}_{number}", number + 1
+    taken.update(f"{free}{ending}" for ending in endings)
+    return free
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:

@@ -103,6 +103,11 @@ def evaluated(
         image = records[indices[row]]["image"]
         return transform({"image": image})["image"]
 
+    def load_truth(row: int) -> dict:
+        record = records[indices[row]]
+        needed = {name: record[name] for name in trained.experiment.task.needs}
+        return transform({"image": record["image"], **needed})
+
     def explain(rows: Sequence[int], targets: np.ndarray) -> list[dict]:
         images = np.stack([load_image(row) for row in rows])
         maps = _heat_maps(trained, images, np.asarray(targets, np.int32))
@@ -118,7 +123,18 @@ def evaluated(
         split=split,
         load_image=load_image,
         explain=explain if trained.experiment.task.explains else None,
+        answers=lambda rows: _answers(trained, [load_image(row) for row in rows]),
+        load_truth=load_truth,
     )
+
+
+def _answers(trained: Trained, images: Sequence[np.ndarray]) -> list[dict]:
+    """Returns the answers to evaluated crops, in their pixels."""
+    answers = jax.device_get(trained.predictor().compiled(np.stack(images)))
+    return [
+        {name: values[row] for name, values in answers.items()}
+        for row in range(len(images))
+    ]
 
 
 def _heat_maps(

@@ -75,7 +75,12 @@ def run(options: Options) -> int:
 
 def _notes(records: Source, validate: Source) -> list[str]:
     """Returns lines about files that are not used and classes that are not measured."""
-    notes = [*getattr(records, "notes", ()), *getattr(validate, "notes", ())]
+    notes = [
+        f"{split}: {line}"
+        for split, source in (("train", records), ("validate", validate))
+        for kind in ("notes", "remarks")
+        for line in getattr(source, kind, ())
+    ]
     # Not every source knows its labels without decoding the records.
     labels = set(getattr(validate, "labels", range(len(validate.info.classes))))
     absent = [

@@ -124,7 +124,7 @@ def curves(
         if len(series) > 1:
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderpad=0)
 
-    return _svg(name, (4.6 if wide else 3.5, 2.5), draw)
+    return svg(name, (4.6 if wide else 3.5, 2.5), draw)
 
 
 def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Markup:
@@ -170,7 +170,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Markup:
         axes.set_ylabel("true class")
         axes.spines[:].set_visible(True)
 
-    return _svg(name="confusion", size=(side, side), draw=draw)
+    return svg(name="confusion", size=(side, side), draw=draw)
 
 
 def reliability(
@@ -223,7 +223,7 @@ def reliability(
         lower.set_xlabel("confidence in the predicted class")
         lower.xaxis.set_major_formatter(lambda x, _: f"{100 * x:g} %")
 
-    return _svg(name="reliability", size=(3.9, 3.8), draw=draw)
+    return svg(name="reliability", size=(3.9, 3.8), draw=draw)
 
 
 def data_uri(image: np.ndarray) -> str:
@@ -291,7 +291,7 @@ def _inset(bar: dict[str, Any]) -> dict[str, Any]:
     return bar | {"width": 0.92 * bar["width"]}
 
 
-def _svg(name: str, size: tuple[float, float], draw: Callable[[Any], None]) -> Markup:
+def svg(name: str, size: tuple[float, float], draw: Callable[[Any], None]) -> Markup:
     """Returns what `draw` paints on a figure of `size` inches, as inline SVG."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -312,11 +312,11 @@ def _svg(name: str, size: tuple[float, float], draw: Callable[[Any], None]) -> M
                 pad_inches=0.03,
                 metadata=nothing,
             )
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :]
+    drawn = text.getvalue()
+    drawn = drawn[drawn.index("<svg") :]
     # Ids have to be unique on the page; nothing refers to the ids of groups.
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    svg = re.sub(r"font-family: [^;]*; ", "", svg)
-    svg = re.sub("|".join(ROLES), lambda match: ROLES[match[0]], svg)
+    drawn = re.sub(r'<g id="[^"]*"', "<g", drawn)
+    drawn = re.sub(r"font-family: [^;]*; ", "", drawn)
+    drawn = re.sub("|".join(ROLES), lambda match: ROLES[match[0]], drawn)
     # matplotlib escapes all text, so the SVG is safe to include.
-    return Markup(svg.replace("<svg ", '<svg aria-hidden="true" ', 1))
+    return Markup(drawn.replace("<svg ", '<svg aria-hidden="true" ', 1))

@@ -3,8 +3,17 @@
 from fpn_jax.registry import Registry
 from fpn_jax.tasks.base import Task
 from fpn_jax.tasks.classification import Classification
+from fpn_jax.tasks.landmarks import LandmarkHeatMaps, LandmarkPoints
+from fpn_jax.tasks.localization import Localization
+from fpn_jax.tasks.segmentation import Segmentation
 
-TASKS = {"classification": Classification}
+TASKS = {
+    "classification": Classification,
+    "segmentation": Segmentation,
+    "localization": Localization,
+    "landmark_heat_maps": LandmarkHeatMaps,
+    "landmark_points": LandmarkPoints,
+}
 """Name → constructor."""
 
 REGISTRY = Registry("task", TASKS, base=Task)

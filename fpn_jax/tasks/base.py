@@ -38,6 +38,9 @@ class Task(Protocol):
         "letterbox" pads it.
       max_boxes: Maximum number of boxes per image in a batch, if `needs` has boxes.
       explains: Whether `evidence` is defined, so that a report can show heat maps.
+      places: Whether predictions are read by place, so that the cells of the backbone
+        must lie where its levels say.
+      definitions: Name of a metric → what it measures, which is printed beside it.
     """
 
     kind: ClassVar[str]
@@ -49,6 +52,8 @@ class Task(Protocol):
     framing: ClassVar[str] = "crop"
     max_boxes: ClassVar[int] = 100
     explains: ClassVar[bool] = False
+    places: ClassVar[bool] = False
+    definitions: ClassVar[Mapping[str, str]] = {}
 
     def head_arguments(self) -> dict[str, Any]:
         """Returns the arguments of the head that the task sets, e.g. `num_classes`."""

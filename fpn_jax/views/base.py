@@ -22,10 +22,12 @@ class Info(Protocol):
     Attributes:
       classes: Names of the classes; a label is an index into it.
       landmark_names: Names of the landmarks; empty where the records have none.
+      mask_classes: Names of the values of a mask; empty where the records have none.
     """
 
     classes: tuple[str, ...]
     landmark_names: tuple[str, ...]
+    mask_classes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ class Evaluated:
       explain: Takes rows and int targets `[rows]` to one dict a row: level of the
         pyramid → heat map, float32 `[ceil(H / 2**level), ceil(W / 2**level)]`, 0 to 1.
         None where the task cannot be explained.
+      answers: Takes rows to the answers to them, in pixels of the evaluated crops. A
+        view calls it only for pictures that it shows.
+      load_truth: Takes a row to the annotations of its evaluated crop, name → array.
 
     Raises:
       ValueError: There is no row, or the numbers of rows differ.
@@ -55,6 +60,8 @@ class Evaluated:
     explain: (
         Callable[[Sequence[int], np.ndarray], list[Mapping[int, np.ndarray]]] | None
     )
+    answers: Callable[[Sequence[int]], list[Answer]] | None = None
+    load_truth: Callable[[int], Mapping[str, np.ndarray]] | None = None
 
     def __post_init__(self):
         if len(self.ids) == 0:
@@ -106,6 +113,18 @@ class View(Protocol):
 
         Returns:
           uint8 `[H', W', 3]`, RGB.
+        """
+
+    def files(self, answer: Answer, info: Info) -> dict[str, np.ndarray]:
+        """Returns pictures that another program reads, beside the drawn picture.
+
+        Args:
+          answer: The answer to the record, in the pixels of its image.
+          info: What the data say about their records.
+
+        Returns:
+          Ending of the file's name, such as `"_mask"` → uint8 `[H, W]` or `[H, W, 3]`;
+          `{}` for none.
         """
 
     def headline(self, evaluated: Evaluated, info: Info) -> Headline:

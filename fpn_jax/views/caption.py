@@ -52,7 +52,7 @@ def _bar(width: int, size: int, name: str, probability: float) -> np.ndarray:
     draw.rectangle((0, 0, width - 1, line - 1), fill=TRACK)
     if filled:
         draw.rectangle((0, 0, filled - 1, line - 1), fill=FILL)
-    bold, regular = _font("DejaVuSans-Bold", size), _font("DejaVuSans", size)
+    bold, regular = font("DejaVuSans-Bold", size), font("DejaVuSans", size)
     number = percent(probability)
     middle = (line + height) // 2
     draw.text((width - margin, middle), number, NUMBER, regular, anchor="rm")
@@ -71,7 +71,13 @@ def _shortened(name: str, font: ImageFont.FreeTypeFont, space: float) -> str:
     return f"{name[: max(too_long - 1, 0)].rstrip()}…"
 
 
-def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
+def font(name: str, size: int) -> ImageFont.FreeTypeFont:
+    """Returns one of the fonts that matplotlib brings along.
+
+    Args:
+      name: Such as "DejaVuSans" or "DejaVuSans-Bold".
+      size: Height of the letters, in pixels.
+    """
     import matplotlib
 
     path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{name}.ttf")

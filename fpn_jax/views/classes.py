@@ -82,6 +82,10 @@ class ClassesView:
             image, info.classes[label], float(answer["probabilities"][label])
         )
 
+    def files(self, answer: Answer, info: Info) -> dict[str, np.ndarray]:
+        """Returns `{}`."""
+        return {}
+
     def headline(self, evaluated: Evaluated, info: Info) -> Headline:
         """Returns accuracy, calibration error, and the numbers of images and classes.
 

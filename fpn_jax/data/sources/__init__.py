@@ -1,10 +1,22 @@
-"""Sources of records by name: drawn, folder, tfds."""
+"""Sources of records by name."""
 
+from fpn_jax.data.sources.boxes import BoxesSource
+from fpn_jax.data.sources.cat_points import CatPointsSource
 from fpn_jax.data.sources.drawn import DrawnSource
 from fpn_jax.data.sources.folder import FolderSource
+from fpn_jax.data.sources.masks import MasksSource
+from fpn_jax.data.sources.pets import PetsSource
 from fpn_jax.data.sources.tfds import TfdsSource
 
-SOURCES = {"drawn": DrawnSource, "folder": FolderSource, "tfds": TfdsSource}
+SOURCES = {
+    "drawn": DrawnSource,
+    "folder": FolderSource,
+    "tfds": TfdsSource,
+    "pets": PetsSource,
+    "masks": MasksSource,
+    "boxes": BoxesSource,
+    "cat_points": CatPointsSource,
+}
 """Name of a source → its class.
 
 A class takes by these names what the code gives it, each only where it needs it:

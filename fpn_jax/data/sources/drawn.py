@@ -4,16 +4,17 @@ The classes differ only in ears, eyes, muzzle and whiskers. Fur, pose, backgroun
 light come from one distribution, so colour and brightness do not reveal the class.
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from fpn_jax.data.drawing import animals, strokes
+from fpn_jax.data.drawing import animals, scenery, strokes
 from fpn_jax.data.drawing.strokes import Colour, Pose, rotation, tint
 from fpn_jax.data.records import FIELDS, SPLITS, Record, SourceInfo
-from fpn_jax.errors import at_least, unknown
+from fpn_jax.errors import at_least, unknown, within
 
 CLASSES = ("cat", "dog")
 
@@ -35,9 +36,6 @@ INFO = SourceInfo(
 
 RECORDS_PER_INDIVIDUAL = 4
 
-_GRID = 48
-"""Side of the coarse fields of light and texture, which are smooth."""
-
 
 @dataclass(frozen=True)
 class DrawnSource:
@@ -50,6 +48,8 @@ class DrawnSource:
       validate_records: Number of records of the validation split.
       test_records: Number of records of the test split.
       seed: Another seed is another data set.
+      empty_fraction: Share of the records that show no animal, in [0, 1). Records then
+        have no label and no identity.
 
     Raises:
       InputError: The split is unknown, or a number is out of range.
@@ -61,19 +61,39 @@ class DrawnSource:
     validate_records: int = 1000
     test_records: int = 1000
     seed: int = 0
-
-    info = INFO
+    empty_fraction: float = 0.0
 
     def __post_init__(self):
         _check(self.seed, self.split, self.image_size)
         name = f"{self.split}_records"
         at_least(name, getattr(self, name), 1)
+        within("empty_fraction", self.empty_fraction, 0, 1, open_high=True)
+
+    @property
+    def info(self) -> SourceInfo:
+        """Classes and fields."""
+        if not self.empty_fraction:
+            return INFO
+        fields = tuple(f for f in INFO.fields if f not in ("label", "identity"))
+        return dataclasses.replace(INFO, fields=fields)
 
     def __len__(self) -> int:
         return getattr(self, f"{self.split}_records")
 
     def __getitem__(self, index: int) -> Record:
-        return draw(self.seed, self.split, self._checked(index), self.image_size)
+        record = draw(
+            self.seed,
+            self.split,
+            self._checked(index),
+            self.image_size,
+            empty=self._is_empty(index),
+        )
+        return {key: record[key] for key in ("image", *self.info.fields)}
+
+    def _is_empty(self, index: int) -> bool:
+        # A number of its own, so that the other records do not depend on this one.
+        chosen = np.random.default_rng([self.seed, SPLITS.index(self.split), index, 2])
+        return bool(self.empty_fraction) and chosen.random() < self.empty_fraction
 
     def id(self, index: int) -> str:
         """Returns the record's name, such as `"drawn/train/17"`.
@@ -91,7 +111,9 @@ class DrawnSource:
         return int(index)
 
 
-def draw(seed: int, split: str, index: int, image_size: int) -> Record:
+def draw(
+    seed: int, split: str, index: int, image_size: int, *, empty: bool = False
+) -> Record:
     """Returns one record, a pure function of its arguments.
 
     The label is the parity of the index's binary ones (the Thue-Morse sequence), so any
@@ -102,6 +124,8 @@ def draw(seed: int, split: str, index: int, image_size: int) -> Record:
       split: One of train, validate, test.
       index: The record's number in the split; not negative.
       image_size: Side of the image, pixels. The picture is the same at every size.
+      empty: Whether the animal is left out. There is no box then, no landmark is
+        visible, and the mask is background.
 
     Returns:
       `image` uint8 `[S, S, 3]`; `label` int, 0 cat, 1 dog; `mask` uint8 `[S, S]`, 1
@@ -126,14 +150,17 @@ def draw(seed: int, split: str, index: int, image_size: int) -> Record:
     rng = np.random.default_rng([seed, number, index, 1])
     pose, does = _pose(rng)
     figure = animals.figure(who, does)
-    image, mask, covered = _scene(rng, who.coat, figure, pose, image_size)
+    layers = [] if empty else figure.layers
+    image, mask, covered = _scene(rng, who.coat, layers, pose, image_size)
+    landmarks = _landmarks(figure, pose, covered, image_size)
+    landmarks[:, 2] *= not empty
     return {
         "image": image,
         "label": label,
         "mask": mask,
-        "boxes": _head_box(figure, pose, image_size)[None],
-        "box_labels": np.array([label], np.int32),
-        "landmarks": _landmarks(figure, pose, covered, image_size),
+        "boxes": _head_box(figure, pose, image_size)[None][: not empty],
+        "box_labels": np.array([label], np.int32)[: not empty],
+        "landmarks": landmarks,
         "identity": np.int32(len(SPLITS) * member + number),
     }
 
@@ -174,25 +201,25 @@ def _pose(rng: np.random.Generator) -> tuple[Pose, animals.Expression]:
 def _scene(
     rng: np.random.Generator,
     coat: Colour,
-    figure: animals.Figure,
+    layers: list[strokes.Layer],
     pose: Pose,
     size: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the image, the mask and, at twice their size, the occluded pixels."""
     canvas = 2 * size
-    placed = strokes.place(figure.layers, pose, canvas)
+    placed = strokes.place(layers, pose, canvas) if layers else []
     animal = strokes.silhouette(placed, canvas)
     angle = rng.uniform(0, 2 * np.pi)
     light = np.array([math.cos(angle), math.sin(angle)])
     soft = _soft(animal)
-    palette = _palette(rng)
-    image = _background(rng, canvas, palette, coat)
-    image = _lit(image, _drop_shadow(soft, light))
+    palette = scenery.palette(rng)
+    image = scenery.background(rng, canvas, palette, coat)
+    image = scenery.lit(image, _drop_shadow(soft, light))
     strokes.paint(image, placed)
-    cv2.copyTo(_lit(image, _relief(soft, light, rng)), animal, image)
-    covered = _occlude(rng, image, palette[9])
+    cv2.copyTo(scenery.lit(image, _relief(soft, light, rng)), animal, image)
+    covered = scenery.occlude(rng, image, palette[9])
     animal[covered > 0] = 0
-    mask = (_shrunk(animal, size) > 127).astype(np.uint8)
+    mask = (scenery.shrunk(animal, size) > 127).astype(np.uint8)
     return _photograph(rng, image, size, light), mask, covered
 
 
@@ -213,104 +240,13 @@ def _landmarks(
     return np.column_stack([points * size, visible]).astype(np.float32)
 
 
-def _palette(rng: np.random.Generator) -> list[Colour]:
-    """Returns ten colours that go together: one hue, its neighbours and accents."""
-    accents = np.array([0, 0, 1 / 2, 1 / 3])[rng.integers(4, size=10)]
-    hue = rng.random() + rng.normal(0, 0.09, 10) + accents
-    saturation, value = rng.uniform(0.08, 0.42, 10), rng.uniform(0.4, 0.97, 10)
-    hsv = np.stack([360 * (hue % 1), saturation, 250 * value], axis=1)
-    rgb = cv2.cvtColor(hsv.astype(np.float32)[None], cv2.COLOR_HSV2RGB)[0]
-    return [tuple(colour) for colour in rgb.tolist()]
-
-
-def _fill(
-    image: np.ndarray, points: np.ndarray, colour: Colour, edge: float = 0.009
-) -> None:
-    pixels = strokes.to_fixed(points, image.shape[0])
-    cv2.fillPoly(image, [pixels], colour, cv2.LINE_AA, strokes.SHIFT)
-    if edge:
-        width = max(1, round(edge * image.shape[0]))
-        strokes.line(image, pixels, tint(colour, 0.6), width, closed=True)
-
-
-def _background(
-    rng: np.random.Generator, size: int, palette: list[Colour], coat: Colour
-) -> np.ndarray:
-    # The wall whose brightness differs most from the fur: the animal stays visible.
-    wall = max(palette[:3], key=lambda colour: abs(sum(colour) - sum(coat)))
-    corners = np.array(wall) + rng.normal(0, 14, (2, 2, 3))
-    corners = corners.clip(0, 255).astype(np.float32)
-    image = cv2.resize(corners, (size, size)).astype(np.uint8)
-    if rng.random() < 0.45:
-        _stripes(rng, image, tint(wall, rng.uniform(0.8, 1.3)))
-    if rng.random() < 0.6:
-        left, right = rng.uniform(0.5, 0.95) + rng.uniform(-0.06, 0.06, 2)
-        floor = np.array([(-0.1, left), (1.1, right), (1.1, 1.1), (-0.1, 1.1)])
-        _fill(image, floor, palette[3])
-    for colour in palette[4 : rng.integers(5, 9)]:
-        _prop(rng, image, colour)
-    return _lit(image, _texture(rng))
-
-
-def _stripes(rng: np.random.Generator, image: np.ndarray, colour: Colour) -> None:
-    turn, gap = rotation(rng.uniform(0, np.pi)), rng.uniform(0.08, 0.2)
-    stripe = np.array([(-1, 0), (1, 0), (1, 1), (-1, 1)])
-    stripe = stripe * (1, gap * rng.uniform(0.2, 0.5))
-    for k in range(-int(0.8 / gap), int(0.8 / gap) + 1):
-        _fill(image, (stripe + np.array([0, k * gap])) @ turn + 0.5, colour, 0)
-
-
-def _prop(rng: np.random.Generator, image: np.ndarray, colour: Colour) -> None:
-    """Paints a ball, a pair of triangles, a frame, a blob or a plant."""
-    x, y, r = rng.uniform(0, 1), rng.uniform(0, 1), rng.uniform(0.05, 0.2)
-    middle, angle = np.array([x, y]), rng.uniform(-0.5, 0.5)
-    kind = rng.integers(5)
-    if kind == 0:
-        _fill(image, strokes.ellipse(x, y, r, r), colour)
-        shine = strokes.ellipse(x - 0.3 * r, y - 0.35 * r, 0.25 * r, 0.18 * r, angle)
-        _fill(image, shine, tint(colour, 1.6), 0)
-    elif kind == 1:
-        spread = rng.uniform(0.6, 1.1)
-        corners = np.array([(-spread, 0.7), (0, -1.1), (spread, 0.7)])
-        corners = r * corners @ rotation(angle) + middle
-        _fill(image, corners, colour)
-        _fill(image, corners + np.array([2 * r, 0]), colour)
-    elif kind == 2:
-        box = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
-        box = r * box * rng.uniform(0.6, 1.4, 2)
-        _fill(image, box + middle, colour)
-        _fill(image, 0.72 * box + middle, tint(colour, 1.4), 0)
-    elif kind == 3:
-        knots = strokes.ellipse(x, y, r, r)[::3] + rng.normal(0, 0.2 * r, (8, 2))
-        _fill(image, strokes.smooth(knots), colour)
-    else:
-        for turn in (-0.7, 0, 0.7):
-            _fill(image, _leaf(middle, 2 * r, angle + turn - np.pi / 2), colour)
-
-
-def _leaf(root: np.ndarray, length: float, angle: float) -> np.ndarray:
-    t = np.linspace(0, 1, 8)
-    bulge = 0.22 * np.sin(np.pi * t) ** 0.8
-    rim = np.concatenate([np.stack([t, bulge], 1), np.stack([t, -bulge], 1)[-2:0:-1]])
-    return rim @ rotation(angle) * length + root
-
-
-def _texture(rng: np.random.Generator) -> np.ndarray:
-    field = np.ones((_GRID, _GRID), np.float32)
-    strength = np.float32(rng.uniform(0.01, 0.06))
-    for cells in (4, 8, 16, 32):
-        octave = rng.standard_normal((cells, cells), np.float32)
-        field += strength * cv2.resize(octave, (_GRID, _GRID))
-    return field
-
-
 def _soft(mask: np.ndarray) -> np.ndarray:
-    return cv2.GaussianBlur(_shrunk(mask, _GRID).astype(np.float32) / 255, (0, 0), 2.5)
+    return cv2.GaussianBlur(scenery.shrunk(mask, scenery.GRID).astype(np.float32) / 255, (0, 0), 2.5)
 
 
 def _drop_shadow(soft: np.ndarray, light: np.ndarray) -> np.ndarray:
     shift = np.array([[1, 0, -3 * light[0]], [0, 1, -3 * light[1]]], np.float32)
-    return 1 - 0.4 * cv2.warpAffine(soft, shift, (_GRID, _GRID))
+    return 1 - 0.4 * cv2.warpAffine(soft, shift, (scenery.GRID, scenery.GRID))
 
 
 def _relief(
@@ -319,50 +255,8 @@ def _relief(
     """Returns the animal's brightness: its soft mask as a hill, lit from one side."""
     slope_x, slope_y = cv2.Sobel(soft, -1, 1, 0), cv2.Sobel(soft, -1, 0, 1)
     hill = np.float32(light[0]) * slope_x + np.float32(light[1]) * slope_y
-    grain = rng.standard_normal((_GRID, _GRID), np.float32)
+    grain = rng.standard_normal((scenery.GRID, scenery.GRID), np.float32)
     return 1.04 - np.float32(rng.uniform(0.2, 0.55)) * hill + 0.03 * grain
-
-
-def _lit(image: np.ndarray, field: np.ndarray) -> np.ndarray:
-    """Returns the image times a field `[G, G]` of factors around 1, resized to it."""
-    field = cv2.resize((field * 128).clip(0, 255).astype(np.uint8), image.shape[1::-1])
-    field = cv2.cvtColor(field, cv2.COLOR_GRAY2RGB)
-    return cv2.multiply(image, field, scale=1 / 128)
-
-
-def _occlude(rng: np.random.Generator, image: np.ndarray, colour: Colour) -> np.ndarray:
-    """Paints the occluders; returns uint8 `[C, C]`, 255 on them."""
-    covered = np.zeros(image.shape[:2], np.uint8)
-    for shape in _occluders(rng):
-        _fill(image, shape, colour)
-        pixels = strokes.to_fixed(shape, len(covered))
-        cv2.fillPoly(covered, [pixels], 255, shift=strokes.SHIFT)
-    return covered
-
-
-def _occluders(rng: np.random.Generator) -> list[np.ndarray]:
-    """Returns bars, leaves, the edge of a box or, mostly, nothing."""
-    kind = rng.integers(7)
-    if kind == 0:
-        turn, width = rotation(rng.uniform(-0.6, 0.6)), rng.uniform(0.025, 0.05)
-        bar = np.array([(0, -1), (width, -1), (width, 1), (0, 1)])
-        starts = rng.uniform(-0.5, -0.2) + 0.36 * np.arange(3)
-        return [(bar + np.array([x, 0])) @ turn + 0.5 for x in starts]
-    if kind == 1:
-        around = rng.uniform(0, 2 * np.pi, rng.integers(2, 5))
-        return [
-            _leaf(
-                0.5 + 0.72 * np.array([np.cos(angle), np.sin(angle)]),
-                length=rng.uniform(0.3, 0.5),
-                angle=angle + np.pi + rng.uniform(-0.5, 0.5),
-            )
-            for angle in around
-        ]
-    if kind == 2:
-        left, right = 0.5 - rng.uniform(0.06, 0.17) + rng.uniform(-0.05, 0.05, 2)
-        box = np.array([(-0.6, left), (0.6, right), (0.6, 0.7), (-0.6, 0.7)])
-        return [box @ rotation(rng.integers(4) * np.pi / 2) + 0.5]
-    return []
 
 
 def _photograph(
@@ -373,13 +267,9 @@ def _photograph(
     corners = np.array([[(-1, -1), (1, -1)], [(-1, 1), (1, 1)]]) @ light
     field = (1 + rng.uniform(0, 0.16) * corners[..., None]) * gains * 128
     field = cv2.resize(field.clip(0, 255).astype(np.uint8), (size, size))
-    image = cv2.multiply(_shrunk(image, size), field, scale=1 / 128)
+    image = cv2.multiply(scenery.shrunk(image, size), field, scale=1 / 128)
     if rng.random() < 0.25:
         image = cv2.GaussianBlur(image, (0, 0), size * rng.uniform(0.004, 0.009))
     strength = rng.uniform(0, 0.1)
     noise = np.frombuffer(rng.bytes(image.size), np.uint8).reshape(image.shape)
     return cv2.addWeighted(image, 1, noise, strength, -127.5 * strength)
-
-
-def _shrunk(image: np.ndarray, size: int) -> np.ndarray:
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
