@@ -102,8 +102,8 @@ def pets(config: ConfigDict) -> None:
         {
             "name": "pets",
             "fields": ("mask",),
-            # What the values 1, 2 and 3 (border) of a trimap mean: pet, background or
-            # ignore.
+            # Meanings of the values 1, 2 and 3 (border) of a trimap: pet, background
+            # or ignore.
             "trimap": ("pet", "background", "pet"),
             "validate_fraction": 0.1,
         }

@@ -40,7 +40,8 @@ ROOMS = {
     "parts": {"config", "data", "model", "resolve", "tasks", "train"},
     "contract": {"data", "tasks", "views"},
     "experiment": {
-        *("config", "contract", "data", "model", "ops", "parts", "tasks", "train"),
+        *("config", "contract", "data", "model", "ops", "parts", "pyramid", "tasks"),
+        *("train",),
     },
     "trained": {
         *("config", "data", "experiment", "parts", "predictor", "pretrained", "train"),

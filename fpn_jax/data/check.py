@@ -29,7 +29,7 @@ class Findings:
       missing: Number of records without an annotation, by name of the field.
       unused: Lines about image files that are no records, such as those of formats that
         cannot be decoded.
-      left_out: Lines about files that are left out on purpose, which is no fault.
+      omitted: Lines about files that are omitted on purpose, which is no fault.
     """
 
     total: int
@@ -39,7 +39,7 @@ class Findings:
     annotations: tuple[tuple[str, str, str], ...] = ()
     missing: Mapping[str, int] = dataclasses.field(default_factory=dict)
     unused: tuple[str, ...] = ()
-    left_out: tuple[str, ...] = ()
+    omitted: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -56,7 +56,7 @@ class Findings:
             f"{count} records have no {field!r} annotation"
             for field, count in self.missing.items()
         ]
-        lines += [*self.unused, *self.left_out]
+        lines += [*self.unused, *self.omitted]
         bad = len(self.bad)
         verdict = f"{bad} cannot be used" if bad else "all can be decoded"
         if self.annotations:

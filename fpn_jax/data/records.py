@@ -156,7 +156,7 @@ class Source(Protocol):
     A source may also offer `read_ahead(indices)`, which starts to read records in the
     background; the pipeline calls it before it reads a batch. It may have `notes`:
     lines about files that are no records though they should be, and `remarks`: lines
-    about files that are left out on purpose. Training and check print both.
+    about files that are omitted on purpose. Training and check print both.
 
     Attributes:
       info: Classes and annotations of the records.

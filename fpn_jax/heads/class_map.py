@@ -20,7 +20,7 @@ class ClassMap(nn.Module):
 
     Attributes:
       num_mask_classes: Number of classes, 2 or more.
-      width: Channels of the convolution before the last one; 0 leaves it out.
+      width: Channels of the convolution before the last one; 0 omits it.
       kernel_size: Height and width of that convolution, in cells; odd.
       dropout: Share of the channels that training drops before the last convolution,
         in [0, 1).
@@ -46,7 +46,9 @@ class ClassMap(nn.Module):
         errors.at_least("width", self.width, 0, whole=True)
         errors.at_least("kernel_size", self.kernel_size, 1, whole=True)
         if self.kernel_size % 2 == 0:
-            raise errors.InputError(f"kernel_size is {self.kernel_size}; it must be odd")
+            raise errors.InputError(
+                f"kernel_size is {self.kernel_size}; it must be odd"
+            )
         if self.width:
             check_norm(self.norm, self.width)
         super().__post_init__()
@@ -92,7 +94,7 @@ class AuxiliaryClassMap(ClassMap):
 
     Attributes:
       num_mask_classes: Number of classes, 2 or more.
-      width: Channels of the convolution before the last one; 0 leaves it out.
+      width: Channels of the convolution before the last one; 0 omits it.
       kernel_size: Height and width of the convolutions before the last ones; odd.
       dropout: Share of the channels that training drops before the last convolutions,
         in [0, 1).

@@ -10,7 +10,7 @@ from fpn_jax import errors
 from fpn_jax.heads.places import cell_centers, convolved
 from fpn_jax.layers.norm import check_norm
 from fpn_jax.layers.numerics import Numerics
-from fpn_jax.ops.boxes import to_center_size
+from fpn_jax.ops.boxes import to_center_size, vote
 from fpn_jax.pyramid import Pyramid, check_levels_given, select_levels
 
 FIRST_DISTANCE = -1.0
@@ -80,15 +80,14 @@ class Localizer(nn.Module):
             centers.append(cell_centers(x.shape[1:3]).reshape(-1, 2))
         cells = jnp.concatenate(features, axis=1)
         center = jnp.concatenate(centers)
-        weight = nn.softmax(nn.Dense(1, name="score")(cells), axis=1)
+        scores = nn.Dense(1, name="score")(cells)
         bias = nn.initializers.constant(FIRST_DISTANCE)
         distance = nn.softplus(nn.Dense(4, bias_init=bias, name="distances")(cells))
         corners = jnp.concatenate(
             [center - distance[..., :2], center + distance[..., 2:]], axis=-1
         )
-        box = to_center_size(jnp.sum(weight * corners, axis=1))
-        read = [jnp.sum(weight * cells, axis=1), cells.mean(axis=1)]
-        vector = jnp.concatenate(read, axis=-1)
+        box = to_center_size(vote(corners, scores))
+        vector = jnp.concatenate([vote(cells, scores), cells.mean(axis=1)], axis=-1)
         return {
             "object_logit": nn.Dense(1, name="object")(vector)[..., 0],
             "box": box,

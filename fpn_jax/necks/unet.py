@@ -15,7 +15,6 @@ from fpn_jax.pyramid import Pyramid
 from fpn_jax.registry import Spec
 
 
-
 class UNet(SingleScaleNeck):
     """The decoder of U-Net: upsample, concatenate the finer map, convolve twice.
 

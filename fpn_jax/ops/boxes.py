@@ -62,6 +62,20 @@ def giou(a: jax.Array, b: jax.Array) -> jax.Array:
     return value - _ratio(around - union, around)
 
 
+def vote(values: jax.Array, scores: jax.Array) -> jax.Array:
+    """Returns the mean of values, weighted by the softmax of scores.
+
+    Args:
+      values: `[B, N, C]`, such as a box for every cell.
+      scores: `[B, N, 1]`.
+
+    Returns:
+      float32 `[B, C]`.
+    """
+    weight = jax.nn.softmax(scores.astype(jnp.float32), axis=1)
+    return jnp.sum(weight * values.astype(jnp.float32), axis=1)
+
+
 def to_center_size(boxes: jax.Array) -> jax.Array:
     """Returns `(x, y, height, width)` of boxes: the centre and the size.
 

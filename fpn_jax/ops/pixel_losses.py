@@ -106,9 +106,7 @@ def dice(
     return jnp.where(shown, 1 - score, 0).mean(-1)
 
 
-def lovasz(
-    logits: jax.Array, mask: jax.Array, *, ignore: int = IGNORE
-) -> jax.Array:
+def lovasz(logits: jax.Array, mask: jax.Array, *, ignore: int = IGNORE) -> jax.Array:
     """Returns the Lovász softmax loss of each example, over the classes that it shows.
 
     The convex extension of `1 − IoU`: with the errors `|y_c − p_c|` in decreasing

@@ -35,9 +35,7 @@ def smooth_l1(difference: jax.Array, beta: float = 1.0) -> jax.Array:
     return optax.losses.huber_loss(difference.astype(jnp.float32), delta=beta) / beta
 
 
-def wing(
-    difference: jax.Array, omega: float = 10.0, epsilon: float = 2.0
-) -> jax.Array:
+def wing(difference: jax.Array, omega: float = 10.0, epsilon: float = 2.0) -> jax.Array:
     """Returns `ω ln(1 + |x| / ε)` where `|x| < ω`, else `|x| − C`, arXiv 1711.06753.
 
     `C = ω − ω ln(1 + ω / ε)` joins both parts. Small errors have a larger gradient than

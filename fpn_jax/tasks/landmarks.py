@@ -149,9 +149,7 @@ class _Landmarks(Task):
             "error": jnp.where(counted, error, jnp.nan),
         }
 
-    def _errors(
-        self, places: jax.Array, batch: Batch
-    ) -> tuple[jax.Array, jax.Array]:
+    def _errors(self, places: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Returns errors in distances of the eyes, and which count, `[B, K]` both."""
         truth = batch["landmarks"].astype(jnp.float32)
         visible = truth[..., 2] > 0

@@ -49,9 +49,7 @@ class Localization(Task):
     kind: ClassVar[str] = "box"
     monitor: ClassVar[str] = "box_iou"
     needs: ClassVar[frozenset[str]] = frozenset({"boxes", "box_labels"})
-    reads: ClassVar[frozenset[str]] = frozenset(
-        {"object_logit", "box", "class_logits"}
-    )
+    reads: ClassVar[frozenset[str]] = frozenset({"object_logit", "box", "class_logits"})
     framing: ClassVar[str] = "letterbox"
     # The batch keeps the largest box of an image.
     max_boxes: ClassVar[int] = 1

@@ -149,9 +149,7 @@ class Segmentation(Task):
         """Returns the counts of the pixels of every class, and of the foreground."""
         mask = batch["mask"]
         counted = mask != IGNORE
-        of_class = regions.counts(
-            answer["mask"], mask, self.num_mask_classes, counted
-        )
+        of_class = regions.counts(answer["mask"], mask, self.num_mask_classes, counted)
         foreground = _foreground(answer["mask"], mask, counted)
         return of_class | {"foreground_iou": regions.overlap(**foreground)[:, 0]}
 

@@ -171,9 +171,7 @@ def _pictures(evaluated: Evaluated, info: Info):
                 "rank": rank,
                 "id": evaluated.ids[row],
                 "value": f"IoU {rows['iou'][row]:.3f}",
-                "pictures": [
-                    {"name": "white: truth", "uri": plots.data_uri(picture)}
-                ],
+                "pictures": [{"name": "white: truth", "uri": plots.data_uri(picture)}],
             }
         )
     return _macros().sheet(items=items)

@@ -42,9 +42,7 @@ class ClassMapView:
         count = np.bincount(answer["mask"].ravel(), minlength=len(info.mask_classes))
         shares = count / answer["mask"].size
         columns = self.columns(info)
-        return [
-            {c: round(float(s), 6) for c, s in zip(columns, shares, strict=False)}
-        ]
+        return [{c: round(float(s), 6) for c, s in zip(columns, shares, strict=False)}]
 
     def draw(self, image: np.ndarray, answer: Answer, info: Info) -> np.ndarray:
         """Returns the picture with the classes in colour."""

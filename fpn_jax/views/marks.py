@@ -76,9 +76,7 @@ def over_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         if value in (0, 255):
             continue
         region = (mask == value).astype(np.uint8)
-        outlines, _ = cv2.findContours(
-            region, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
-        )
+        outlines, _ = cv2.findContours(region, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
         width = max(1, round(max(mask.shape) / 300))
         cv2.drawContours(painted, outlines, -1, colour_of(int(value) - 1), width)
     return painted
@@ -121,9 +119,7 @@ def label(
     y = int(np.clip(corner[1] - height, 0, max(image.shape[0] - height, 0)))
     ground = Image.new("RGB", (width, height), colour)
     ink = (0, 0, 0) if sum(colour) > 460 else (255, 255, 255)
-    ImageDraw.Draw(ground).text(
-        (size // 2, height // 2), text, ink, face, anchor="lm"
-    )
+    ImageDraw.Draw(ground).text((size // 2, height // 2), text, ink, face, anchor="lm")
     part = image[y : y + height, x : x + width]
     part[:] = np.asarray(ground)[: part.shape[0], : part.shape[1]]
 

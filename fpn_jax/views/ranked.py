@@ -10,14 +10,16 @@ def ranked(values: np.ndarray, each: int = EACH) -> list[tuple[str, int]]:
     """Returns `(kind, row)` of the worst, the median and the best rows, once each.
 
     Args:
-      values: float `[N]`; larger is better. Rows whose value is NaN are left out.
+      values: float `[N]`; larger is better. Rows whose value is NaN are omitted.
       each: Number of rows of each kind.
 
     Example:
       >>> ranked(np.array([0.9, 0.1, 0.5]), each=1)
       [('worst', 1), ('median', 2), ('best', 0)]
     """
-    order = [r for r in np.argsort(values, kind="stable").tolist() if values[r] == values[r]]
+    order = [
+        r for r in np.argsort(values, kind="stable").tolist() if values[r] == values[r]
+    ]
     middle = max((len(order) - each) // 2, 0)
     chosen: dict[int, str] = {}
     for kind, rows in (

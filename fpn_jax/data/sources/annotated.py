@@ -86,14 +86,14 @@ class AnnotatedImages:
       items: The records, in order.
       info: Classes and fields of all records.
       notes: Lines about files that are not used, because something is wrong.
-      remarks: Lines about files that are left out on purpose.
+      remarks: Lines about files that are omitted on purpose.
       background: Red, green and blue, 0 to 255, seen through transparent pixels.
       encoded: Whether JPEGs stay `decode.Encoded`, so that a crop decodes them.
 
     Attributes:
       info: Classes and fields of all records.
       notes: Lines about files that are not used, because something is wrong.
-      remarks: Lines about files that are left out on purpose.
+      remarks: Lines about files that are omitted on purpose.
     """
 
     def __init__(
@@ -119,9 +119,7 @@ class AnnotatedImages:
         try:
             data = reading.read_file(item.image)
             image = decode.open_encoded(data, background=self._background)
-            orientation = (
-                image.header.orientation if isinstance(image, Encoded) else 1
-            )
+            orientation = image.header.orientation if isinstance(image, Encoded) else 1
             annotations = item.annotations(Frame(image.shape[:2], orientation))
             if not self._encoded:
                 image = decode.pixels(image)

@@ -24,7 +24,7 @@ class BoxesSource(AnnotatedImages):
 
     A photograph `NAME.jpg` belongs to `NAME.xml`, or to the lines of the table with
     this name; photographs may be at any depth below the folder. One without an
-    annotation is left out and counted; one whose annotation has no box shows no object.
+    annotation is omitted and counted; one whose annotation has no box shows no object.
     `validate_fraction` and `test_fraction` are held out by a hash of the name.
 
     Args:
@@ -82,7 +82,7 @@ class BoxesSource(AnnotatedImages):
         ]
         both = f"{len(photographs)} photographs and {len(found)} annotations"
         refuse_empty(items, split, root, f"there are {both}, {len(names)} by one name")
-        left_out = len(photographs) - len(names)
+        omitted = len(photographs) - len(names)
         alone = sorted(found.keys() - photographs.keys())
         super().__init__(
             items,
@@ -91,8 +91,8 @@ class BoxesSource(AnnotatedImages):
                 f"{len(alone)} annotations have no photograph: {', '.join(alone[:3])}"
             ]
             * bool(alone),
-            remarks=[f"{left_out} photographs have no annotation and are left out"]
-            * bool(left_out),
+            remarks=[f"{omitted} photographs have no annotation and are omitted"]
+            * bool(omitted),
             background=background,
             encoded=encoded,
         )

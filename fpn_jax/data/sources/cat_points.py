@@ -101,7 +101,7 @@ class CatPointsSource(AnnotatedImages):
         ]
         both = f"{len(found)} images are there, {len(names)} with a .cat file"
         refuse_empty(items, split, root, both)
-        left_out = len(found) - len(names)
+        omitted = len(found) - len(names)
         super().__init__(
             items,
             SourceInfo(
@@ -110,8 +110,8 @@ class CatPointsSource(AnnotatedImages):
                 landmark_names=tuple(points),
                 mirrored=_mirrored(points),
             ),
-            remarks=[f"{left_out} images have no .cat file and are left out"]
-            * bool(left_out),
+            remarks=[f"{omitted} images have no .cat file and are omitted"]
+            * bool(omitted),
             background=background,
             encoded=encoded,
         )
@@ -152,4 +152,6 @@ def _read(path: str, order: list[int], frame: Frame) -> dict[str, Any]:
     places = np.array(numbers[1:], np.float32).reshape(-1, 2)[order] + 0.5
     height, width = frame.size
     inside = (places >= 0) & (places <= (width, height))
-    return {"landmarks": np.column_stack([places, inside.all(axis=1)]).astype(np.float32)}
+    return {
+        "landmarks": np.column_stack([places, inside.all(axis=1)]).astype(np.float32)
+    }

@@ -124,7 +124,7 @@ def draw(
       split: One of train, validate, test.
       index: The record's number in the split; not negative.
       image_size: Side of the image, pixels. The picture is the same at every size.
-      empty: Whether the animal is left out. There is no box then, no landmark is
+      empty: Whether the animal is omitted. There is no box then, no landmark is
         visible, and the mask is background.
 
     Returns:
@@ -241,7 +241,9 @@ def _landmarks(
 
 
 def _soft(mask: np.ndarray) -> np.ndarray:
-    return cv2.GaussianBlur(scenery.shrunk(mask, scenery.GRID).astype(np.float32) / 255, (0, 0), 2.5)
+    return cv2.GaussianBlur(
+        scenery.shrunk(mask, scenery.GRID).astype(np.float32) / 255, (0, 0), 2.5
+    )
 
 
 def _drop_shadow(soft: np.ndarray, light: np.ndarray) -> np.ndarray:

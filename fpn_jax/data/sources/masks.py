@@ -113,7 +113,10 @@ def _table(
             "their values, such as {'background': 0, 'pet': 1}"
         )
     named = [
-        *((name, label, value) for label, (name, value) in enumerate(mask_classes.items())),
+        *(
+            (name, label, value)
+            for label, (name, value) in enumerate(mask_classes.items())
+        ),
         ("ignore", IGNORE, ignore),
     ]
     owner: dict[int, str] = {}

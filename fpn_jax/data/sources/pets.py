@@ -44,7 +44,7 @@ class PetsSource(AnnotatedImages):
       split: `train`, `validate` or `test`.
       fields: Annotations that a record must have: `label` (cat or dog), `mask`, `boxes`
         (of the head, which only part of the photographs have). A photograph without
-        one of them is left out and counted.
+        one of them is omitted and counted.
       trimap: What the values 1, 2 and 3 of a trimap mean: "pet", "background" or
         "ignore". The value 3 is the border of the animal.
       validate_fraction: Share of `trainval.txt` that is held out, in (0, 1).
@@ -95,7 +95,7 @@ class PetsSource(AnnotatedImages):
             items,
             SourceInfo(CLASSES, (*fields, *with_boxes), mask_classes=mask_classes),
             remarks=[
-                f"{count} photographs have no {field} and are left out"
+                f"{count} photographs have no {field} and are omitted"
                 for field, count in without.items()
             ],
             background=background,

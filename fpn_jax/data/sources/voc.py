@@ -85,7 +85,9 @@ def read_voc(path: str) -> Boxes:
     size = None
     if root.find("size") is not None:
         # Some tools write 0 where they do not know the size.
-        sides = tuple(int(_number(root, f"size/{s}", what)) for s in ("height", "width"))
+        sides = tuple(
+            int(_number(root, f"size/{s}", what)) for s in ("height", "width")
+        )
         size = sides if min(sides) > 0 else None
     return Boxes(np.array(corners, np.float32).reshape(-1, 4), tuple(names), size)
 
@@ -175,4 +177,8 @@ def read_table(path: str, origin: int) -> dict[str, Boxes]:
 
 def _size(line: dict[str, str]) -> Size | None:
     sides = line.get("image_height"), line.get("image_width")
-    return tuple(map(int, sides)) if all(side and side.isdigit() for side in sides) else None
+    return (
+        tuple(map(int, sides))
+        if all(side and side.isdigit() for side in sides)
+        else None
+    )
