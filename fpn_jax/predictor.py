@@ -19,7 +19,6 @@ from fpn_jax.data.records import FIELDS, SourceInfo
 from fpn_jax.errors import InputError
 from fpn_jax.views.base import View
 
-
 PROBABILITIES = "mask_probabilities"
 """Key of an answer: the probability of every class in every pixel."""
 MAX_BATCH, MAX_BATCH_BYTES = 64, 2**28

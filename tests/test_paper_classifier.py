@@ -34,7 +34,7 @@ PUBLISHED = {
     "mobilenet_v1": 4_231_976,
     "mobilenet_v2": 3_504_872,
     # U-Net has no classifier; half of the network and a layer of 1,000 classes.
-    "unet": 18_842_048 + 1025 * 1000,
+    "unet": 18_843_200 + 1025 * 1000,
     "efficientnet_b0": 5_288_548,
     "efficientnet_b1": 7_794_184,
     "efficientnet_b2": 9_109_994,

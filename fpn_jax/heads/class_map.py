@@ -22,6 +22,7 @@ class ClassMap(nn.Module):
       num_mask_classes: Number of classes, 2 or more.
       width: Channels of the convolution before the last one; 0 omits it.
       kernel_size: Height and width of that convolution, in cells; odd.
+      last_kernel_size: Height and width of the last convolution, in cells; odd.
       dropout: Share of the channels that training drops before the last convolution,
         in [0, 1).
       level: Level to read; None reads the finest that is given.
@@ -35,6 +36,7 @@ class ClassMap(nn.Module):
     num_mask_classes: int
     width: int = 0
     kernel_size: int = 3
+    last_kernel_size: int = 1
     dropout: float = 0.0
     level: int | None = None
     norm: str = "batch"
@@ -44,11 +46,11 @@ class ClassMap(nn.Module):
     def __post_init__(self):
         check_class_map(self.num_mask_classes, self.dropout)
         errors.at_least("width", self.width, 0, whole=True)
-        errors.at_least("kernel_size", self.kernel_size, 1, whole=True)
-        if self.kernel_size % 2 == 0:
-            raise errors.InputError(
-                f"kernel_size is {self.kernel_size}; it must be odd"
-            )
+        for name in ("kernel_size", "last_kernel_size"):
+            size = getattr(self, name)
+            errors.at_least(name, size, 1, whole=True)
+            if size % 2 == 0:
+                raise errors.InputError(f"{name} is {size}; it must be odd")
         if self.width:
             check_norm(self.norm, self.width)
         super().__post_init__()
@@ -76,9 +78,8 @@ class ClassMap(nn.Module):
                 width, self.kernel_size, numerics=numerics, name=f"{prefix}hidden"
             )
             x = nn.relu(hidden(x, train=train))
-        return class_logits(
-            x, self.num_mask_classes, self.dropout, train, f"{prefix}logits"
-        )
+        last = f"{prefix}logits", self.last_kernel_size
+        return class_logits(x, self.num_mask_classes, self.dropout, train, *last)
 
 
 class AuxiliaryClassMap(ClassMap):
@@ -96,6 +97,7 @@ class AuxiliaryClassMap(ClassMap):
       num_mask_classes: Number of classes, 2 or more.
       width: Channels of the convolution before the last one; 0 omits it.
       kernel_size: Height and width of the convolutions before the last ones; odd.
+      last_kernel_size: Height and width of the last convolutions, in cells; odd.
       dropout: Share of the channels that training drops before the last convolutions,
         in [0, 1).
       level: Level of the first logits; None reads the coarsest that is given.
@@ -148,7 +150,12 @@ def check_class_map(num_mask_classes: int, dropout: float) -> None:
 
 
 def class_logits(
-    x: jax.Array, num_classes: int, dropout: float, train: bool, name: str
+    x: jax.Array,
+    num_classes: int,
+    dropout: float,
+    train: bool,
+    name: str,
+    kernel_size: int = 1,
 ) -> jax.Array:
     """Drops channels in training, and computes logits in float32.
 
@@ -160,12 +167,13 @@ def class_logits(
       dropout: Share of the channels that training drops.
       train: Whether dropout is active.
       name: Name of the last convolution among its parent's parameters.
+      kernel_size: Height and width of that convolution, in cells; odd.
     """
     # All cells of a channel are dropped together: neighbours would reveal a single one.
     x = nn.Dropout(dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
     last = conv(
         num_classes,
-        1,
+        kernel_size,
         dtype=jnp.float32,
         name=name,
         use_bias=True,

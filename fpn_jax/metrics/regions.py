@@ -108,7 +108,7 @@ class Regions(Metric):
         return cls(**{k: jnp.where(real, v, 0).sum(0) for k, v in counts.items()})
 
     def ious(self) -> np.ndarray:
-        """Returns the IoU of each class, `[C]`; NaN where it is neither there nor found."""
+        """Returns the IoU of each class, `[C]`; NaN where both lack it."""
         union = self.predicted + self.truth - self.intersection
         return _ratio(self.intersection, union)
 

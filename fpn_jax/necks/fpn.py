@@ -44,6 +44,8 @@ class FPN(SingleScaleNeck):
         "aspp", with `width` channels. Or a dict with `name` and its own arguments:
         `bins` and `width` of "ppm", `rates` and `dropout` of "aspp". See
         `fpn_jax.layers.context`.
+      smooth: Whether a 3 × 3 convolution smooths every level, as in the paper;
+        segmentation_models.pytorch has none.
       norm: Normalization after every convolution, including those of the context:
         "batch", "group" or "none". Convolutions have a bias only with "none".
       dtype: Type to compute in; parameters are float32.
@@ -56,6 +58,7 @@ class FPN(SingleScaleNeck):
     extra: str = "max_pool"
     upsampling: Spec = "nearest"
     context: Spec = "none"
+    smooth: bool = True
     norm: str = "none"
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
@@ -124,7 +127,9 @@ class FPN(SingleScaleNeck):
                 upsample = self._upsampling(name=f"upsample{level}")
                 lateral += upsample(merged, lateral.shape[1:3])
             merged = lateral
-            result[level] = self._conv(f"smooth{level}", 3)(merged, train=train)
+            result[level] = merged
+            if self.smooth:
+                result[level] = self._conv(f"smooth{level}", 3)(merged, train=train)
         result = dict(sorted(result.items()))
         return self._add_extra_levels(result, train)
 

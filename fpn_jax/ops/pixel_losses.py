@@ -51,10 +51,10 @@ def focal(
     alpha: float | None = None,
     ignore: int = IGNORE,
 ) -> jax.Array:
-    """Returns the focal loss of each example: one class against the rest, summed.
+    """Returns the focal loss of each example: every class against the rest.
 
-    `Σ_c mean_pixels −α_t (1 − p_t)^γ log p_t` with `p = σ(logit_c)`, "Focal Loss for
-    Dense Object Detection", arXiv 1708.02002. Equal to `FocalLoss("multiclass")` of
+    The mean over pixels and classes of `−α_t (1 − p_t)^γ log p_t` with `p = σ(logit_c)`,
+    "Focal Loss for Dense Object Detection", arXiv 1708.02002. Equal to `FocalLoss("multiclass")` of
     segmentation_models.pytorch for a batch of one.
 
     Args:
@@ -72,7 +72,7 @@ def focal(
     target = jax.nn.one_hot(mask, logits.shape[-1])
     logits = logits.astype(jnp.float32)
     pixels = optax.sigmoid_focal_loss(logits, target, alpha=alpha, gamma=gamma)
-    return _mean(pixels.sum(-1), counted)
+    return _mean(pixels.mean(-1), counted)
 
 
 def dice(

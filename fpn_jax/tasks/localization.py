@@ -30,8 +30,8 @@ class Localization(Task):
 
     Attributes:
       num_classes: Number of classes of objects, 1 or more.
-      box_loss: Loss of the box: "l1", "l2" or "smooth_l1", summed over the four numbers,
-        or "giou", which is `1 − GIoU`.
+      box_loss: Loss of the box: "l1", "l2" or "smooth_l1", summed over its four
+        numbers, or "giou", which is `1 − GIoU`.
       box_weight: Weight of the loss of the box, 0 or more.
       class_weight: Weight of the cross-entropy of the class, 0 or more.
       threshold: An object is reported from this probability on, in [0, 1].
@@ -128,7 +128,6 @@ class Localization(Task):
           −1 where that probability is below the threshold; and `box_probabilities`
           float32 `[B, 1, K]`.
         """
-        height, width = image_size
         boxes = box_ops.from_center_size(predictions["box"].astype(jnp.float32))
         boxes = box_ops.scale(jnp.clip(boxes, 0, 1), image_size)
         score = jax.nn.sigmoid(predictions["object_logit"].astype(jnp.float32))

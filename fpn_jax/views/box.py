@@ -68,8 +68,8 @@ class BoxView:
         metrics, there = evaluated.metrics, evaluated.rows["there"].astype(bool)
         split = SPLIT_NAMES.get(evaluated.split, evaluated.split)
         return Headline(
-            lead=f"{int(there.sum()):,} of {len(there):,} {split} images show an object; "
-            "of several the largest counts.",
+            lead=f"{int(there.sum()):,} of {len(there):,} {split} images show an "
+            "object; of several the largest counts.",
             numbers=(
                 Number(
                     "Mean IoU of the boxes",

@@ -94,7 +94,7 @@ def box(
       text: The label; empty for none.
     """
     width = max(2, round(max(image.shape[:2]) / 200))
-    x0, y0, x1, y1 = (int(round(float(value))) for value in corners)
+    x0, y0, x1, y1 = (round(float(value)) for value in corners)
     cv2.rectangle(image, (x0, y0), (x1 - 1, y1 - 1), colour, width, cv2.LINE_AA)
     if text:
         label(image, (x0, y0), text, colour)
@@ -140,7 +140,7 @@ def point(
     """
     radius = max(3, round(max(image.shape[:2]) / 90))
     # Continuous coordinates: the centre of pixel 0 is at 0.5.
-    center = tuple(int(round(16 * (float(value) - 0.5))) for value in place[:2])
+    center = tuple(round(16 * (float(value) - 0.5)) for value in place[:2])
     look = {"lineType": cv2.LINE_AA, "shift": 4}
     if hollow:
         cv2.circle(image, center, 16 * radius, colour, 2, **look)

@@ -1,7 +1,5 @@
 """What is behind and in front of a drawn animal: walls, things, occluders, light."""
 
-import math
-
 import cv2
 import numpy as np
 

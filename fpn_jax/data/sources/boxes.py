@@ -64,8 +64,8 @@ class BoxesSource(AnnotatedImages):
         folder = Path(root)
         if not os.fspath(root) or not folder.is_dir():
             raise InputError(
-                f"data.root is {os.fspath(root)!r}; give the folder of the photographs: "
-                "--config.data.root=DIR"
+                f"data.root is {os.fspath(root)!r}; give the folder of the "
+                "photographs: --config.data.root=DIR"
             )
         found = _annotations(folder / annotations, csv_origin)
         photographs = _photographs(folder)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from fpn_jax.data.drawing import animals, scenery, strokes
-from fpn_jax.data.drawing.strokes import Colour, Pose, rotation, tint
+from fpn_jax.data.drawing.strokes import Colour, Pose
 from fpn_jax.data.records import FIELDS, SPLITS, Record, SourceInfo
 from fpn_jax.errors import at_least, unknown, within
 

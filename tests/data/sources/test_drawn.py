@@ -11,9 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fpn_jax.data.drawing import animals, strokes
+from fpn_jax.data.drawing import animals, scenery, strokes
 from fpn_jax.data.records import SPLITS
-from fpn_jax.data.drawing import scenery
 from fpn_jax.data.sources import drawn
 from fpn_jax.data.sources.drawn import CLASSES, DrawnSource, draw
 from fpn_jax.errors import InputError
