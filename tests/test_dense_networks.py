@@ -4,11 +4,13 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from fpn_jax import backbones, heads, necks
 from fpn_jax.errors import InputError
 from fpn_jax.model import PyramidModel
+from fpn_jax.necks.deeplab import rates_at
 from fpn_jax.tasks import Localization, Segmentation
 from fpn_jax.tasks.landmarks import LandmarkHeatMaps, LandmarkPoints
 
@@ -93,26 +95,13 @@ def test_the_unet_of_the_paper_has_its_number_of_parameters():
 
 
 def test_the_rates_of_deeplab_follow_the_stride_of_the_coarsest_map():
-    def rates(level):
-        module = necks.build("deeplab", width=8)
-        seen = []
-        aspp = module._aspp
-
-        def noted(rates, **fields):
-            seen.append(rates)
-            return aspp(rates, **fields)
-
-        object.__setattr__(module, "_aspp", noted)
-        maps = {k: jnp.zeros((1, 64 // 2**k, 64 // 2**k, 4)) for k in (2, level)}
-        init = functools.partial(module.init, train=False)
-        jax.eval_shape(init, jax.random.key(0), maps)
-        return seen[-1]
-
-    assert {level: rates(level) for level in (3, 4, 5)} == {
-        3: (12, 24, 36),
-        4: (6, 12, 18),
-        5: (3, 6, 9),
-    }
+    assert rates_at(3) == (12, 24, 36)
+    given = necks.build("deeplab", width=8, rates=(12, 24, 36))
+    automatic = necks.build("deeplab", width=8)
+    maps = {k: jnp.ones((1, 64 // 2**k, 64 // 2**k, 4)) for k in (2, 3)}
+    variables = automatic.init(jax.random.key(0), maps, train=False)
+    results = [neck.apply(variables, maps, train=False) for neck in (given, automatic)]
+    np.testing.assert_array_equal(results[0][2], results[1][2])
 
 
 @pytest.mark.parametrize(
@@ -148,5 +137,5 @@ def test_an_auxiliary_head_needs_a_finer_level():
     network = model(
         {"name": "ppm"}, {"name": "auxiliary_class_map"}, num_mask_classes=2
     )
-    with pytest.raises(InputError, match="need a level finer than 5; set neck.kept"):
+    with pytest.raises(InputError, match="need a level finer than 5; set neck"):
         predictions(network, (64, 64))

@@ -95,7 +95,7 @@ class DeepLab(SingleScaleNeck):
         """
         coarsest = max(pyramid)
         fine = select_levels(pyramid, (self.fine_level,), "DeepLab")[self.fine_level]
-        rates = self.rates or _rates(coarsest)
+        rates = self.rates or rates_at(coarsest)
         x = self._aspp(rates, name="aspp")(pyramid[coarsest], train=train)
         for index in range(1, self.context_convolutions + 1):
             x = self._convolved(x, f"context{index}", train)
@@ -132,7 +132,15 @@ class DeepLab(SingleScaleNeck):
         )
 
 
-def _rates(coarsest: int) -> tuple[int, ...]:
-    """Returns dilations that span the paper's pixels on a map of another stride."""
+def rates_at(coarsest: int) -> tuple[int, ...]:
+    """Returns dilations that span as many pixels as those of the paper.
+
+    Args:
+      coarsest: Level of the coarsest map; the paper's is 4.
+
+    Example:
+      >>> rates_at(3), rates_at(4), rates_at(5)
+      ((12, 24, 36), (6, 12, 18), (3, 6, 9))
+    """
     scale = 2.0 ** (4 - coarsest)
     return tuple(max(1, round(rate * scale)) for rate in RATES_AT_STRIDE_16)

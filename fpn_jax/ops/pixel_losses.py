@@ -53,9 +53,9 @@ def focal(
 ) -> jax.Array:
     """Returns the focal loss of each example: every class against the rest.
 
-    The mean over pixels and classes of `−α_t (1 − p_t)^γ log p_t` with `p = σ(logit_c)`,
-    "Focal Loss for Dense Object Detection", arXiv 1708.02002. Equal to `FocalLoss("multiclass")` of
-    segmentation_models.pytorch for a batch of one.
+    The mean over pixels and classes of `−α_t (1 − p_t)^γ log p_t` with
+    `p = σ(logit_c)`, "Focal Loss for Dense Object Detection", arXiv 1708.02002. Equal
+    to `FocalLoss("multiclass")` of segmentation_models.pytorch for a batch of one.
 
     Args:
       logits: `[B, H, W, C]`.
