@@ -1,11 +1,16 @@
 """Every file of configs/ builds, and training reduces the loss."""
 
+import dataclasses
+import functools
 import runpy
 
 import jax
 import numpy as np
 import pytest
 
+from fpn_jax import contract
+from fpn_jax.data.sources import drawn
+from fpn_jax.experiment import Experiment
 from fpn_jax.resolve import resolve
 from fpn_jax.train import parallel
 from tests.conftest import ROOT, given, prepared
@@ -22,6 +27,13 @@ POOLINGS = {
     *("min", "mixed", "soft", "stochastic"),
 }
 """What the files cover at least; a new neck, head or pooling needs no config."""
+NETWORKS = ("fpn", "psp", "deeplab", "unet", "identity")
+DENSE = {
+    "segmentation": ("", "smoke", *(f"pets+{name}" for name in NETWORKS), "scratch"),
+    "localization": ("", "smoke", "pets", "boxes", "scratch"),
+    "landmarks": ("", "smoke", "points", "cats", "scratch"),
+}
+"""Config file of a dense task → its variants."""
 VARIANTS = runpy.run_path(str(CONFIGS / "pooling.py"))["POOLINGS"]
 """Variants of `configs/pooling.py`."""
 BATCH = 8
@@ -37,7 +49,7 @@ def prepare(name, variant, **changes):
 
 def test_every_config_file_is_tested():
     files = {path.stem for path in CONFIGS.glob("*.py")}
-    assert files == {*NECKS_AND_HEADS, "finetune", "pooling"}
+    assert files == {*NECKS_AND_HEADS, "finetune", "pooling", *DENSE}
 
 
 def test_the_files_cover_the_necks_heads_and_pooling_layers():
@@ -75,6 +87,35 @@ def test_every_fine_tuning_config_builds(name, variant, weights):
         name, variant, pretrained__path=weights, pretrained__recipe="torchvision"
     )
     assert made.experiment.config.backbone.name == "mobilenet_v2"
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [(name, variant) for name, variants in DENSE.items() for variant in variants],
+)
+def test_every_dense_config_builds(name, variant, weights):
+    pretrained = variant.startswith(("pets", "boxes", "cats"))
+    changes = {"pretrained__path": weights, "pretrained__recipe": "tensorflow"}
+    config = resolve(
+        given(f"configs/{name}.py:{variant}", **(changes if pretrained else {}))
+    )
+    info = drawn.INFO
+    if config.task.name == "segmentation":
+        info = dataclasses.replace(info, mask_classes=("background", "pet"))
+    made = Experiment(config, info)
+    images = jax.ShapeDtypeStruct((1, *made.image_size, 3), np.uint8)
+    init = functools.partial(made.model.init_with_output, train=False)
+    predictions, _ = jax.eval_shape(init, jax.random.key(0), images)
+    contract.check(config.task.name, made.task, predictions, made.image_size, info)
+
+
+@pytest.mark.parametrize("variant", ["pet", "pets+fnp", "smoke+", "+unt"])
+def test_an_unknown_variant_of_segmentation_is_refused_with_the_choices(variant):
+    if variant == "smoke+":
+        assert get_config("segmentation", variant).neck.name == "fpn"
+        return
+    with pytest.raises(ValueError, match=r"choose one of smoke, pets.*fpn, psp"):
+        get_config("segmentation", variant)
 
 
 @pytest.mark.parametrize("name", ["fpn_ppm", "aspp", "spp", "covariance"])

@@ -15,7 +15,7 @@ from tests.pages import CHOICES, DOCS, PAGES, ROOT, defaults, fences, problems
 
 REFERENCE = DOCS / "reference"
 DECIDED = {
-    "": {"num_classes", "dtype", "axis_name"},
+    "": {"num_classes", "num_mask_classes", "num_landmarks", "dtype", "axis_name"},
     "data.source": {
         *("split", "root", "image_size", "background", "encoded", "model_classes")
     },
@@ -25,14 +25,14 @@ DECIDED = {
 }
 """Key of a choice → arguments that the code decides; "" is for all."""
 NUMBER = {
-    "backbone": 28,
-    "neck": 5,
+    "backbone": 29,
+    "neck": 7,
     "neck.upsampling": 8,
     "neck.context": 3,
-    "head": 4,
+    "head": 10,
     "head.pool": 13,
-    "data.source": 3,
-    "task": 1,
+    "data.source": 7,
+    "task": 5,
     "optimizer": 2,
 }
 """Key of a choice → names that the reference has at least; a new one works without."""

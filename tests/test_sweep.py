@@ -30,9 +30,17 @@ SMALL = {
     "width_multiplier": 0.25,
     "combine": "concat",
     "num_classes": 3,
+    "num_mask_classes": 3,
+    "num_landmarks": 5,
     "dropout": 0.5,
 }
 """Arguments that make parts small; a part gets those that it takes."""
+OF_HEADS = {
+    # Group normalization has groups of one channel or more.
+    name: {"width": 32}
+    for name in ("semantic_fpn", "localizer", "landmark_heat_maps", "landmark_points")
+}
+"""Head → arguments that it needs instead."""
 
 
 class Upsampled(nn.Module):
@@ -107,7 +115,8 @@ def cases():
         (upsampling, "upsampling", upsampling.names()),
     ):
         for name in names:
-            yield f"{title}-{name}", Case(registry, name, {})
+            arguments = OF_HEADS.get(name, {}) if registry is heads else {}
+            yield f"{title}-{name}", Case(registry, name, arguments)
     for name in pooling.names():
         if "window" in pooling.accepts(name):
             yield f"window-{name}", Case(pooling, name, {"window": 3, "stride": 2})
@@ -116,6 +125,9 @@ def cases():
 OPTIONS = {
     "fpn-ppm": Case(necks, "fpn", {"context": "ppm"}),
     "fpn-aspp": Case(necks, "fpn", {"context": "aspp"}),
+    "deeplab-separable": Case(necks, "deeplab", {"separable": True}),
+    "unet-transposed": Case(necks, "unet", {"upsampling": "transposed"}),
+    "class_map-hidden": Case(heads, "class_map", {"width": 8}),
     "spp-lip": Case(heads, "spp", {"pool": {"name": "lip", "width": 4}}),
     "covariance-log": Case(pooling, "covariance", {"method": "log"}),
     "covariance-newton_schulz": Case(

@@ -70,7 +70,8 @@ class UNetEncoder(WindowedBackbone):
     @property
     def windows(self) -> dict[int, Sequence[SlidingWindow]]:
         """Level → windows that move centres, from the level before."""
-        return dict.fromkeys(LEVELS[1:], (SlidingWindow(2, 2, "same"),))
+        pools = dict.fromkeys(LEVELS[1:], (SlidingWindow(2, 2, "same"),))
+        return {0: ()} | pools
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> Pyramid:

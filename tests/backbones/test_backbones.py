@@ -45,6 +45,8 @@ PUBLISHED_PARAMETERS = {
     "resnet50": 25_557_032 - dense(2048, 1000),
     "resnet101": 44_549_160 - dense(2048, 1000),
     "resnet152": 60_192_808 - dense(2048, 1000),
+    # The contracting half of the network, counted from the paper's layer table.
+    "unet": 18_843_200,
     "vgg11": 132_863_336 - VGG_CLASSIFIER,
     "vgg13": 133_047_848 - VGG_CLASSIFIER,
     "vgg16": 138_357_544 - VGG_CLASSIFIER,
@@ -56,6 +58,7 @@ PUBLISHED_PARAMETERS = {
 }
 
 ALL = {"lenet5": (1, 2), "alexnet": (2, 3, 4, 5), "alexnet_lrn": (2, 3, 4, 5)}
+ALL |= {"unet": (0, 1, 2, 3, 4)}
 ALL = {name: ALL.get(name, (1, 2, 3, 4, 5)) for name in PUBLISHED_PARAMETERS}
 # One of every kind of block; others differ by their number or width, and trace slowly.
 KINDS = ("lenet5", "alexnet_lrn", "googlenet", "inception_v3", "vgg11_bn")
