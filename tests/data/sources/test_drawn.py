@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from fpn_jax.data.check import check
 from fpn_jax.data.drawing import animals, scenery, strokes
 from fpn_jax.data.records import SPLITS
 from fpn_jax.data.sources import drawn
@@ -261,3 +262,23 @@ def test_refused_inputs(changes, text):
     given = {"split": "train", "train_records": 8, "image_size": 32, "seed": 0}
     with pytest.raises(InputError, match=text):
         DrawnSource(**(given | changes))
+
+
+def test_a_share_of_the_drawings_shows_no_animal():
+    full = DrawnSource("train", 32, train_records=64)
+    made = DrawnSource("train", 32, train_records=64, empty_fraction=0.4)
+    assert set(made.info.fields) == set(full.info.fields) - {"label", "identity"}
+    empty = [index for index in range(64) if not len(made[index]["boxes"])]
+    assert 0.2 < len(empty) / 64 < 0.6
+    for index in range(64):
+        record = made[index]
+        if index in empty:
+            assert not record["mask"].any()
+            assert not record["landmarks"][:, 2].any()
+            assert record["boxes"].shape == (0, 4)
+            assert record["box_labels"].shape == (0,)
+        else:
+            np.testing.assert_array_equal(record["image"], full[index]["image"])
+    assert check(made).passed
+    with pytest.raises(InputError, match="empty_fraction is 1"):
+        DrawnSource("train", 32, empty_fraction=1.0)
