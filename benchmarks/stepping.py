@@ -56,7 +56,9 @@ def experiment_of(arguments: Sequence[str]):
     from fpn_jax.experiment import Experiment
     from fpn_jax.resolve import resolve
 
-    info = SourceInfo(classes=CLASSES, fields=("label",))
+    info = SourceInfo(
+        classes=CLASSES, fields=("label", "mask"), mask_classes=("background", "pet")
+    )
     return Experiment(resolve(given_by(arguments)), info)
 
 
@@ -117,14 +119,17 @@ class Stepping:
         self._step = prepared.step_at(10**6)
         noise = np.random.default_rng(0)
         share = self.images // jax.process_count()
-        batch = parallel.shard(
-            {
-                "image": noise.integers(0, 256, (share, size, size, 3), np.uint8),
-                "label": np.arange(share, dtype=np.int32) % 2,
-                "weight": np.ones(share, np.float32),
-                "index": np.arange(share, dtype=np.int32),
-            }
-        )
+        batch = {
+            "image": noise.integers(0, 256, (share, size, size, 3), np.uint8),
+            "weight": np.ones(share, np.float32),
+            "index": np.arange(share, dtype=np.int32),
+        }
+        fields = {
+            "label": np.arange(share, dtype=np.int32) % 2,
+            "mask": noise.integers(0, 2, (share, size, size), np.uint8),
+        }
+        batch |= {name: fields[name] for name in self.experiment.task.needs}
+        batch = parallel.shard(batch)
         mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("data",))
         spec = jax.sharding.PartitionSpec("data")
         sharding = jax.sharding.NamedSharding(mesh, spec)

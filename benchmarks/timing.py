@@ -83,7 +83,7 @@ class Report:
     """
 
     def __init__(self, name: str, out: pathlib.Path | None = None):
-        self._name = name
+        self.name = name
         self._out = out or RESULTS / f"{name}.jsonl"
         self._machine = machine()
         self._rows: list[dict[str, Any]] = []
@@ -92,7 +92,7 @@ class Report:
         """Adds a row, and writes it at once, because a later one may fail."""
         self._rows.append(row)
         self._out.parent.mkdir(parents=True, exist_ok=True)
-        line = {"benchmark": self._name, **row, "machine": self._machine}
+        line = {"benchmark": self.name, **row, "machine": self._machine}
         with self._out.open("a") as lines:
             lines.write(json.dumps(line) + "\n")
         print(", ".join(f"{k} {_shown(v)}" for k, v in row.items()), flush=True)
@@ -100,7 +100,7 @@ class Report:
     def show(self) -> None:
         """Prints all rows as a table."""
         columns = list(dict.fromkeys(key for row in self._rows for key in row))
-        table = Table(*columns, title=f"{self._name}, {self._machine['device']}")
+        table = Table(*columns, title=f"{self.name}, {self._machine['device']}")
         for row in self._rows:
             table.add_row(*(_shown(row.get(column, "")) for column in columns))
         # May be wider than the terminal, so that no number is cut off.

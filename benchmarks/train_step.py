@@ -17,7 +17,8 @@ import subprocess
 import sys
 import time
 import warnings
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from benchmarks import memory, stepping, timing
 
@@ -80,8 +81,10 @@ def arguments_of(case: Case, dtype: str) -> tuple[str, ...]:
 class Ours:
     """Our train step."""
 
+    arguments_of = staticmethod(arguments_of)
+
     def __init__(self, case: Case, dtype: str):
-        self.stepping = stepping.Stepping(arguments_of(case, dtype))
+        self.stepping = stepping.Stepping(self.arguments_of(case, dtype))
         self.parameters = self.stepping.parameters
 
     def forward_flops(self, size: int) -> float:
@@ -112,14 +115,12 @@ class Theirs:
     def __init__(self, case: Case, dtype: str):
         import torch
 
-        from benchmarks import torch_peers
-
         self._torch = torch
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")
         torch.manual_seed(0)
-        model = torch_peers.Classifier(case.backbone, fpn=case.fpn, size=case.size)
+        model = self.network(case)
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.parameters = sum(p.numel() for p in self.model.parameters())
         self._optimizer = torch.optim.SGD(
@@ -133,13 +134,23 @@ class Theirs:
         shape = (case.images, 3, case.size, case.size)
         pixels = torch.randint(0, 256, shape, dtype=torch.uint8)
         self._images = pixels.to(self.device, memory_format=torch.channels_last)
-        self._labels = torch.arange(case.images, device=self.device) % 2
+        self._labels = self.labels(case).to(self.device)
         self._autocast = dtype == "bfloat16"
         self._mean = torch.tensor((0.485, 0.456, 0.406), device=self.device)
         self._std = torch.tensor((0.229, 0.224, 0.225), device=self.device)
         self._loss = self._loss_of_batch
         if self.device == "cuda":
             self._loss = torch.compile(self._loss_of_batch, mode="max-autotune")
+
+    def network(self, case: Case):
+        """Returns PyTorch's network of a case."""
+        from benchmarks import torch_peers
+
+        return torch_peers.Classifier(case.backbone, fpn=case.fpn, size=case.size)
+
+    def labels(self, case: Case):
+        """Returns what the network learns."""
+        return self._torch.arange(case.images) % 2
 
     def _loss_of_batch(self, pixels, labels):
         torch = self._torch
@@ -193,8 +204,8 @@ class Child:
       network: Number of `parameters`, and `flops` of a forward pass of one image.
     """
 
-    def __init__(self, name: str, case: Case, contender: str):
-        command = [sys.executable, "-m", "benchmarks.train_step"]
+    def __init__(self, benchmark: str, name: str, case: Case, contender: str):
+        command = [sys.executable, "-m", f"benchmarks.{benchmark}"]
         command += [f"--cases={name}", f"--contender={contender}"]
         command += [f"--images={case.images}", f"--size={case.size}"]
         self._process = subprocess.Popen(
@@ -222,17 +233,17 @@ class Child:
         return json.loads(line)
 
 
-def contend(case: Case, contender: str) -> None:
+def contend(case: Case, make: type, dtype: str) -> None:
     """Is the process of a `Child`: reads numbers of steps, answers in JSON.
 
     Args:
       case: The network and the batch.
-      contender: Name of the contender.
+      make: Class of the contender.
+      dtype: Name of the type that it computes in.
     """
     # Libraries print to standard output too, so they get standard error instead.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    make, dtype = CONTENDERS[contender]
     step = make(case, dtype)
     # XLA does not count products with padding, which is a small part of maps this size.
     network = {"parameters": step.parameters, "flops": step.forward_flops(size=224)}
@@ -245,7 +256,7 @@ def contend(case: Case, contender: str) -> None:
         step.run(int(line))
         print(json.dumps({"seconds": time.perf_counter() - began}), file=answers)
     last = peaks_mib(step)
-    if make is Ours:
+    if isinstance(step, Ours):
         last["gflop_per_step"] = step.stepping.flops() / 1e9
     print(json.dumps(last), file=answers)
 
@@ -301,7 +312,7 @@ def measure(name: str, case: Case, given, report: timing.Report) -> None:
     names = ("ours", "torch", "torch_bf16")
     if on_gpu:
         names = ("ours_bf16", "torch_bf16")
-    children = {who: Child(name, case, who) for who in names}
+    children = {who: Child(report.name, name, case, who) for who in names}
     check_same(name, *(children[who].network for who in names[:2]))
     taken = {who: [] for who in names}
     for _ in range(given.repeats):
@@ -328,10 +339,24 @@ def measure(name: str, case: Case, given, report: timing.Report) -> None:
         report.add(**row)
 
 
-def main() -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", default=",".join(CASES), help="separated by commas")
+def run(
+    name: str,
+    description: str,
+    all_cases: Mapping[str, Any],
+    contenders: Mapping[str, tuple[type, str]],
+) -> None:
+    """Prints the table of a benchmark of train steps.
+
+    Args:
+      name: Name of its module, and of its results.
+      description: One sentence for `--help`.
+      all_cases: Name → case.
+      contenders: Name → class, and the type that it computes in.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "--cases", default=",".join(all_cases), help="separated by commas"
+    )
     parser.add_argument("--repeats", type=int, default=7, help="rounds, in turns")
     parser.add_argument("--steps", type=int, default=3, help="steps of a round")
     parser.add_argument("--images", type=int, help="images per step of every case")
@@ -339,26 +364,32 @@ def main() -> None:
     parser.add_argument(
         "--peak_tflops", type=float, help="peak of the device, adds share_of_peak"
     )
-    parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--contender", choices=contenders, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    unknown = set(given.cases.split(",")) - set(CASES)
+    unknown = set(given.cases.split(",")) - set(all_cases)
     if unknown:
-        parser.error(f"unknown cases {sorted(unknown)}; choose from {list(CASES)}")
+        parser.error(f"unknown cases {sorted(unknown)}; choose from {list(all_cases)}")
     stepping.start()
     import jax
 
     changes = GPU_BATCH if jax.default_backend() == "gpu" else {}
     chosen = {"images": given.images, "size": given.size}
     changes = changes | {key: value for key, value in chosen.items() if value}
-    cases = {name: CASES[name]._replace(**changes) for name in given.cases.split(",")}
+    chosen_cases = given.cases.split(",")
+    cases = {key: all_cases[key]._replace(**changes) for key in chosen_cases}
     warnings.simplefilter("ignore")
     if given.contender:
-        contend(*cases.values(), given.contender)
+        contend(*cases.values(), *contenders[given.contender])
         return
-    report = timing.Report("train_step")
-    for name, case in cases.items():
-        measure(name, case, given, report)
+    report = timing.Report(name)
+    for key, case in cases.items():
+        measure(key, case, given, report)
     report.show()
+
+
+def main() -> None:
+    """Prints the table."""
+    run("train_step", __doc__.splitlines()[0], CASES, CONTENDERS)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def drawn() -> ConfigDict:
     """Returns the default config: a narrow ResNet-18 on drawn images of 96 px."""
     config = fpn.get_config()
     config.data.image_size = 96
-    config.data.source.train_records = 19200
+    config.data.source.train_records = 38400
     config.data.source.validate_records = 500
     config.data.source.test_records = 500
     config.backbone = ConfigDict(

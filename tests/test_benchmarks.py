@@ -1,5 +1,6 @@
 """Benchmarks train what the command line trains, and run their contenders in turns."""
 
+import functools
 import json
 import threading
 
@@ -14,6 +15,7 @@ from benchmarks import (
     input,
     loop,
     scaling,
+    segmentation_step,
     stepping,
     timing,
     train_step,
@@ -47,6 +49,27 @@ def test_every_case_is_a_config_that_builds(name):
     expected = dict.fromkeys((2, 3, 4, 5), 256) if case.fpn else {5: 8}
     given = {2: 8, 3: 8, 4: 8, 5: 8}
     assert experiment.model.neck.output_channels(given) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        # Counted in segmentation_models.pytorch 0.6.0 with two classes; PSPNet without
+        # the two stages that it never calls.
+        ("fpn", 13_047_362),
+        ("pspnet", 840_994),
+        ("deeplab_v3_plus", 12_329_554),
+        ("unet", 14_328_354),
+    ],
+)
+def test_a_network_for_segmentation_is_that_of_the_peer(name, parameters):
+    case = segmentation_step.CASES[name]
+    arguments = segmentation_step.arguments_of(case, "float32")
+    model = stepping.experiment_of(arguments).model
+    images = jax.ShapeDtypeStruct((1, case.size, case.size, 3), np.uint8)
+    init = functools.partial(model.init, train=False)
+    variables = jax.eval_shape(init, jax.random.key(0), images)
+    assert sum(x.size for x in jax.tree.leaves(variables["params"])) == parameters
 
 
 @pytest.mark.parametrize("root", [None, "photographs"])

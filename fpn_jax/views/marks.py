@@ -113,7 +113,8 @@ def label(
     """
     size = int(np.clip(max(image.shape[:2]) / 28, 11, 28))
     face = font("DejaVuSans-Bold", size)
-    text = printable(text)
+    # A space that does not break a line is no character of its own in a picture.
+    text = printable(text.replace("\u00a0", " "))
     width, height = round(face.getlength(text)) + size // 2 * 2, round(1.5 * size)
     x = int(np.clip(corner[0], 0, max(image.shape[1] - width, 0)))
     y = int(np.clip(corner[1] - height, 0, max(image.shape[0] - height, 0)))
