@@ -11,6 +11,7 @@ from fpn_jax.heads.places import convolved
 from fpn_jax.layers.conv import LECUN_UNIFORM, conv
 from fpn_jax.layers.norm import check_norm
 from fpn_jax.layers.numerics import Numerics
+from fpn_jax.ops.pooling import global_max_pool
 from fpn_jax.ops.spatial_pyramid import adaptive_average_pool
 from fpn_jax.pyramid import Pyramid, select_levels
 
@@ -52,7 +53,9 @@ class _Landmarks(nn.Module):
 
     def _visibility(self, x: jax.Array) -> jax.Array:
         """Returns `[B, K]`, from the mean and the maximum of the features."""
-        vector = jnp.concatenate([x.mean((1, 2)), x.max((1, 2))], axis=-1)
+        # `jnp.max` finds the winner again in the gradient, by equality. A compiled
+        # program may round the map differently there, and then divides by 0 winners.
+        vector = jnp.concatenate([x.mean((1, 2)), global_max_pool(x)], axis=-1)
         return nn.Dense(self.num_landmarks, name="visibility")(vector)
 
 

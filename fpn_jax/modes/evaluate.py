@@ -41,6 +41,13 @@ def run(options: Options) -> int:
     return 0
 
 
+def _rounded(value: object) -> object:
+    """Returns a number, or the numbers of a list, to four digits."""
+    if isinstance(value, list) and all(isinstance(item, float) for item in value):
+        return [round(item, 4) for item in value]
+    return f"{value:.4f}" if isinstance(value, float) else value
+
+
 def _write(
     trained: Trained,
     split: str,
@@ -65,7 +72,7 @@ def _write(
     # The metrics are printed first, so that an unwritable workdir does not lose them.
     definitions = experiment.task.definitions
     for name, value in metrics.items():
-        shown = f"{value:.4f}" if isinstance(value, float) else value
+        shown = _rounded(value)
         meaning = f"  ({definitions[name]})" if name in definitions else ""
         print(f"{name}: {shown}{meaning}", flush=True)
     workdir.evaluation(split).write_text(json.dumps(metrics, indent=2) + "\n")

@@ -8,6 +8,7 @@ import pytest
 from fpn_jax.errors import InputError
 from fpn_jax.metrics.sums import Metric
 from fpn_jax.tasks import Segmentation
+from fpn_jax.train import parallel, steps
 
 CLASSES, SIZE = 3, (12, 16)
 
@@ -160,3 +161,26 @@ def test_losses_are_weighted_and_the_auxiliary_one_is_added():
 def test_arguments_out_of_range_are_refused(arguments, text):
     with pytest.raises(InputError, match=text):
         Segmentation(**({"num_mask_classes": CLASSES} | arguments))
+
+
+def test_the_sums_over_devices_are_exactly_those_of_one_device():
+    """Every image is on a device of its own; two of them are padding."""
+    devices = jax.local_device_count()
+    made, found = batch(count=devices), logits(count=devices)["mask_logits"]
+    made["weight"][-2:] = 0
+    task = Segmentation(CLASSES)
+    step = steps.make_eval_step(
+        lambda variables, images, train: {"mask_logits": images},
+        task.metrics,
+        lambda predictions, batch: task.keep(task.decode(predictions, SIZE), batch),
+    )
+    sharded = parallel.shard(made | {"image": found})
+    metrics, rows = parallel.map_eval_step(step)({}, sharded)
+    alone = task.metrics({"mask_logits": found}, made)
+    for name, value in computed(alone).items():
+        exact = name not in ("loss", "foreground_iou_per_image")
+        ours = metrics[name].on_host().compute()
+        np.testing.assert_allclose(ours, value, rtol=0 if exact else 1e-6, err_msg=name)
+    together = task.keep(task.decode({"mask_logits": found}, SIZE), made)
+    for name, value in together.items():
+        np.testing.assert_array_equal(rows[name].reshape(value.shape), value)
