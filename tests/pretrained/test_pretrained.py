@@ -14,7 +14,7 @@ from fpn_jax.pretrained import convert
 from fpn_jax.pretrained.families import FAMILIES, family_of
 from fpn_jax.pretrained.preprocessing import RECIPES
 
-WITHOUT_WEIGHTS = {"lenet5", "alexnet_lrn"}
+WITHOUT_WEIGHTS = {"lenet5", "alexnet_lrn", "unet"}
 NAMES = [name for family in FAMILIES for name in family.maps]
 SMALL = {"width": 8, "width_multiplier": 0.25}
 """Arguments that make a backbone small; the names of its layers are the same."""
