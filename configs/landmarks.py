@@ -65,6 +65,8 @@ def drawn() -> ConfigDict:
             "visibility_weight": 0.1,
             # Width of the Gaussians, in cells.
             "sigma": 1.5,
+            # cross_entropy over the cells of a map, or squared.
+            "loss": "cross_entropy",
         }
     )
     config.train.evaluate_every_steps = 100

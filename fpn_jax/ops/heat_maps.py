@@ -33,6 +33,15 @@ def gaussians(points: jax.Array, size: tuple[int, int], sigma: float) -> jax.Arr
     return along(height, y)[:, :, None] * along(width, x)[:, None]
 
 
+def log_softmax(maps: jax.Array) -> jax.Array:
+    """Returns the logarithm of the softmax over the cells of every map.
+
+    Args:
+      maps: Logits, `[B, h, w, K]`.
+    """
+    return jax.nn.log_softmax(maps.astype(jnp.float32), axis=(1, 2))
+
+
 def peaks(maps: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the place of the maximum of every map, between cells, and its value.
 

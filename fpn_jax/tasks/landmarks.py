@@ -16,6 +16,9 @@ from fpn_jax.tasks.base import Answer, Batch, Predictions, Rows, Task
 
 NEAR = 0.1
 """Error up to which a point counts as found, and above which an image has failed."""
+HEAT_MAP_LOSSES = ("cross_entropy", "squared")
+TINY = 1e-20
+"""Smallest sum of a Gaussian over the cells of a map."""
 VISIBLE = 0.5
 """Probability from which a point counts as visible."""
 
@@ -168,45 +171,56 @@ def _mean_error(error: jax.Array, counted: jax.Array) -> tuple[jax.Array, jax.Ar
 
 @dataclasses.dataclass(frozen=True)
 class LandmarkHeatMaps(_Landmarks):
-    """Landmarks from heat maps, trained with squared errors to Gaussians.
+    """Landmarks from heat maps, trained towards Gaussians around the points.
 
-    The loss of a point is `Σ (h − g)²` over the cells of its map. The answer is the
-    place of the maximum, found between cells (`fpn_jax.ops.heat_maps.peaks`).
+    With "cross_entropy", a map has the logits of the cells, whose softmax `p` is
+    compared with the Gaussian `g` divided by its sum, `−Σ g log p`. With "squared", a
+    map is compared with the Gaussian itself, `Σ (h − g)²`. The answer is the place of
+    the maximum, found between cells (`fpn_jax.ops.heat_maps.peaks`).
 
     Attributes:
       num_landmarks: Number of points, 1 or more.
       eyes: Numbers of the two landmarks whose distance is the unit of the errors.
       visibility_weight: Weight of the logistic loss of the visibility, 0 or more.
       sigma: Width of the Gaussians, in cells, above 0.
+      loss: "cross_entropy" or "squared".
 
     Raises:
-      InputError: A number is out of range.
+      InputError: The loss is unknown, or a number is out of range.
     """
 
     sigma: float = 1.5
+    loss: str = "cross_entropy"
 
     reads: ClassVar[frozenset[str]] = frozenset({"heat_maps", "visibility_logits"})
 
     def __post_init__(self):
         super().__post_init__()
         errors.within("task.sigma", self.sigma, 0, math.inf, open_low=True)
+        errors.one_of("task.loss", self.loss, HEAT_MAP_LOSSES)
 
     def places_of(
         self, predictions: Predictions, image_size: tuple[int, int]
     ) -> jax.Array:
         """Returns the places of the maxima, in pixels."""
-        maps = predictions["heat_maps"]
+        maps = predictions["heat_maps"].astype(jnp.float32)
+        if self.loss == "cross_entropy":
+            maps = jnp.exp(heat_maps.log_softmax(maps))
         cells, _ = heat_maps.peaks(maps)
         return heat_maps.to_pixels(cells, image_size, maps.shape[1:3])
 
     def point_loss(
         self, predictions: Predictions, points: jax.Array, image_size: tuple[int, int]
     ) -> jax.Array:
-        """Returns the summed squared error of every map."""
+        """Returns the loss of every map."""
         maps = predictions["heat_maps"].astype(jnp.float32)
         cells = heat_maps.to_cells(points, image_size, maps.shape[1:3])
         target = heat_maps.gaussians(cells, maps.shape[1:3], self.sigma)
-        return jnp.square(maps - target).sum((1, 2))
+        if self.loss == "squared":
+            return jnp.square(maps - target).sum((1, 2))
+        # A point that is outside by many cells has a map of zeros.
+        share = target / jnp.maximum(target.sum((1, 2), keepdims=True), TINY)
+        return -jnp.sum(share * heat_maps.log_softmax(maps), (1, 2))
 
 
 @dataclasses.dataclass(frozen=True)

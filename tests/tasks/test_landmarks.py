@@ -33,7 +33,10 @@ def perfect(task, made):
     found = {"visibility_logits": jnp.asarray(logits, jnp.float32)}
     if isinstance(task, LandmarkHeatMaps):
         cells = heat_maps.to_cells(points, SIZE, MAP)
-        return found | {"heat_maps": heat_maps.gaussians(cells, MAP, task.sigma)}
+        maps = heat_maps.gaussians(cells, MAP, task.sigma)
+        if task.loss == "cross_entropy":
+            maps = jnp.log(jnp.maximum(maps, 1e-30))
+        return found | {"heat_maps": maps}
     return found | {"points": points / jnp.array(SIZE[::-1], jnp.float32)}
 
 
@@ -41,7 +44,10 @@ def computed(metrics):
     return {name: metric.on_host().compute() for name, metric in metrics.items()}
 
 
-both = pytest.mark.parametrize("task", [LandmarkHeatMaps(K), LandmarkPoints(K)])
+SQUARED = LandmarkHeatMaps(K, loss="squared")
+both = pytest.mark.parametrize(
+    "task", [LandmarkHeatMaps(K), SQUARED, LandmarkPoints(K)]
+)
 
 
 @both
@@ -51,8 +57,9 @@ def test_the_truth_as_prediction_has_no_error(task):
     assert scores["nme"] < 0.02
     assert scores["failure_rate"] == 0
     assert scores["points_found"] == scores["visibility_accuracy"] == 1
-    assert scores["loss"] < 1e-4
     assert set(scores) == set(task.definitions)
+    if task.loss != "cross_entropy":
+        assert scores["loss"] < 1e-4
 
 
 def test_errors_are_those_of_a_loop():
@@ -133,7 +140,8 @@ def test_answers_are_in_pixels(task):
 
 
 def test_the_loss_of_heat_maps_is_the_summed_squared_error():
-    task, made = LandmarkHeatMaps(K, visibility_weight=0.0), batch(hidden=())
+    task = LandmarkHeatMaps(K, visibility_weight=0.0, loss="squared")
+    made = batch(hidden=())
     right = perfect(task, made)
     wrong = right | {"heat_maps": right["heat_maps"] + 0.1}
     losses = task.losses(wrong, made)
@@ -141,9 +149,30 @@ def test_the_loss_of_heat_maps_is_the_summed_squared_error():
     assert not np.any(losses["visibility"])
 
 
+def test_the_cross_entropy_of_heat_maps_is_that_of_a_loop_and_least_at_the_truth():
+    task, made = LandmarkHeatMaps(K, visibility_weight=0.0), batch(hidden=())
+    right = perfect(task, made)
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 1, right["heat_maps"].shape).astype(np.float32)
+    losses = task.losses(right | {"heat_maps": noise}, made)["points"]
+    for row in range(3):
+        terms = []
+        for k in range(K):
+            logits = noise[row, :, :, k].astype(np.float64)
+            target = np.exp(np.asarray(right["heat_maps"], np.float64)[row, :, :, k])
+            log_p = logits - np.log(np.exp(logits).sum())
+            terms.append(-(target / target.sum() * log_p).sum())
+        np.testing.assert_allclose(losses[row], np.mean(terms), rtol=1e-4)
+    least = task.losses(right, made)["points"]
+    for scale in (0.5, 2.0):
+        other = right | {"heat_maps": scale * right["heat_maps"]}
+        assert (task.losses(other, made)["points"] > least).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
+        ({"loss": "mse"}, "task.loss 'mse' is unknown; choose one of cross_entropy"),
         ({"eyes": (0, 0)}, r"task.eyes is \(0, 0\); give the numbers of two"),
         ({"eyes": (0, 4)}, "task.eyes is 4; it must be in"),
         ({"sigma": 0.0}, "task.sigma is 0.0; it must be above 0"),

@@ -1,5 +1,7 @@
 import functools
 import json
+import os
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -350,9 +352,41 @@ def test_a_checkpoint_that_cannot_be_read_is_a_failed_save(tmp_path):
 def test_the_next_save_finds_an_unreadable_checkpoint(open_checkpoints, monkeypatch):
     made = open_checkpoints()
     made.save(at_step(3), META, {"accuracy": 0.5})
-    monkeypatch.setattr(made, "_index", lambda step: {"step": {}})
+    monkeypatch.setattr(made, "_stored_parts", lambda step: {"step"})
     with pytest.raises(SaveFailed, match="its index lacks batch_stats, ema"):
         made.save(at_step(4), META, {"accuracy": 0.5})
+
+
+def test_a_store_that_is_damaged_after_the_first_save_is_found(
+    open_checkpoints, tmp_path
+):
+    made = open_checkpoints()
+    for step in (3, 4):
+        made.save(at_step(step), META, {"accuracy": 0.5})
+        made.wait()
+    assert made._stored_parts(4) == made._saving_parts
+    manifest = tmp_path / "checkpoints/4/state/manifest.ocdbt"
+    manifest.write_bytes(b"damaged")
+    with pytest.raises(DamagedCheckpoint, match="its store cannot be read"):
+        made._stored_parts(4)
+
+
+def test_checking_a_checkpoint_keeps_no_memory(open_checkpoints):
+    """Orbax's index of a checkpoint keeps 2 MiB each time that it is read."""
+    made = open_checkpoints()
+    made.save(at_step(3), META, {"accuracy": 0.5})
+    made.wait()
+
+    def resident_mib():
+        pages = Path("/proc/self/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    for _ in range(5):
+        made._check_readable(3)
+    before = resident_mib()
+    for _ in range(40):
+        made._check_readable(3)
+    assert resident_mib() - before < 20
 
 
 def test_the_step_inside_of_a_folder_counts(open_checkpoints, tmp_path):
