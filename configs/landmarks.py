@@ -51,8 +51,6 @@ def drawn() -> ConfigDict:
     config.data.source.train_records = 12800
     config.data.source.validate_records = 500
     config.data.source.test_records = 500
-    config.augment.crop_scale = (0.5, 1.0)
-    config.augment.crop_ratio = (0.75, 1.3333)
     config.neck = ConfigDict({"name": "fpn", "width": 48})
     config.head = ConfigDict(
         {"name": "landmark_heat_maps", "width": 64, "convolutions": 2}
@@ -141,6 +139,8 @@ def scratch(config: ConfigDict) -> None:
     )
     config.data.num_threads = 4
     config.data.global_batch_size = 16
+    config.augment.crop_scale = (0.5, 1.0)
+    config.augment.crop_ratio = (0.75, 1.3333)
     config.augment.brightness = 0.3
     config.augment.contrast = 0.3
     config.augment.saturation = 0.3

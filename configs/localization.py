@@ -48,8 +48,6 @@ def drawn() -> ConfigDict:
     config = fpn.get_config()
     # A fifth of the drawings show no animal.
     config.data.source.empty_fraction = 0.2
-    config.augment.crop_scale = (0.5, 1.0)
-    config.augment.crop_ratio = (0.75, 1.3333)
     config.neck = ConfigDict({"name": "fpn", "width": 48})
     config.head = ConfigDict({"name": "localizer", "width": 64, "convolutions": 2})
     config.task = ConfigDict(
@@ -110,6 +108,8 @@ def boxes(config: ConfigDict) -> None:
     config.data.num_threads = 4
     config.data.image_size = 192
     config.data.global_batch_size = 16
+    config.augment.crop_scale = (0.5, 1.0)
+    config.augment.crop_ratio = (0.75, 1.3333)
     config.augment.brightness = 0.2
     config.augment.contrast = 0.2
     config.augment.saturation = 0.2
