@@ -48,7 +48,7 @@ def drawn() -> ConfigDict:
     """Returns the default config: a narrow ResNet-18 on drawn images of 128 px."""
     config = fpn.get_config()
     config.data.image_size = 128
-    config.data.source.train_records = 12800
+    config.data.source.train_records = 51200
     config.data.source.validate_records = 500
     config.data.source.test_records = 500
     config.neck = ConfigDict({"name": "fpn", "width": 48})
@@ -67,7 +67,7 @@ def drawn() -> ConfigDict:
             "loss": "cross_entropy",
         }
     )
-    config.train.evaluate_every_steps = 100
+    config.train.evaluate_every_steps = 400
     return config
 
 
