@@ -59,7 +59,7 @@ def test_the_class_with_the_greatest_moved_score_wins():
     back = placement.inverse
     each = [back.class_of(scores[..., [0, k]]) for k in range(1, 5)]
     best = back.class_of(scores)
-    # Where class 0 wins against all, it beats every other class, too.
+    # Class 0 is the best of all exactly where it is better than each other class.
     np.testing.assert_array_equal(best == 0, np.all([m == 0 for m in each], axis=0))
     assert set(np.unique(best)) <= set(range(5))
 

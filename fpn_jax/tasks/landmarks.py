@@ -1,5 +1,6 @@
 """Landmarks: the places of named points, from heat maps or directly."""
 
+import abc
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -68,6 +69,7 @@ class _Landmarks(Task):
         """Returns `num_landmarks`."""
         return {"num_landmarks": self.num_landmarks}
 
+    @abc.abstractmethod
     def places_of(
         self, predictions: Predictions, image_size: tuple[int, int]
     ) -> jax.Array:
@@ -77,8 +79,8 @@ class _Landmarks(Task):
           predictions: Outputs of the head.
           image_size: Height and width of the network's input, in pixels.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def point_loss(
         self, predictions: Predictions, points: jax.Array, image_size: tuple[int, int]
     ) -> jax.Array:
@@ -89,7 +91,6 @@ class _Landmarks(Task):
           points: True places, `[B, K, 2]`, in pixels.
           image_size: Height and width of the network's input, in pixels.
         """
-        raise NotImplementedError
 
     def losses(self, predictions: Predictions, batch: Batch) -> dict[str, jax.Array]:
         """Returns `points`, the mean over the visible points, and `visibility`."""

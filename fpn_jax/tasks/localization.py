@@ -163,8 +163,8 @@ def _is_there(batch: Batch) -> jax.Array:
 def _target(batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns `Pc` bool `[B]`, `(bx, by, bh, bw)` `[B, 4]`, and the class `[B]`.
 
-    Where there is no object, box and class are replaced before anything is computed, so
-    that NaN cannot reach the gradient.
+    The box and the class of an image without an object are replaced before anything is
+    computed, so that NaN cannot reach the gradient.
     """
     there = _is_there(batch)
     height, width = batch["image"].shape[1:3]

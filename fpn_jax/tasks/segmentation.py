@@ -67,6 +67,8 @@ class Segmentation(Task):
 
     def __post_init__(self):
         errors.at_least("num_mask_classes", self.num_mask_classes, 2, whole=True)
+        # A mask is uint8, and its last value means that a pixel is ignored.
+        errors.within("num_mask_classes", self.num_mask_classes, 2, IGNORE)
         for name, weight in self.loss_weights.items():
             errors.one_of("task.loss_weights", name, pixel_losses.LOSSES)
             key = f"task.loss_weights.{name}"
@@ -97,11 +99,7 @@ class Segmentation(Task):
         """
         mask = batch["mask"]
         logits = self._resized(predictions["mask_logits"], mask.shape[1:3])
-        found = {
-            name: weight * pixel_losses.LOSSES[name](logits, mask)
-            for name, weight in self.loss_weights.items()
-            if weight
-        }
+        found = self._weighted(logits, mask)
         if self.auxiliary_weight:
             finer = self._resized(predictions["auxiliary_logits"], mask.shape[1:3])
             auxiliary = pixel_losses.cross_entropy(finer, mask)
@@ -112,11 +110,7 @@ class Segmentation(Task):
         """Returns the metrics of `definitions`."""
         mask, weight = batch["mask"], batch["weight"]
         logits = self._resized(predictions["mask_logits"], mask.shape[1:3])
-        loss = sum(
-            scale * pixel_losses.LOSSES[name](logits, mask)
-            for name, scale in self.loss_weights.items()
-            if scale
-        )
+        loss = sum(self._weighted(logits, mask).values())
         predicted = _classes(logits)
         counted = mask != IGNORE
         of_class = regions.counts(predicted, mask, self.num_mask_classes, counted)
@@ -152,6 +146,14 @@ class Segmentation(Task):
         of_class = regions.counts(answer["mask"], mask, self.num_mask_classes, counted)
         foreground = _foreground(answer["mask"], mask, counted)
         return of_class | {"foreground_iou": regions.overlap(**foreground)[:, 0]}
+
+    def _weighted(self, logits: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
+        """Returns every loss of the head's logits, times its weight."""
+        return {
+            name: weight * pixel_losses.LOSSES[name](logits, mask)
+            for name, weight in self.loss_weights.items()
+            if weight
+        }
 
     def _resized(self, logits: jax.Array, size: tuple[int, int]) -> jax.Array:
         logits = logits.astype(jnp.float32)

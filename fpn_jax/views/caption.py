@@ -72,7 +72,7 @@ def _shortened(name: str, font: ImageFont.FreeTypeFont, space: float) -> str:
 
 
 def font(name: str, size: int) -> ImageFont.FreeTypeFont:
-    """Returns one of the fonts that matplotlib brings along.
+    """Returns one of the fonts that are installed with matplotlib.
 
     Args:
       name: Such as "DejaVuSans" or "DejaVuSans-Bold".

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fpn_jax.data import records
 from fpn_jax.errors import InputError
 from fpn_jax.metrics.sums import Metric
+from fpn_jax.ops import pixel_losses
 from fpn_jax.tasks import Segmentation
 from fpn_jax.train import parallel, steps
 
@@ -56,6 +58,10 @@ def test_metrics_are_those_of_a_loop_over_images():
     guess, truth = (predicted > 0) & counted, (made["mask"] > 0) & counted
     iou = (guess & truth).sum() / (guess | truth).sum()
     np.testing.assert_allclose(scores["foreground_iou"], iou, rtol=1e-6)
+
+
+def test_the_ignored_value_is_that_of_a_record():
+    assert pixel_losses.IGNORE == records.IGNORE == records.FIELDS["mask"].padding
 
 
 def test_every_metric_has_a_definition():
@@ -155,6 +161,7 @@ def test_losses_are_weighted_and_the_auxiliary_one_is_added():
         ),
         ({"loss_weights": {"dice": 0.0}}, "give at least one weight above 0"),
         ({"auxiliary_weight": -1.0}, "task.auxiliary_weight is -1.0; it must be"),
+        ({"num_mask_classes": 256}, "num_mask_classes is 256; it must be in"),
         ({"num_mask_classes": 1}, "num_mask_classes is 1; it must be a whole number"),
     ],
 )

@@ -1,6 +1,5 @@
 """What sources share that read an image and annotations of it from files."""
 
-import hashlib
 import io
 import os
 import warnings
@@ -13,6 +12,7 @@ from PIL import Image
 from fpn_jax.data.images import decode, exif, reading
 from fpn_jax.data.images.decode import Encoded, Undecodable
 from fpn_jax.data.records import BadRecord, Record, SourceInfo, printable
+from fpn_jax.data.sources import layout
 from fpn_jax.errors import InputError, unknown, within
 
 Size = tuple[int, int]
@@ -158,8 +158,7 @@ def hashed_split(
     within("validate_fraction + test_fraction", held_out, 0, 1, open_high=True)
 
     def split_of(name: str) -> str:
-        digest = hashlib.sha256(os.fsencode(name)).digest()
-        place = int.from_bytes(digest[:4], "big") / 2**32
+        place = layout.hash_fraction(name)
         if place < validate_fraction:
             return "validate"
         return "test" if place < held_out else "train"

@@ -1,6 +1,5 @@
 """Images in folders: one folder for each class, with or without folders of splits."""
 
-import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -170,16 +169,13 @@ def _hash_split(
     """
     last: dict[int, str] = {}
     for path, label in labelled:
-        if label not in last or _fraction(path) > _fraction(last[label]):
+        if label not in last or layout.hash_fraction(path) > layout.hash_fraction(
+            last[label]
+        ):
             last[label] = path
     return [
         (path, label)
         for path, label in labelled
-        if (_fraction(path) < fraction and path != last[label]) == (split == "validate")
+        if (layout.hash_fraction(path) < fraction and path != last[label])
+        == (split == "validate")
     ]
-
-
-def _fraction(path: str) -> float:
-    """Returns a number in [0, 1) that depends on the path alone."""
-    digest = hashlib.sha256(os.fsencode(path)).digest()
-    return int.from_bytes(digest[:4], "big") / 2**32

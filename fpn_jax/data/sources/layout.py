@@ -1,5 +1,7 @@
 """Which folders are splits and which are classes, and what cannot be understood."""
 
+import hashlib
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -43,6 +45,16 @@ def split_named(name: str) -> str | None:
     while (shorter := _AROUND.sub("", plain)) not in ("", plain):
         plain = shorter
     return _SPLIT_NAMES.get(plain)
+
+
+def hash_fraction(name: str) -> float:
+    """Returns a number in [0, 1) that depends on the name alone.
+
+    Args:
+      name: Name or path of a file, relative to the data.
+    """
+    digest = hashlib.sha256(os.fsencode(name)).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32
 
 
 def split_folders(root: Path) -> dict[str, Path]:

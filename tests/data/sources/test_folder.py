@@ -10,7 +10,8 @@ from PIL import Image
 from fpn_jax.data import check
 from fpn_jax.data.records import BadRecord
 from fpn_jax.data.sources import layout
-from fpn_jax.data.sources.folder import FolderSource, _fraction
+from fpn_jax.data.sources.folder import FolderSource
+from fpn_jax.data.sources.layout import hash_fraction
 from fpn_jax.errors import InputError
 from fpn_jax.modes.train import _notes
 
@@ -256,7 +257,9 @@ def test_folders_that_tools_leave_behind_are_neither_classes_nor_data(tmp_path, 
 def test_the_automatic_split_leaves_every_class_a_training_image(tmp_path, fraction):
     names = [f"cat/{k}.png" for k in range(40)]
     # The hashes of all of these lie below 0.1, in the validation split.
-    low = [f"dog/{k}.png" for k in range(200) if _fraction(f"dog/{k}.png") < 0.1][:3]
+    low = [f"dog/{k}.png" for k in range(200) if hash_fraction(f"dog/{k}.png") < 0.1][
+        :3
+    ]
     root = write(tmp_path, *names, *low)
     train = FolderSource(root, "train", validate_fraction=fraction)
     validate = FolderSource(root, "validate", validate_fraction=fraction)
