@@ -24,7 +24,8 @@ def test_the_place_of_a_gaussian_is_found_between_cells(sigma):
     points = places()
     found, value = heat_maps.peaks(heat_maps.gaussians(points, (14, 14), sigma))
     assert np.abs(found - points).max() < 0.05
-    assert ((value > 0.7) & (value <= 1)).all()
+    # Smoothing lowers the maximum of a narrow Gaussian.
+    assert ((value > 0.5) & (value <= 1)).all()
 
 
 def test_a_scaled_map_has_its_maximum_at_the_same_place():
@@ -39,6 +40,15 @@ def test_a_maximum_at_the_border_stays_at_its_cell():
     maps = heat_maps.gaussians(jnp.array([[[-0.3, 5.2], [13.4, 0.0]]]), (14, 14), 1.5)
     found, _ = heat_maps.peaks(maps)
     assert found[0].tolist() == [[0, 5], [13, 0]]
+
+
+def test_noise_of_single_cells_moves_a_place_by_little():
+    points = places(count=200)
+    maps = heat_maps.gaussians(points, (14, 14), 1.5)
+    noise = np.random.default_rng(1).uniform(0.9, 1.1, maps.shape)
+    found, _ = heat_maps.peaks(maps * jnp.asarray(noise, jnp.float32))
+    # Without the smoothing, the mean is 0.17.
+    assert np.linalg.norm(found - points, axis=-1).mean() < 0.1
 
 
 def test_flat_negative_and_nan_maps_have_a_finite_place():
