@@ -85,6 +85,8 @@ def drawn() -> ConfigDict:
                 "randaugment_layers": 0,
                 "randaugment_magnitude": 9.0,
                 "erasing": 0.0,
+                # Greatest angle to either side, in degrees, before the crop.
+                "rotation": 0.0,
             },
             # Mixes pairs of training images, on the device. Zero switches one off.
             "mix": {"mixup_alpha": 0.0, "cutmix_alpha": 0.0, "probability": 1.0},

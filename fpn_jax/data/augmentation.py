@@ -99,6 +99,28 @@ _DRAWN = tuple(OPERATIONS.values())
 
 
 @dataclasses.dataclass(frozen=True)
+class RandomRotation(GeometricTransform):
+    """Turns the image around its middle by a random angle.
+
+    The size stays; corners that leave it are lost, and the area outside of the image is
+    grey 128.
+
+    Attributes:
+      degrees: Greatest angle to either side, in [0, 180]; angles are uniform.
+    """
+
+    degrees: float
+
+    def __post_init__(self):
+        within("RandomRotation.degrees", self.degrees, 0, 180)
+
+    def move(self, picture: Picture, rng: np.random.Generator) -> Picture:
+        """Returns the turned picture."""
+        angle = rng.uniform(-self.degrees, self.degrees)
+        return picture.moved(movements.rotate(picture.size, angle))
+
+
+@dataclasses.dataclass(frozen=True)
 class RandAugment(GeometricTransform):
     """Applies a few operations out of fourteen, each equally likely, one by one.
 
@@ -205,10 +227,13 @@ def build_train(
     randaugment_layers: int,
     randaugment_magnitude: float,
     erasing: float,
+    rotation: float = 0.0,
 ) -> Compose:
-    """Builds the stack for training: crop, flip, colours, RandAugment, erasing.
+    """Builds the stack for training.
 
-    A transform whose strength is zero is omitted and costs nothing.
+    The order is rotation, crop, flip, colours, RandAugment, erasing. A transform whose
+    strength is zero is omitted and costs nothing. With a rotation, a JPEG is decoded
+    whole before it is cropped.
 
     Args:
       image_size: Height and width of the result, in pixels.
@@ -222,11 +247,13 @@ def build_train(
       randaugment_layers: `RandAugment.num_layers`.
       randaugment_magnitude: `RandAugment.magnitude`.
       erasing: `RandomErasing.probability`.
+      rotation: `RandomRotation.degrees`.
 
     Raises:
       InputError: A value is out of range, even if its transform is omitted.
     """
     stages = (
+        (rotation, RandomRotation(rotation)),
         (True, RandomResizedCrop(image_size, crop_scale, crop_ratio)),
         (flip, HorizontalFlip(flip)),
         (

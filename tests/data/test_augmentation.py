@@ -193,6 +193,22 @@ def test_build_train_omits_transforms_of_strength_zero():
     assert bare.transforms == full.transforms[:1]
     only_hue = augmentation.build_train(32, **STACK | off | {"hue": 0.1})
     assert only_hue.transforms[1:] == (colours.ColorJitter(hue=0.1),)
+    turned = augmentation.build_train(32, **STACK | off, rotation=20)
+    assert turned.transforms == (augmentation.RandomRotation(20), *bare.transforms)
+
+
+def test_rotation_turns_to_both_sides_by_every_angle_up_to_its_own():
+    rotation = augmentation.RandomRotation(30)
+    rng = np.random.default_rng(0)
+    degrees = []
+    for _ in range(400):
+        moved = rotation.move(Picture.of(IMAGE), rng)
+        assert moved.size == IMAGE.shape[:2]
+        matrix = moved.placement.matrix
+        degrees.append(math.degrees(math.atan2(matrix[0, 1], matrix[0, 0])))
+    assert -30 <= min(degrees) < -28
+    assert 28 < max(degrees) <= 30
+    assert abs(np.mean(degrees)) < 3  # The standard deviation of the mean is 0.9.
 
 
 def test_build_eval_is_the_center_crop():
@@ -211,6 +227,7 @@ def test_build_eval_is_the_center_crop():
         ("randaugment_layers", 1.5, "RandAugment.num_layers is 1.5"),
         ("randaugment_magnitude", 11, r"RandAugment.magnitude is 11.*\[0, 10\]"),
         ("erasing", 2, "RandomErasing.probability is 2"),
+        ("rotation", 181, "RandomRotation.degrees is 181"),
         ("crop_scale", (0.5, 2.0), "RandomResizedCrop.scale"),
     ],
 )
@@ -233,6 +250,7 @@ GEOMETRY = {
     "jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1},
     "randaugment": {"randaugment_layers": 3},
     "erasing": {"erasing": 1.0},
+    "rotation": {"rotation": 40.0},
     "all": STACK | {"randaugment_layers": 3},
 }
 NOTHING = {
@@ -352,7 +370,7 @@ def test_the_box_of_a_filled_mask_follows_its_box(name):
         found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         np.testing.assert_allclose(np.array(found) / 8, moved["boxes"][0], atol=1)
         # Where nothing turns, the mask of the same size shows it as well.
-        if name not in ("randaugment", "all"):
+        if name not in ("randaugment", "rotation", "all"):
             rows, columns = np.nonzero(moved["mask"] == 1)
             found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
             np.testing.assert_allclose(found, moved["boxes"][0], atol=1)
