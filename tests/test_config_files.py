@@ -31,7 +31,7 @@ NETWORKS = ("fpn", "psp", "deeplab", "unet", "identity")
 DENSE = {
     "segmentation": ("", "smoke", *(f"pets+{name}" for name in NETWORKS), "scratch"),
     "localization": ("", "smoke", "pets", "boxes", "scratch"),
-    "landmarks": ("", "smoke", "points", "cats", "scratch"),
+    "landmarks": ("", "smoke", "points", "mobilenet", "cats", "scratch"),
 }
 """Config file of a dense task → its variants."""
 VARIANTS = runpy.run_path(str(CONFIGS / "pooling.py"))["POOLINGS"]
