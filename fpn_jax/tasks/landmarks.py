@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from fpn_jax import errors
@@ -48,6 +49,7 @@ class _Landmarks(Task):
         "loss": "mean over the images of the sum of the losses",
         "nme": "mean over the images of the mean distance of the visible points from "
         "the truth, divided by the distance of the eyes",
+        "median_error": "median over the images of that mean distance",
         "failure_rate": "share of the images whose mean error is above 0.1 distances "
         "of the eyes",
         "points_found": "share of the visible points within 0.1 distances of the eyes",
@@ -152,6 +154,14 @@ class _Landmarks(Task):
             "true_landmarks": batch["landmarks"],
             "error": jnp.where(counted, error, jnp.nan),
         }
+
+    def summarize(self, rows: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Returns `median_error`, NaN if no image has an error."""
+        error = rows["error"]
+        measured = np.isfinite(error).any(axis=1)
+        if not measured.any():
+            return {"median_error": math.nan}
+        return {"median_error": float(np.median(np.nanmean(error[measured], axis=1)))}
 
     def _errors(self, places: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Returns errors in distances of the eyes, and which count, `[B, K]` both."""

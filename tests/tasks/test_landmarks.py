@@ -44,6 +44,11 @@ def computed(metrics):
     return {name: metric.on_host().compute() for name, metric in metrics.items()}
 
 
+def summarized(task, found, made):
+    rows = task.keep(task.decode(found, SIZE), made)
+    return task.summarize({name: np.asarray(row) for name, row in rows.items()})
+
+
 SQUARED = LandmarkHeatMaps(K, loss="squared")
 both = pytest.mark.parametrize(
     "task", [LandmarkHeatMaps(K), SQUARED, LandmarkPoints(K)]
@@ -57,7 +62,9 @@ def test_the_truth_as_prediction_has_no_error(task):
     assert scores["nme"] < 0.02
     assert scores["failure_rate"] == 0
     assert scores["points_found"] == scores["visibility_accuracy"] == 1
-    assert set(scores) == set(task.definitions)
+    summary = summarized(task, perfect(task, made), made)
+    assert summary["median_error"] < 0.02
+    assert set(scores | summary) == set(task.definitions)
     if task.loss != "cross_entropy":
         assert scores["loss"] < 1e-4
 
@@ -77,6 +84,8 @@ def test_errors_are_those_of_a_loop():
     scores = computed(task.metrics(found, made))
     means = [error.mean() for error in errors]
     np.testing.assert_allclose(scores["nme"], np.mean(means), rtol=1e-4)
+    median = summarized(task, found, made)["median_error"]
+    np.testing.assert_allclose(median, np.median(means), rtol=1e-4)
     failed = np.mean([mean > 0.1 for mean in means])
     np.testing.assert_allclose(scores["failure_rate"], failed, rtol=1e-6)
     near = np.mean(np.concatenate(errors) <= 0.1)
@@ -110,10 +119,13 @@ def test_an_image_without_a_visible_point_does_not_count(task):
     found = perfect(task, made)
     scores = computed(task.metrics(found, made))
     assert scores["nme"] < 0.02
+    assert summarized(task, found, made)["median_error"] < 0.02
     losses = task.losses(found, made)
     assert losses["points"][0] == 0
     made["weight"][1:] = 0
     assert np.isnan(computed(task.metrics(found, made))["nme"])
+    blind = batch(hidden=[(image, k) for image in range(3) for k in range(K)])
+    assert np.isnan(summarized(task, found, blind)["median_error"])
 
 
 @both
