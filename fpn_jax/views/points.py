@@ -82,7 +82,8 @@ class PointsView:
                 Number(
                     "Normalized mean error",
                     f"{metrics['nme']:.4f}",
-                    "mean over visible points, then over images",
+                    "mean over visible points, then over images; the median image "
+                    f"has {metrics['median_error']:.4f}",
                 ),
                 Number(
                     "Failed images",

@@ -76,7 +76,7 @@ def points():
         "landmarks": np.array([[8, 8, 1], [20, 9, 1], [14, 16, 0]], np.float32),
         "landmark_scores": np.array([0.9, 0.8, 0.2], np.float32),
     }
-    names = "nme failure_rate points_found"
+    names = "nme median_error failure_rate points_found"
     return "points", answer, rows, dict.fromkeys(names.split(), 0.1), {}
 
 
