@@ -113,5 +113,5 @@ def match(
     if keep_best:
         highest = jnp.max(iou, axis=-1, keepdims=True)
         matched |= jnp.any((iou == highest) & (highest > 0), axis=-2)
-    # Where all boxes are padding, the value is -1.
+    # The value is -1 where all boxes are padding.
     return jnp.where(matched & (value >= 0), best, unmatched)
