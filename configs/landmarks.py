@@ -50,10 +50,10 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def drawn() -> ConfigDict:
-    """Returns the default config: a narrow ResNet-18 on drawn images of 128 px."""
+    """Returns the default config: a narrow ResNet-18 on drawn images of 160 px."""
     config = fpn.get_config()
-    config.data.image_size = 128
-    config.data.source.train_records = 51200
+    config.data.image_size = 160
+    config.data.source.train_records = 44800
     config.data.source.validate_records = 500
     config.data.source.test_records = 500
     config.neck = ConfigDict({"name": "fpn", "width": 48})
@@ -72,7 +72,7 @@ def drawn() -> ConfigDict:
             "loss": "cross_entropy",
         }
     )
-    config.train.evaluate_every_steps = 400
+    config.train.evaluate_every_steps = 350
     return config
 
 
