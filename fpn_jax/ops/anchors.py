@@ -105,6 +105,8 @@ def match(
     """
     errors.within("high", high, 0, 1)
     errors.within("low", low, 0, high)
+    if not iou.size:
+        return jnp.full((*iou.shape[:-2], iou.shape[-1]), NEGATIVE, jnp.int32)
     iou = jnp.where(valid[..., None], iou.astype(jnp.float32), -1)
     best = jnp.argmax(iou, axis=-2).astype(jnp.int32)
     value = jnp.max(iou, axis=-2)

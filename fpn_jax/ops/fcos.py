@@ -42,6 +42,8 @@ def assign(
       int32 `[…, N]`: the box, or `NONE`.
     """
     boxes = boxes.astype(jnp.float32)
+    if not boxes.size:
+        return jnp.full((*boxes.shape[:-2], len(locations)), NONE, jnp.int32)
     # Padding may be NaN, which no comparison finds inside.
     sides = distances(locations, boxes[..., None, :])
     inside = sides.min(-1) > 0

@@ -62,7 +62,7 @@ def suppress(
       max_boxes: `K`, how many boxes are kept at most, 1 or more.
       iou_threshold: In [0, 1]; not used by "gaussian".
       method: One of `METHODS`.
-      sigma: Width of the Gaussian, above 0.
+      sigma: Width of the Gaussian, above 0; used by "gaussian" alone.
       least_score: A box whose score has fallen below is not kept. Soft suppression
         keeps nearly all boxes without it; the paper's code has 0.001.
 
@@ -74,6 +74,10 @@ def suppress(
     errors.one_of("method", method, METHODS)
     errors.within("sigma", sigma, 0, math.inf, open_low=True)
     scores = jnp.asarray(scores, jnp.float32)
+    if not scores.size:
+        shape = (*scores.shape[:-1], max_boxes)
+        nothing = jnp.full(shape, -1, jnp.int32), jnp.zeros(shape)
+        return Kept(*nothing, jnp.zeros(shape[:-1], jnp.int32))
     scores = jnp.where(jnp.isnan(scores), -jnp.inf, scores)
     labels = jnp.zeros(scores.shape) if labels is None else jnp.asarray(labels)
     lowered = functools.partial(_lowered, iou_threshold, method, sigma)

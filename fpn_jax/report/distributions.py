@@ -41,7 +41,7 @@ def cumulative(
 
     Args:
       name: Name of the plot, unique on the page.
-      values: float `[N]`, 0 or more.
+      values: float `[N]`, 0 or more; they may be infinite.
       label: Label of the horizontal axis, with its unit.
       limit: Upper end of the axis.
       mark: Where a dashed line stands; None for none.
@@ -49,10 +49,10 @@ def cumulative(
 
     def draw(figure: Any) -> None:
         axes = figure.add_subplot()
-        order = np.sort(values)
+        order = np.sort(values[values <= limit])
         x = np.concatenate([[0], order, [limit]])
         share = np.concatenate([[0], np.arange(1, len(order) + 1), [len(order)]])
-        axes.step(x, share / max(len(order), 1), where="post", color=ACCENT)
+        axes.step(x, share / max(len(values), 1), where="post", color=ACCENT)
         if mark is not None:
             axes.axvline(mark, color=MUTED, linewidth=1, linestyle="--")
         axes.set_ylim(0, 1.02)

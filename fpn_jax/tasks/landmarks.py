@@ -146,7 +146,8 @@ class _Landmarks(Task):
     def keep(self, answer: Answer, batch: Batch) -> Rows:
         """Returns predicted and true points of every example, and their errors.
 
-        An error is NaN where the point is not visible or the eyes are at one place.
+        An error is NaN where the point is not visible or the eyes are at one place, and
+        infinite where the predicted place is NaN.
         """
         error, counted = self._errors(answer["landmarks"][..., :2], batch)
         return {
@@ -158,7 +159,7 @@ class _Landmarks(Task):
     def summarize(self, rows: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Returns `median_error`, NaN if no image has an error."""
         error = rows["error"]
-        measured = np.isfinite(error).any(axis=1)
+        measured = ~np.isnan(error).all(axis=1)
         if not measured.any():
             return {"median_error": math.nan}
         return {"median_error": float(np.median(np.nanmean(error[measured], axis=1)))}
@@ -171,6 +172,8 @@ class _Landmarks(Task):
         unit = jnp.linalg.norm(first - second, axis=-1)[:, None]
         counted = visible & (unit > 0) & jnp.isfinite(unit)
         distance = jnp.linalg.norm(places - truth[..., :2], axis=-1)
+        # NaN would count as no failure, because no comparison with it is true.
+        distance = jnp.where(jnp.isnan(distance), jnp.inf, distance)
         return jnp.where(counted, distance / jnp.where(counted, unit, 1), 0), counted
 
 

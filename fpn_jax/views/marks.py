@@ -87,12 +87,16 @@ def box(
 ) -> None:
     """Paints a box, and a label above it, into a picture.
 
+    Nothing is painted if a number is not finite.
+
     Args:
       image: uint8 `[H, W, 3]`, changed in place.
       corners: `(x0, y0, x1, y1)` in pixels.
       colour: RGB.
       text: The label; empty for none.
     """
+    if not np.isfinite(corners).all():
+        return
     width = max(2, round(max(image.shape[:2]) / 200))
     x0, y0, x1, y1 = (round(float(value)) for value in corners)
     cv2.rectangle(image, (x0, y0), (x1 - 1, y1 - 1), colour, width, cv2.LINE_AA)
@@ -133,6 +137,8 @@ def point(
 ) -> None:
     """Paints a dot with a white rim into a picture, or a ring.
 
+    Nothing is painted if the place is far outside of the picture, or not finite.
+
     Args:
       image: uint8 `[H, W, 3]`, changed in place.
       place: x and y in pixels.
@@ -140,6 +146,9 @@ def point(
       hollow: Whether it is a ring.
     """
     radius = max(3, round(max(image.shape[:2]) / 90))
+    size = np.array(image.shape[1::-1])
+    if not ((place[:2] > -2 * radius) & (place[:2] < size + 2 * radius)).all():
+        return
     # Continuous coordinates: the centre of pixel 0 is at 0.5.
     center = tuple(round(16 * (float(value) - 0.5)) for value in place[:2])
     look = {"lineType": cv2.LINE_AA, "shift": 4}

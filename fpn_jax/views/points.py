@@ -74,7 +74,7 @@ class PointsView:
         metrics, count = evaluated.metrics, len(evaluated.ids)
         split = SPLIT_NAMES.get(evaluated.split, evaluated.split)
         mean = _mean_errors(evaluated)
-        area = _area_under_curve(mean[np.isfinite(mean)])
+        area = _area_under_curve(mean[~np.isnan(mean)])
         return Headline(
             lead=f"{len(info.landmark_names)} landmarks in each of {count:,} {split} "
             "images. Errors are divided by the distance of the eyes.",
@@ -102,7 +102,7 @@ class PointsView:
     def sections(self, evaluated: Evaluated, info: Info) -> list[Section]:
         """Returns the curve of the errors, the error of each landmark, and pictures."""
         mean = _mean_errors(evaluated)
-        mean = mean[np.isfinite(mean)]
+        mean = mean[~np.isnan(mean)]
         if not len(mean):
             nothing = _macros().empty("No image has a visible landmark.")
             return [Section("errors", "Errors", nothing)]
@@ -142,7 +142,7 @@ def _macros() -> Any:
 def _mean_errors(evaluated: Evaluated) -> np.ndarray:
     """Returns the mean error of every image; NaN where no point counts."""
     error = evaluated.rows["error"]
-    counted = np.isfinite(error)
+    counted = ~np.isnan(error)
     total = np.where(counted, error, 0).sum(axis=1)
     count = counted.sum(axis=1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
@@ -159,15 +159,15 @@ def _table(evaluated: Evaluated, info: Info):
     error = evaluated.rows["error"]
     rows = []
     for name, column in zip(info.landmark_names, error.T, strict=True):
-        finite = column[np.isfinite(column)]
-        known = len(finite) > 0
+        counted = column[~np.isnan(column)]
+        known = len(counted) > 0
         rows.append(
             (
                 name,
-                f"{finite.mean():.4f}" if known else "–",
-                f"{np.median(finite):.4f}" if known else "–",
-                percent(float((finite <= FAILED).mean())) if known else "–",
-                f"{len(finite):,}",
+                f"{counted.mean():.4f}" if known else "–",
+                f"{np.median(counted):.4f}" if known else "–",
+                percent(float((counted <= FAILED).mean())) if known else "–",
+                f"{len(counted):,}",
             )
         )
     return _macros().table(

@@ -61,6 +61,12 @@ def test_without_a_true_box_every_anchor_is_negative():
         assert found.tolist() == [anchors.NEGATIVE] * 4
 
 
+def test_an_empty_set_of_boxes_or_anchors_is_legal():
+    none = anchors.match(np.zeros((2, 0, 4)), np.zeros((2, 0), bool))
+    assert none.tolist() == [[anchors.NEGATIVE] * 4] * 2
+    assert anchors.match(np.zeros((3, 0)), np.ones(3, bool)).shape == (0,)
+
+
 def test_a_box_that_overlaps_no_anchor_marks_none():
     found = anchors.match(np.zeros((1, 4)), np.ones(1, bool))
     assert found.tolist() == [anchors.NEGATIVE] * 4

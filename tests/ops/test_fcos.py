@@ -60,6 +60,19 @@ def test_a_batch_is_its_images_one_by_one():
     assert (together[1] == fcos.NONE).all()
 
 
+def test_an_image_without_a_box_has_background_alone():
+    points, strides, low, high = pyramid()
+    found = fcos.assign(
+        points,
+        strides,
+        np.zeros((2, 0, 4), np.float32),
+        np.zeros((2, 0), bool),
+        limits=(low, high),
+    )
+    assert found.shape == (2, len(points))
+    assert (found == fcos.NONE).all()
+
+
 def test_distances_and_boxes_undo_each_other():
     points, *_ = pyramid()
     box = np.array([3.0, 5, 40, 33], np.float32)

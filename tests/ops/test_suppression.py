@@ -93,6 +93,13 @@ def test_a_batch_is_its_images_one_by_one():
             np.testing.assert_array_equal(one, all_of_them[row // 3, row % 3])
 
 
+def test_an_empty_set_of_boxes_is_legal():
+    kept = suppression.suppress(jnp.zeros((2, 0, 4)), jnp.zeros((2, 0)), max_boxes=3)
+    assert kept.index.tolist() == [[-1] * 3] * 2
+    assert kept.score.tolist() == [[0] * 3] * 2
+    assert kept.count.tolist() == [0, 0]
+
+
 def test_labels_decide_who_suppresses_whom():
     boxes = jnp.array([[0.0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 9, 10]])
     scores, labels = jnp.array([0.9, 0.8, 0.7]), jnp.array([0, 1, 0])

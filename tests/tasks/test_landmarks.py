@@ -128,6 +128,19 @@ def test_an_image_without_a_visible_point_does_not_count(task):
     assert np.isnan(summarized(task, found, blind)["median_error"])
 
 
+def test_a_predicted_place_that_is_nan_is_wrong():
+    task, made = LandmarkPoints(K), batch(hidden=())
+    found = perfect(task, made)
+    found["points"] = found["points"].at[0, 2].set(jnp.nan)
+    scores = computed(task.metrics(found, made))
+    np.testing.assert_allclose(scores["failure_rate"], 1 / 3, rtol=1e-6)
+    np.testing.assert_allclose(scores["points_found"], 11 / 12, rtol=1e-6)
+    assert scores["nme"] == np.inf
+    assert summarized(task, found, made)["median_error"] < 0.02
+    every = found | {"points": jnp.full_like(found["points"], jnp.nan)}
+    assert summarized(task, every, made)["median_error"] == np.inf
+
+
 @both
 def test_eyes_at_one_place_do_not_count(task):
     made = batch()

@@ -212,6 +212,25 @@ def test_a_split_without_an_object_or_a_visible_point_is_reported():
     assert view.mistakes(evaluated, INFO) == []
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_a_place_that_is_no_number_is_not_drawn_and_counts_as_wrong(value):
+    view, answer, evaluated = case("points")
+    error = evaluated.rows["error"].copy()
+    error[3] = np.inf
+    landmarks = evaluated.rows["landmarks"].copy()
+    landmarks[3, :, :2] = value
+    view, answer, evaluated = case("points", error=error, landmarks=landmarks)
+    answer = answer | {"landmarks": landmarks[3]}
+    plain = np.zeros((40, 40, 3), np.uint8)
+    drawn = view.draw(plain.copy(), answer, INFO)
+    assert not drawn.any()
+    assert view.mistakes(evaluated, INFO)[0]["id"][7] == "3"
+    assert len(view.sections(evaluated, INFO)) > 1
+    view, answer, _ = case("box")
+    answer = answer | {"boxes": np.full((1, 4), np.nan, np.float32)}
+    view.draw(plain.copy(), answer, INFO)
+
+
 def test_ranked_rows_are_shown_once_and_nan_not_at_all():
     values = np.array([0.5, np.nan, 0.1, 0.9, 0.4])
     assert ranked(values, each=1) == [("worst", 2), ("median", 4), ("best", 3)]
