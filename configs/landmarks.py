@@ -118,7 +118,6 @@ def mobilenet(config: ConfigDict) -> None:
     config.data.source.train_records = 12800
     config.finetune.learning_rate_multipliers = ("backbone=0.2",)
     config.finetune.frozen_norm_steps = -1
-    config.optimizer.learning_rate = 2e-3
     config.train.evaluate_every_steps = 200
 
 

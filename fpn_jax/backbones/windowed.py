@@ -1,5 +1,6 @@
 """The base of backbones that derive the positions of their cells from their windows."""
 
+import abc
 from collections.abc import Mapping, Sequence
 
 from flax import linen as nn
@@ -7,16 +8,16 @@ from flax import linen as nn
 from fpn_jax.ops.receptive_field import SlidingWindow, cell_offset
 
 
-class WindowedBackbone(nn.Module):
+class WindowedBackbone(nn.Module, abc.ABC):
     """A backbone whose cell positions follow from the windows of its layers.
 
     A subclass has the attribute `levels` and the property `windows`.
     """
 
     @property
+    @abc.abstractmethod
     def windows(self) -> Mapping[int, Sequence[SlidingWindow]]:
         """Level → windows between the level before and this one that move centres."""
-        raise NotImplementedError
 
     def cell_offset(
         self, image_size: tuple[int, int]

@@ -111,12 +111,12 @@ def center_box(image_size: Size, height: int, width: int) -> Box:
     return (image_size[0] - height) // 2, (image_size[1] - width) // 2, height, width
 
 
-class GeometricTransform:
+class GeometricTransform(abc.ABC):
     """A random transform that moves the picture, not only its colours."""
 
+    @abc.abstractmethod
     def move(self, picture: Picture, rng: np.random.Generator) -> Picture:
         """Returns the picture after the movement that is drawn."""
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)

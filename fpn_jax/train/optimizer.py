@@ -1,5 +1,6 @@
 """Optimizers and the learning-rate schedule."""
 
+import abc
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -46,7 +47,7 @@ def warmup_cosine(
 
 
 @dataclasses.dataclass(frozen=True)
-class Optimizer:
+class Optimizer(abc.ABC):
     """The arguments that all optimizers share; a subclass has the update rule.
 
     Attributes:
@@ -72,13 +73,13 @@ class Optimizer:
         errors.within("optimizer.momentum", self.momentum, 0, 1, open_high=True)
         errors.at_least("optimizer.clip_norm", self.clip_norm, 0)
 
+    @abc.abstractmethod
     def rule(self, schedule: optax.Schedule) -> list[optax.GradientTransformation]:
         """Returns the update rule, weight decay included, as a chain.
 
         Args:
           schedule: Step → learning rate.
         """
-        raise NotImplementedError
 
     def transformation(
         self, total_steps: int, multipliers: Mapping[str, float] | None = None
