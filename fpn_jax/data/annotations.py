@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from fpn_jax.data.records import DROPPED, FIELDS, IGNORE, Record, SourceInfo
+from fpn_jax.data.records import (
+    DROPPED,
+    FIELDS,
+    IGNORE,
+    OF_BOXES,
+    Record,
+    SourceInfo,
+)
 from fpn_jax.errors import InputError, at_least, unknown
 
 MAX_BOXES = 100
@@ -106,6 +113,12 @@ def _value_problem(name: str, value: Any, record: Record, info: SourceInfo) -> s
             return _index_problem(value, info.classes, 0)
         case "box_labels":
             return _index_problem(value, info.classes, -1)
+        case "box_crowd":
+            wrong = value[~np.isin(value, (0, 1))]
+            return f"{wrong[0]} is neither 0 nor 1" if len(wrong) else ""
+        case "box_identities":
+            wrong = value[value < -1]
+            return f"{wrong[0]} is below -1" if len(wrong) else ""
         case "mask":
             return _mask_problem(value, info)
         case "boxes":
@@ -175,8 +188,8 @@ class Layout:
 
     @functools.cached_property
     def _read(self) -> tuple[str, ...]:
-        """The fields that are read; labels of boxes need their boxes."""
-        if "box_labels" in self.fields and "boxes" not in self.fields:
+        """The fields that are read; values of boxes need their boxes."""
+        if "boxes" not in self.fields and set(OF_BOXES) & set(self.fields):
             return (*self.fields, "boxes")
         return self.fields
 
@@ -215,7 +228,7 @@ class Layout:
         for name in self.fields:
             if name not in _ARRAYS:
                 row[name] = _TYPES[name](record[name])
-            elif name in ("boxes", "box_labels"):
+            elif name == "boxes" or name in OF_BOXES:
                 row[name] = self._padded(name, record, record[name][kept])
             else:
                 row[name] = self._padded(name, record, record[name])

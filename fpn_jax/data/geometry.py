@@ -40,12 +40,12 @@ class MovedBoxes(NamedTuple):
 
     Attributes:
       boxes: float32 `[M, 4]`, the boxes that stay visible, in the order before.
-      box_labels: Their labels `[M]`; None if no labels were given.
+      kept: bool `[N]`, which of the boxes before they are.
       dropped: Number of boxes that are not visible any more.
     """
 
     boxes: np.ndarray
-    box_labels: np.ndarray | None
+    kept: np.ndarray
     dropped: int
 
 
@@ -266,16 +266,12 @@ class Placement:
         return moved[list(mirrored)] if len(mirrored) and self.is_mirrored else moved
 
     def boxes(
-        self,
-        boxes: np.ndarray,
-        box_labels: np.ndarray | None = None,
-        min_visible: float = MIN_VISIBLE,
+        self, boxes: np.ndarray, *, min_visible: float = MIN_VISIBLE
     ) -> MovedBoxes:
         """Moves boxes; each becomes the bounding box of its visible part.
 
         Args:
           boxes: `[N, 4]` as `(x0, y0, x1, y1)`, in pixels of the picture before.
-          box_labels: `[N]`, kept or dropped with the boxes.
           min_visible: A box is dropped if a smaller share of its area stays visible. 0
             keeps all boxes; those outside of the picture have no area then.
         """
@@ -288,9 +284,8 @@ class Placement:
         else:
             shares, moved = self._upright_boxes(corners, matrices)
         kept = shares >= min_visible
-        labels = None if box_labels is None else box_labels[kept]
         dropped = len(boxes) - int(kept.sum())
-        return MovedBoxes(moved[kept].astype(np.float32), labels, dropped)
+        return MovedBoxes(moved[kept].astype(np.float32), kept, dropped)
 
     def _upright_boxes(
         self, boxes: np.ndarray, matrices: list[np.ndarray]

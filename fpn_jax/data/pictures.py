@@ -7,9 +7,11 @@ import numpy as np
 from fpn_jax.data.geometry import Placement
 from fpn_jax.data.images.decode import Encoded
 from fpn_jax.data.movements import Size, Step
-from fpn_jax.data.records import DROPPED, FIELDS, Record
+from fpn_jax.data.records import DROPPED, FIELDS, OF_BOXES, Record
 
-_MOVING = {name for name, field in FIELDS.items() if field.kind != "label"}
+_MOVING = {
+    name for name, field in FIELDS.items() if field.kind not in ("label", "of_boxes")
+}
 
 
 class Picture(NamedTuple):
@@ -75,8 +77,9 @@ def moved_record(record: Record, picture: Picture) -> Record:
         elif kind == "points":
             result[name] = placement.points(value, record.get("mirrored", ()))
         elif kind == "boxes":
-            boxes, labels, dropped = placement.boxes(value, record.get("box_labels"))
+            boxes, kept, dropped = placement.boxes(value)
             result |= {"boxes": boxes, DROPPED: record.get(DROPPED, 0) + dropped}
-            if labels is not None:
-                result["box_labels"] = labels
+            for other in OF_BOXES:
+                if record.get(other) is not None:
+                    result[other] = record[other][kept]
     return result

@@ -20,8 +20,9 @@ class Field:
       shape: Size of every axis: a number, or a letter. `H` and `W` are the height and
         width of the image, `N` is the number of boxes, `K` the number of landmarks.
       kind: How geometry moves it. `"label"`: not at all; `"class_map"`: by nearest
-        neighbour; `"boxes"`: the bounding box of the moved corners; `"box_labels"`:
-        kept or dropped with its box; `"points"`: in continuous coordinates.
+        neighbour; `"boxes"`: the bounding box of the moved corners; `"of_boxes"`: a
+        value of each box, kept or dropped with it; `"points"`: in continuous
+        coordinates.
       padding: Value in a batch where there is no example, or no further box.
       meaning: What the values say, in a few words.
     """
@@ -42,7 +43,17 @@ FIELDS = {
         "float32", ("N", 4), "boxes", 0, "x0, y0, x1, y1 in pixels, in [0, W] × [0, H]"
     ),
     "box_labels": Field(
-        "int32", ("N",), "box_labels", -1, "index of each box's class; -1 is none"
+        "int32", ("N",), "of_boxes", -1, "index of each box's class; -1 is none"
+    ),
+    "box_crowd": Field(
+        "int32", ("N",), "of_boxes", 0, "1 if a box counts neither as found nor missed"
+    ),
+    "box_identities": Field(
+        "int32",
+        ("N",),
+        "of_boxes",
+        -1,
+        "number of each box's individual; -1 is unknown",
     ),
     "landmarks": Field(
         "float32", ("K", 3), "points", 0, "x, y in pixels; 1 if visible, else 0"
@@ -55,6 +66,9 @@ Four readers share this table: `check` validates by it, geometry moves a field b
 `kind`, a batch is padded by it, and the documentation prints it (`describe`).
 
 Coordinates are continuous: pixel `i` covers `[i, i + 1)`, x points right, y down."""
+
+OF_BOXES = tuple(name for name, field in FIELDS.items() if field.kind == "of_boxes")
+"""Fields with a value for each of the `boxes`."""
 
 
 def describe() -> str:

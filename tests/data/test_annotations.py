@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fpn_jax.data.annotations import Layout, Unusable, problems
-from fpn_jax.data.records import DROPPED, FIELDS, SourceInfo
+from fpn_jax.data.records import DROPPED, FIELDS, OF_BOXES, SourceInfo
 from fpn_jax.data.sources.drawn import DrawnSource
 from fpn_jax.errors import InputError
 
@@ -46,6 +46,11 @@ BROKEN = {
         (np.array([2], np.int32), "2 is not the index"),
         (np.array([0, 0], np.int32), r"it is int32 \[2\]; int32 \[1\] is expected"),
     ],
+    "box_crowd": [
+        (np.array([2], np.int32), "2 is neither 0 nor 1"),
+        (np.zeros(0, np.int32), r"it is int32 \[0\]; int32 \[1\] is expected"),
+    ],
+    "box_identities": [(np.array([-2], np.int32), "-2 is below -1")],
     "landmarks": [
         (np.zeros((4, 3), np.float32), r"float32 \[4, 3\]; float32 \[5, 3\]"),
         (np.full((5, 3), np.inf, np.float32), "'left eye'.* not finite"),
@@ -71,7 +76,8 @@ def test_a_broken_annotation_is_named(field, value, rule):
 
 
 def test_no_annotation_and_no_box_are_no_problem():
-    empty = {"boxes": boxes(), "box_labels": np.zeros(0, np.int32)}
+    none = np.zeros(0, np.int32)
+    empty = {"boxes": boxes()} | dict.fromkeys(OF_BOXES, none)
     assert list(problems(SOURCE[0] | empty, INFO)) == []
     assert list(problems(SOURCE[0] | dict.fromkeys(FIELDS), INFO)) == []
     assert list(problems({"image": SOURCE[0]["image"]}, INFO)) == []

@@ -10,6 +10,7 @@ from PIL import Image
 
 from fpn_jax.data import augmentation, crops, movements
 from fpn_jax.data.images import decode
+from fpn_jax.data.records import OF_BOXES
 from fpn_jax.data.sources.drawn import DrawnSource
 from fpn_jax.errors import InputError
 
@@ -231,9 +232,10 @@ def test_an_evaluation_moves_every_field(transform):
     np.testing.assert_array_equal(
         moved["landmarks"], placement.points(record["landmarks"])
     )
-    boxes = placement.boxes(record["boxes"], record["box_labels"])
+    boxes = placement.boxes(record["boxes"])
     np.testing.assert_array_equal(moved["boxes"], boxes.boxes)
-    np.testing.assert_array_equal(moved["box_labels"], boxes.box_labels)
+    for name in OF_BOXES:
+        np.testing.assert_array_equal(moved[name], record[name][boxes.kept])
     assert moved["dropped_boxes"] == boxes.dropped
     # Answers come back to the pixels of the image before.
     back = placement.inverse.boxes(boxes.boxes, min_visible=0).boxes

@@ -154,7 +154,7 @@ def test_the_head_box_is_where_the_head_is():
         placement = chain((64, 64), rng)
         x0, y0, x1, y1 = np.rint(record["boxes"][0]).astype(int)
         mask = finer(placement, 8).mask(filled((64, 64), (x0, y0, x1, y1)))
-        moved = placement.boxes(record["boxes"], record["box_labels"])
+        moved = placement.boxes(record["boxes"])
         if len(moved.boxes):
             # One pixel for rounding the box, times what the placement enlarges.
             scale = np.abs(placement.matrix[:2, :2]).sum(axis=1).max()
@@ -273,14 +273,12 @@ def test_a_box_goes_by_its_visible_share():
     crop = Placement.crop((10, 100), (0, 0, 10, 10), (10, 10))
     widths = np.array([9.0, 99.0, 101.0])
     boxes = np.stack([0 * widths, 0 * widths, widths, 0 * widths + 10], axis=1)
-    labels = np.array([5, 6, 7], np.int32)
     # Of the second one 10 / 99 are visible, of the third one 10 / 101.
     assert MIN_VISIBLE == 0.1
-    moved = crop.boxes(boxes, labels)
-    assert moved.box_labels.tolist() == [5, 6]
+    moved = crop.boxes(boxes)
+    assert moved.kept.tolist() == [True, True, False]
     assert moved.dropped == 1
     np.testing.assert_allclose(moved.boxes, [(0, 0, 9, 10), (0, 0, 10, 10)])
-    assert crop.boxes(boxes).box_labels is None
     turned = crop.then(Placement.rotate((10, 10), 45))
     assert turned.boxes(boxes).dropped == 2
 
@@ -297,9 +295,9 @@ def test_boxes_without_area_or_out_of_sight(placement):
     assert kept.boxes.shape == (2, 4)
     assert (kept.boxes >= 0).all()
     assert (kept.boxes <= 10).all()
-    none = placement.boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.int32))
+    none = placement.boxes(np.zeros((0, 4), np.float32))
     assert none.boxes.shape == (0, 4)
-    assert none.box_labels.shape == (0,)
+    assert none.kept.shape == (0,)
     assert none.dropped == 0
 
 

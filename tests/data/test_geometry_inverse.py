@@ -34,9 +34,9 @@ def test_the_inverse_takes_boxes_back(size):
             np.sort(rng.random((20, 2)), axis=1) * size[0],
         )
         boxes = np.column_stack([x[0, :, 0], y[:, 0], x[0, :, 1], y[:, 1]])
-        moved = placement.boxes(boxes, np.arange(20), min_visible=1 - 1e-9)
+        moved = placement.boxes(boxes, min_visible=1 - 1e-9)
         back = placement.inverse.boxes(moved.boxes, min_visible=0)
-        np.testing.assert_allclose(back.boxes, boxes[moved.box_labels], atol=1e-3)
+        np.testing.assert_allclose(back.boxes, boxes[moved.kept], atol=1e-3)
 
 
 def test_the_inverse_of_a_mirror_swaps_back():

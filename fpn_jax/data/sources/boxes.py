@@ -86,7 +86,7 @@ class BoxesSource(AnnotatedImages):
         alone = sorted(found.keys() - photographs.keys())
         super().__init__(
             items,
-            SourceInfo(classes, ("boxes", "box_labels")),
+            SourceInfo(classes, ("boxes", *voc.BOX_VALUES)),
             notes=[
                 f"{len(alone)} annotations have no photograph: {', '.join(alone[:3])}"
             ]

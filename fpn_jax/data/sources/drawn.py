@@ -130,10 +130,11 @@ def draw(
     Returns:
       `image` uint8 `[S, S, 3]`; `label` int, 0 cat, 1 dog; `mask` uint8 `[S, S]`, 1
       on the visible part of the animal; `boxes` float32 `[1, 4]`, the part of the head
-      with its ears that is inside of the image; `box_labels` int32 `[1]`; `landmarks`
-      float32 `[5, 3]`: left eye, right eye, nose, left ear tip, right ear tip, where
-      left is the viewer's left, and `visible` is 0 behind an occluder or outside of the
-      image; `identity` int32, equal in four records and never in two splits.
+      with its ears that is inside of the image; `box_labels`, `box_crowd` and
+      `box_identities` int32 `[1]`; `landmarks` float32 `[5, 3]`: left eye, right eye,
+      nose, left ear tip, right ear tip, where left is the viewer's left, and `visible`
+      is 0 behind an occluder or outside of the image; `identity` int32, equal in four
+      records and never in two splits.
 
     Raises:
       InputError: The split is unknown, or a number is out of range.
@@ -151,6 +152,7 @@ def draw(
     pose, does = _pose(rng)
     figure = animals.figure(who, does)
     layers = [] if empty else figure.layers
+    identity = len(SPLITS) * member + number
     image, mask, covered = _scene(rng, who.coat, layers, pose, image_size)
     landmarks = _landmarks(figure, pose, covered, image_size)
     landmarks[:, 2] *= not empty
@@ -160,8 +162,10 @@ def draw(
         "mask": mask,
         "boxes": _head_box(figure, pose, image_size)[None][: not empty],
         "box_labels": np.array([label], np.int32)[: not empty],
+        "box_crowd": np.zeros(1 - empty, np.int32),
+        "box_identities": np.array([identity], np.int32)[: not empty],
         "landmarks": landmarks,
-        "identity": np.int32(len(SPLITS) * member + number),
+        "identity": np.int32(identity),
     }
 
 

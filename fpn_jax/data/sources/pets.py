@@ -89,7 +89,7 @@ class PetsSource(AnnotatedImages):
             read = functools.partial(_read, folder, name, species, fields, table)
             items.append(Item(str(folder / "images" / f"{name}.jpg"), read))
         refuse_empty(items, split, root, f"{len(listed)} photographs are in its list")
-        with_boxes = ("box_labels",) if "boxes" in fields else ()
+        with_boxes = voc.BOX_VALUES if "boxes" in fields else ()
         mask_classes = MASK_CLASSES if "mask" in fields else ()
         super().__init__(
             items,

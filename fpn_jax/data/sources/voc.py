@@ -13,6 +13,9 @@ from fpn_jax.data.images import reading
 from fpn_jax.data.sources.annotated import Frame, Size, turn_boxes
 from fpn_jax.errors import InputError
 
+BOX_VALUES = ("box_labels", "box_crowd")
+"""Fields of the records that `Boxes.in_image` returns beside the boxes."""
+
 
 class Boxes(NamedTuple):
     """The boxes of one image as a file states them.
@@ -20,17 +23,19 @@ class Boxes(NamedTuple):
     Attributes:
       corners: float32 `[N, 4]`, x0, y0, x1, y1, continuous, in [0, W] × [0, H].
       names: Name of the class of each box.
+      crowd: Whether each box counts neither as found nor as missed.
       size: Height and width of the image that the file names; None if it names none.
     """
 
     corners: np.ndarray
     names: tuple[str, ...]
+    crowd: tuple[bool, ...]
     size: Size | None
 
     def in_image(
         self, frame: Frame, classes: Sequence[str], what: str
     ) -> dict[str, np.ndarray]:
-        """Returns `boxes` and `box_labels` of the upright image.
+        """Returns `boxes`, `box_labels` and `box_crowd` of the upright image.
 
         Args:
           frame: The image.
@@ -51,14 +56,18 @@ class Boxes(NamedTuple):
                     f"{', '.join(classes)}"
                 )
         labels = [list(classes).index(name) for name in self.names]
-        return {"boxes": corners, "box_labels": np.array(labels, np.int32)}
+        return {
+            "boxes": corners,
+            "box_labels": np.array(labels, np.int32),
+            "box_crowd": np.array(self.crowd, np.int32),
+        }
 
 
 def read_voc(path: str) -> Boxes:
     """Returns the boxes of a VOC XML file, whose coordinates are 1-based and inclusive.
 
     A box `xmin … xmax` covers the pixels `xmin − 1 … xmax − 1`, which is the interval
-    `[xmin − 1, xmax]`.
+    `[xmin − 1, xmax]`. An object with `<difficult>1</difficult>` is a crowd.
 
     Args:
       path: The file.
@@ -71,7 +80,7 @@ def read_voc(path: str) -> Boxes:
         root = ElementTree.fromstring(reading.read_file(path))
     except ElementTree.ParseError as error:
         raise ValueError(f"{what} is no valid XML: {error}") from error
-    corners, names = [], []
+    corners, names, crowd = [], [], []
     for number, found in enumerate(root.iter("object")):
         about = f"{what}, object {number}"
         values = [
@@ -80,6 +89,7 @@ def read_voc(path: str) -> Boxes:
         ]
         corners.append([values[0] - 1, values[1] - 1, values[2], values[3]])
         names.append((found.findtext("name") or "").strip())
+        crowd.append((found.findtext("difficult") or "").strip() == "1")
         if not names[-1]:
             raise ValueError(f"{about} has no name of a class")
     size = None
@@ -89,7 +99,8 @@ def read_voc(path: str) -> Boxes:
             int(_number(root, f"size/{s}", what)) for s in ("height", "width")
         )
         size = sides if min(sides) > 0 else None
-    return Boxes(np.array(corners, np.float32).reshape(-1, 4), tuple(names), size)
+    corners = np.array(corners, np.float32).reshape(-1, 4)
+    return Boxes(corners, tuple(names), tuple(crowd), size)
 
 
 def _number(node: ElementTree.Element, path: str, what: str) -> float:
@@ -169,6 +180,7 @@ def read_table(path: str, origin: int) -> dict[str, Boxes]:
         image: Boxes(
             np.array(corners[image], np.float32).reshape(-1, 4),
             tuple(classes[image]),
+            (False,) * len(classes[image]),
             sizes[image],
         )
         for image in corners

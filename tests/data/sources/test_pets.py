@@ -107,7 +107,7 @@ def test_boxes_exist_for_a_part_of_the_photographs_only(root):
     assert made[0]["boxes"].tolist() == [[2, 3, 12, 10]]
     assert made[0]["box_labels"].tolist() == [1]
     assert "mask" not in made[0]
-    assert made.info.fields == ("boxes", "box_labels")
+    assert made.info.fields == ("boxes", "box_labels", "box_crowd")
 
 
 def fault_of_mask(root, values):
