@@ -85,6 +85,8 @@ def build_task(config: Config, info: SourceInfo) -> Task:
         "mirrored": info.mirrored,
         "num_mask_classes": len(info.mask_classes),
     }
+    if "cell_offset" in REGISTRIES["task"].accepts(spec["name"]):
+        given["cell_offset"] = _cell_offset(config)
     task = REGISTRIES["task"].build(spec, given)
     missing = sorted(task.needs - set(info.fields))
     if missing:
@@ -99,6 +101,13 @@ def build_task(config: Config, info: SourceInfo) -> Task:
             f"{head!r} returns {', '.join(sorted(outputs))}; choose another head.name"
         )
     return task
+
+
+def _cell_offset(config: Config) -> dict[int, tuple[float, float]]:
+    """Returns level → centre of the first cell, `(y, x)` in pixels, of the backbone."""
+    backbone = PARTS["backbone"].build(config.backbone.to_dict(), {})
+    size = config.data.image_size
+    return backbone.cell_offset((size, size))
 
 
 def _outputs(head: Any) -> frozenset[str]:

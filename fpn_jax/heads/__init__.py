@@ -3,6 +3,7 @@
 from flax import linen as nn
 
 from fpn_jax.heads.class_map import AuxiliaryClassMap, ClassMap
+from fpn_jax.heads.fcos import FCOS
 from fpn_jax.heads.flatten import FlattenClassifier
 from fpn_jax.heads.landmarks import LandmarkHeatMaps, LandmarkPoints
 from fpn_jax.heads.localizer import Localizer
@@ -23,6 +24,7 @@ HEADS = {
     "localizer": Localizer,
     "landmark_heat_maps": LandmarkHeatMaps,
     "landmark_points": LandmarkPoints,
+    "fcos": FCOS,
 }
 """Name → constructor."""
 

@@ -76,7 +76,7 @@ def _convolution():
 class ConvNorm(nn.Module):
     """A convolution and its normalization.
 
-    The normalization has the bias; with norm "none" the convolution has it.
+    The normalization has the bias, unless the norm is "none" or `use_bias` is true.
 
     Attributes:
       features: Output channels.
@@ -84,6 +84,7 @@ class ConvNorm(nn.Module):
       stride: Step, in cells.
       dilation: Distance of neighbouring taps of the kernel, in cells.
       kernel_init: Initial value of the kernel.
+      use_bias: Whether the convolution has a bias in spite of a normalization.
       numerics: See `fpn_jax.layers.numerics.Numerics`.
     """
 
@@ -91,6 +92,7 @@ class ConvNorm(nn.Module):
     kernel_size: int | tuple[int, int]
     stride: int = 1
     dilation: int = 1
+    use_bias: bool = False
     kernel_init: nn.initializers.Initializer = HE_FAN_OUT
     numerics: Numerics = Numerics()
 
@@ -110,7 +112,7 @@ class ConvNorm(nn.Module):
             name="conv",
             dilation=self.dilation,
             padding=self.numerics.padding,
-            use_bias=self.numerics.norm == "none",
+            use_bias=self.use_bias or self.numerics.norm == "none",
             kernel_init=self.kernel_init,
         )(x)
         return norm(self.numerics, train=train, name="norm")(x)

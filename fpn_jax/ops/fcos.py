@@ -14,6 +14,27 @@ _LEAST = 1e-12
 """Smallest number whose square root is taken."""
 
 
+def locations(
+    size: tuple[int, int], stride: float, first: tuple[float, float]
+) -> jax.Array:
+    """Returns x and y of the centre of every cell of a map, by rows, `[h · w, 2]`.
+
+    Args:
+      size: Height and width of the map, in cells.
+      stride: Pixels from a cell to the next one.
+      first: y and x of the centre of the first cell, in pixels.
+
+    Example:
+      >>> locations((1, 2), 8, (4.0, 4.0)).tolist()
+      [[4.0, 4.0], [12.0, 4.0]]
+    """
+    y, x = (
+        start + stride * jnp.arange(length, dtype=jnp.float32)
+        for length, start in zip(size, first, strict=True)
+    )
+    return jnp.stack(jnp.meshgrid(x, y), axis=-1).reshape(-1, 2)
+
+
 def assign(
     locations: jax.Array,
     strides: jax.Array,

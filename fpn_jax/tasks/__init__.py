@@ -3,6 +3,7 @@
 from fpn_jax.registry import Registry
 from fpn_jax.tasks.base import Task
 from fpn_jax.tasks.classification import Classification
+from fpn_jax.tasks.fcos import FCOSDetection
 from fpn_jax.tasks.landmarks import LandmarkHeatMaps, LandmarkPoints
 from fpn_jax.tasks.localization import Localization
 from fpn_jax.tasks.segmentation import Segmentation
@@ -11,6 +12,7 @@ TASKS = {
     "classification": Classification,
     "segmentation": Segmentation,
     "localization": Localization,
+    "fcos": FCOSDetection,
     "landmark_heat_maps": LandmarkHeatMaps,
     "landmark_points": LandmarkPoints,
 }
