@@ -34,7 +34,8 @@ def drawn() -> ConfigDict:
     """Returns the default config: a narrow ResNet-18 on drawn scenes of 128 px."""
     config = fpn.get_config()
     config.data.image_size = 128
-    config.neck = ConfigDict({"name": "fpn", "width": 64, "levels": (3, 4, 5)})
+    config.backbone.levels = (3, 4, 5)
+    config.neck = ConfigDict({"name": "fpn", "width": 64})
     config.head = ConfigDict(
         {"name": "fcos", "width": 64, "convolutions": 2, "distance": "exp"}
     )

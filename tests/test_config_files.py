@@ -32,6 +32,7 @@ DENSE = {
     "segmentation": ("", "smoke", *(f"pets+{name}" for name in NETWORKS), "scratch"),
     "localization": ("", "smoke", "pets", "boxes", "scratch"),
     "landmarks": ("", "smoke", "points", "mobilenet", "cats", "scratch"),
+    "detection": ("", "smoke"),
 }
 """Config file of a dense task → its variants."""
 VARIANTS = runpy.run_path(str(CONFIGS / "pooling.py"))["POOLINGS"]

@@ -13,7 +13,7 @@ from fpn_jax.modes import train as train_mode
 from fpn_jax.trained import load
 from tests.conftest import given
 
-TASKS = ("segmentation", "localization", "landmarks")
+TASKS = ("segmentation", "localization", "landmarks", "detection")
 SMALL = {
     "data__image_size": 32,
     "data__global_batch_size": 8,
@@ -30,6 +30,7 @@ COLUMNS = {
     "segmentation": ["share_background", "share_animal"],
     "localization": ["class", "probability", "x0", "y0", "x1", "y1"],
     "landmarks": ["landmark", "x", "y", "visible", "probability"],
+    "detection": ["class", "score", "x0", "y0", "x1", "y1"],
 }
 
 
@@ -55,7 +56,8 @@ def test_evaluate_prints_and_stores_every_metric_with_its_definition(run, capsys
     for metric, meaning in definitions.items():
         assert metric in stored
         assert f"({meaning})" in printed
-    assert name in ("localization", "landmarks") or len(stored["class_iou"]) == 2
+    of_classes = {"segmentation": "class_iou", "detection": "class_ap"}
+    assert name not in of_classes or len(stored[of_classes[name]]) == 2
 
 
 def test_predict_draws_and_tabulates_in_pixels_of_the_photograph(run, tmp_path):
@@ -78,6 +80,8 @@ def test_predict_draws_and_tabulates_in_pixels_of_the_photograph(run, tmp_path):
         lines = list(csv.DictReader(file))
     assert list(lines[0]) == ["path", *COLUMNS[name], "error"]
     assert len(lines) == (10 if name == "landmarks" else 2)
+    results = tmp_path / "out" / "results.json"
+    assert results.is_file() == (name in ("localization", "detection"))
     for stem, size in sizes.items():
         assert (tmp_path / "out" / f"{stem}.png").is_file()
         if name == "segmentation":
@@ -103,4 +107,5 @@ def test_the_report_and_the_exported_file_are_written(run, tmp_path):
     expected = load(workdir, "latest").predictor().compiled(images)
     assert set(found) == set(expected)
     for key, value in found.items():
-        np.testing.assert_allclose(value, expected[key], atol=1e-4, err_msg=key)
+        got, wanted = np.asarray(value, float), np.asarray(expected[key], float)
+        np.testing.assert_allclose(got, wanted, atol=1e-4, err_msg=key)

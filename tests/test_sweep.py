@@ -38,7 +38,10 @@ SMALL = {
 OF_HEADS = {
     # Group normalization has groups of one channel or more.
     name: {"width": 32}
-    for name in ("semantic_fpn", "localizer", "landmark_heat_maps", "landmark_points")
+    for name in (
+        *("semantic_fpn", "localizer", "landmark_heat_maps", "landmark_points"),
+        "fcos",
+    )
 }
 """Head → arguments that it needs instead."""
 

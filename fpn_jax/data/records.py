@@ -128,10 +128,13 @@ class SourceInfo:
       mirrored: Landmark `i` of a mirrored image is landmark `mirrored[i]` of the image
         before, such as `(1, 0)` for a left and a right eye. Empty swaps none.
       mask_classes: Names of the values of a mask, from 0.
+      class_ids: Numbers of the classes in the files of the data, which files of results
+        use; `()` numbers them from 1.
 
     Raises:
       InputError: A field is unknown, the names of the landmarks or of the mask's values
-        are missing, or `mirrored` is not a permutation that undoes itself.
+        are missing, there are more or fewer numbers than classes, or `mirrored` is not
+        a permutation that undoes itself.
     """
 
     classes: tuple[str, ...]
@@ -139,6 +142,7 @@ class SourceInfo:
     landmark_names: tuple[str, ...] = ()
     mirrored: tuple[int, ...] = ()
     mask_classes: tuple[str, ...] = ()
+    class_ids: tuple[int, ...] = ()
 
     def __post_init__(self):
         for name in self.fields:
@@ -153,6 +157,11 @@ class SourceInfo:
                     f"SourceInfo.fields is {self.fields}, but the names of {name!r} "
                     f"are {names}; give both or none"
                 )
+        if self.class_ids and len(self.class_ids) != len(self.classes):
+            raise InputError(
+                f"SourceInfo.class_ids are {self.class_ids}; give one for each of the "
+                f"{len(self.classes)} classes"
+            )
         count, swap = len(self.landmark_names), self.mirrored
         if swap and (
             sorted(swap) != list(range(count))

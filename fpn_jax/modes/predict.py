@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from fpn_jax import paths
+from fpn_jax.data.records import printable
 from fpn_jax.errors import InputError
 from fpn_jax.modes import Options
 from fpn_jax.predictor import Prediction, Predictor, find
@@ -24,6 +25,8 @@ NEEDS = frozenset({"workdir", "input"})
 
 TABLE = "predictions.csv"
 """Name of the table in a folder of pictures."""
+RESULTS = "results.json"
+"""Name of the file of boxes in a folder of pictures, in COCO's format of results."""
 
 
 def run(options: Options) -> int:
@@ -117,19 +120,36 @@ def table_rows(predictor: Predictor, prediction: Prediction) -> list[dict[str, A
 def _drawn(
     predictor: Predictor, predictions: Iterable[Prediction], folder: Path
 ) -> Iterable[Prediction]:
-    """Yields the predictions, and writes a picture of each one into a folder."""
+    """Yields the predictions, and writes a picture of each one into a folder.
+
+    Boxes are also written as COCO's results, when all predictions have been made.
+    """
     folder.mkdir(exist_ok=True)
     paths.check_writable(folder / TABLE)
     taken: set[str] = set()
-    for prediction in predictions:
+    view, info, results = predictor.view, predictor.info, None
+    for number, prediction in enumerate(predictions, start=1):
         if prediction.answer is not None:
-            view, info = predictor.view, predictor.info
             picture = view.draw(prediction.image, prediction.answer, info)
             pictures = {"": picture} | view.files(prediction.answer, info)
             stem = _free_stem(Path(prediction.path).stem, pictures, taken)
             for ending, picture in pictures.items():
                 _write_png(folder / f"{stem}{ending}.png", picture)
+            found = view.results(prediction.answer, info)
+            if found is not None:
+                image = _image_of(prediction.path, number)
+                results = results or []
+                results += [image | entry for entry in found]
         yield prediction
+    if results is not None:
+        (folder / RESULTS).write_text(json.dumps(results, indent=1) + "\n")
+
+
+def _image_of(path: str, number: int) -> dict[str, Any]:
+    """Returns the name of an image, and its number: that of its name if it is one."""
+    stem = Path(path).stem
+    named = int(stem) if stem.isascii() and stem.isdigit() else number
+    return {"image_id": named, "file_name": printable(Path(path).name)}
 
 
 def _write_png(path: Path, picture: np.ndarray) -> None:

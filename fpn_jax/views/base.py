@@ -23,11 +23,13 @@ class Info(Protocol):
       classes: Names of the classes; a label is an index into it.
       landmark_names: Names of the landmarks; empty where the records have none.
       mask_classes: Names of the values of a mask; empty where the records have none.
+      class_ids: Numbers of the classes in the files of the data; empty counts from 1.
     """
 
     classes: tuple[str, ...]
     landmark_names: tuple[str, ...]
     mask_classes: tuple[str, ...]
+    class_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,18 @@ class View(Protocol):
         Returns:
           Ending of the file's name, such as `"_mask"` → uint8 `[H, W]` or `[H, W, 3]`;
           `{}` for none.
+        """
+
+    def results(self, answer: Answer, info: Info) -> list[dict[str, Any]] | None:
+        """Returns the detections as COCO's files of results list them.
+
+        Args:
+          answer: The answer to the record, in the pixels of its image.
+          info: What the data say about their records.
+
+        Returns:
+          Entries with `category_id`, `bbox` and `score`; None for answers of another
+          kind.
         """
 
     def headline(self, evaluated: Evaluated, info: Info) -> Headline:

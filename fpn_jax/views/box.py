@@ -12,6 +12,7 @@ from fpn_jax.report.templates import load, percent
 from fpn_jax.views import marks
 from fpn_jax.views.base import Answer, Evaluated, Info
 from fpn_jax.views.ranked import ranked
+from fpn_jax.views.results import coco_result
 
 FOUND = 0.5
 """IoU from which a box counts as found."""
@@ -62,6 +63,14 @@ class BoxView:
     def files(self, answer: Answer, info: Info) -> dict[str, np.ndarray]:
         """Returns `{}`."""
         return {}
+
+    def results(self, answer: Answer, info: Info) -> list[dict[str, Any]] | None:
+        """Returns the entry of the box; `[]` where no object is reported."""
+        label = int(answer["box_labels"][0])
+        if label < 0:
+            return []
+        score = float(answer["box_scores"][0])
+        return [coco_result(answer["boxes"][0], label, score, info)]
 
     def headline(self, evaluated: Evaluated, info: Info) -> Headline:
         """Returns the mean IoU, the share of found objects, and what was decided."""

@@ -12,6 +12,7 @@ from fpn_jax.report.templates import count, counted, load, percent
 from fpn_jax.views import marks
 from fpn_jax.views.base import Answer, Evaluated, Info
 from fpn_jax.views.matching import IGNORED, INVENTED, Objects, match
+from fpn_jax.views.results import coco_result
 
 CORNERS = ("x0", "y0", "x1", "y1")
 EACH = 6
@@ -75,6 +76,21 @@ class BoxesView:
     def files(self, answer: Answer, info: Info) -> dict[str, np.ndarray]:
         """Returns `{}`."""
         return {}
+
+    def results(self, answer: Answer, info: Info) -> list[dict[str, Any]] | None:
+        """Returns the entries of all detections, also of those that are not reported.
+
+        Average precision needs the ones with low scores, too.
+        """
+        return [
+            coco_result(
+                answer["boxes"][number],
+                int(answer["box_labels"][number]),
+                float(answer["box_scores"][number]),
+                info,
+            )
+            for number in np.flatnonzero(answer["box_labels"] >= 0)
+        ]
 
     def headline(self, evaluated: Evaluated, info: Info) -> Headline:
         """Returns average precision, and how many objects are found and invented."""

@@ -53,6 +53,10 @@ class ClassMapView:
         mask = answer["mask"]
         return {"_mask": mask, "_colours": marks.mask_colours(mask)}
 
+    def results(self, answer: Answer, info: Info) -> list[dict[str, Any]] | None:
+        """Returns None: the answers are no boxes."""
+        return None
+
     def headline(self, evaluated: Evaluated, info: Info) -> Headline:
         """Returns the mean IoU, and the IoUs of the foreground and of its boundary."""
         metrics, count = evaluated.metrics, len(evaluated.ids)

@@ -86,6 +86,10 @@ class ClassesView:
         """Returns `{}`."""
         return {}
 
+    def results(self, answer: Answer, info: Info) -> list[dict[str, Any]] | None:
+        """Returns None: the answers are no boxes."""
+        return None
+
     def headline(self, evaluated: Evaluated, info: Info) -> Headline:
         """Returns accuracy, calibration error, and the numbers of images and classes.
 

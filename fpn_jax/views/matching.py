@@ -99,9 +99,9 @@ def match(
     found = np.full(len(objects.boxes), INVENTED)
     free = ~objects.crowd
     for number, values in enumerate(overlap):
-        usable = np.where(free, values, 0)
-        if usable.any():
-            found[number] = int(usable.argmax())
+        usable = np.flatnonzero(free & (values > 0))
+        if len(usable):
+            found[number] = max(usable, key=values.__getitem__)
             free[found[number]] = False
         elif values[objects.crowd].any():
             found[number] = IGNORED

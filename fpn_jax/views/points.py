@@ -69,6 +69,10 @@ class PointsView:
         """Returns `{}`."""
         return {}
 
+    def results(self, answer: Answer, info: Info) -> list[dict[str, Any]] | None:
+        """Returns None: the answers are no boxes."""
+        return None
+
     def headline(self, evaluated: Evaluated, info: Info) -> Headline:
         """Returns the normalized mean error, and how many images and points failed."""
         metrics, count = evaluated.metrics, len(evaluated.ids)

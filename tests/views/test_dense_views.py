@@ -13,6 +13,7 @@ INFO = SimpleNamespace(
     classes=("cat", "dog"),
     landmark_names=("left eye", "right eye", "nose"),
     mask_classes=("background", "cat", "<dog>"),
+    class_ids=(),
 )
 SIZE = (24, 32)
 COUNT = 6

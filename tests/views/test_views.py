@@ -31,7 +31,7 @@ def evaluated(**changes):
 
 
 def test_the_view_protocol_has_members():
-    names = "columns rows draw files headline sections mistakes"
+    names = "columns rows draw files results headline sections mistakes"
     assert set(names.split()) == set(MEMBERS)
 
 
