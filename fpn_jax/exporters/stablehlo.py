@@ -77,9 +77,12 @@ def largest_difference(predictor: Predictor, serialized: bytes) -> float:
     shape = (3, *predictor.image_size, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     ours = jax.jit(predictor.exported)(images)
-    differences = jax.tree.map(
-        lambda a, b: jnp.max(jnp.abs(a - b)), reloaded.call(images), ours
-    )
+
+    def difference(a: jax.Array, b: jax.Array) -> jax.Array:
+        # Outputs may be bool, or unsigned, where a difference would wrap around.
+        return jnp.max(jnp.abs(a.astype(jnp.float32) - b.astype(jnp.float32)))
+
+    differences = jax.tree.map(difference, reloaded.call(images), ours)
     return float(max(jax.tree.leaves(differences)))
 
 
