@@ -102,7 +102,9 @@ def _block(path: tuple[str, ...], calls: list[_Call], variables: Any) -> Block:
     for call in calls:
         named = call.outputs if isinstance(call.outputs, dict) else {"": call.outputs}
         for name, output in named.items():
-            outputs.setdefault(str(name), []).append(output.shape)
+            # The predictions of a detector are dicts by level.
+            shapes = [leaf.shape for leaf in jax.tree.leaves(output)]
+            outputs.setdefault(str(name), []).extend(shapes)
     return Block(
         path,
         outputs,

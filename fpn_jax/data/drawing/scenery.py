@@ -109,17 +109,23 @@ def lit(image: np.ndarray, field: np.ndarray) -> np.ndarray:
     return cv2.multiply(image, field, scale=1 / 128)
 
 
-def occlude(rng: np.random.Generator, image: np.ndarray, colour: Colour) -> np.ndarray:
-    """Paints the occluders; returns uint8 `[C, C]`, 255 on them."""
-    covered = np.zeros(image.shape[:2], np.uint8)
-    for shape in _occluders(rng):
+def occlude(image: np.ndarray, shapes: list[np.ndarray], colour: Colour) -> np.ndarray:
+    """Paints occluders; returns uint8 `[C, C]`, 255 on them."""
+    for shape in shapes:
         _fill(image, shape, colour)
-        pixels = strokes.to_fixed(shape, len(covered))
-        cv2.fillPoly(covered, [pixels], 255, shift=strokes.SHIFT)
-    return covered
+    return covered(shapes, image.shape[0])
 
 
-def _occluders(rng: np.random.Generator) -> list[np.ndarray]:
+def covered(shapes: list[np.ndarray], size: int) -> np.ndarray:
+    """Returns uint8 `[size, size]`, 255 on the occluders."""
+    mask = np.zeros((size, size), np.uint8)
+    for shape in shapes:
+        pixels = strokes.to_fixed(shape, size)
+        cv2.fillPoly(mask, [pixels], 255, shift=strokes.SHIFT)
+    return mask
+
+
+def occluders(rng: np.random.Generator) -> list[np.ndarray]:
     """Returns bars, leaves, the edge of a box or, mostly, nothing."""
     kind = rng.integers(7)
     if kind == 0:

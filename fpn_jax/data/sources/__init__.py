@@ -3,6 +3,7 @@
 from fpn_jax.data.sources.boxes import BoxesSource
 from fpn_jax.data.sources.cat_points import CatPointsSource
 from fpn_jax.data.sources.drawn import DrawnSource
+from fpn_jax.data.sources.drawn_scenes import DrawnScenesSource
 from fpn_jax.data.sources.folder import FolderSource
 from fpn_jax.data.sources.masks import MasksSource
 from fpn_jax.data.sources.pets import PetsSource
@@ -10,6 +11,7 @@ from fpn_jax.data.sources.tfds import TfdsSource
 
 SOURCES = {
     "drawn": DrawnSource,
+    "drawn_scenes": DrawnScenesSource,
     "folder": FolderSource,
     "tfds": TfdsSource,
     "pets": PetsSource,

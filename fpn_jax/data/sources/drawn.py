@@ -5,13 +5,11 @@ light come from one distribution, so colour and brightness do not reveal the cla
 """
 
 import dataclasses
-import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
-from fpn_jax.data.drawing import animals, scenery, strokes
+from fpn_jax.data.drawing import animals, composition, scenery, strokes
 from fpn_jax.data.drawing.strokes import Colour, Pose
 from fpn_jax.data.records import FIELDS, SPLITS, Record, SourceInfo
 from fpn_jax.errors import at_least, unknown, within
@@ -160,7 +158,7 @@ def draw(
         "image": image,
         "label": label,
         "mask": mask,
-        "boxes": _head_box(figure, pose, image_size)[None][: not empty],
+        "boxes": composition.head_box(figure, pose, image_size)[None][: not empty],
         "box_labels": np.array([label], np.int32)[: not empty],
         "box_crowd": np.zeros(1 - empty, np.int32),
         "box_identities": np.array([identity], np.int32)[: not empty],
@@ -179,27 +177,9 @@ def _check(seed: int, split: str, image_size: int) -> None:
 def _pose(rng: np.random.Generator) -> tuple[Pose, animals.Expression]:
     scale = rng.uniform(0.18, 0.39)
     margin, room_for_ears = 0.9 * scale + 0.02, 1.2 * scale
-    roll = math.radians(min(max(rng.normal(0, 14), -35), 35))
-    pose = Pose(
-        centre=(
-            rng.uniform(margin, 1 - margin),
-            rng.uniform(room_for_ears, 1 - 0.9 * margin),
-        ),
-        scale=scale,
-        roll=roll,
-        yaw=math.radians(rng.uniform(-24, 24)),
-        pitch=math.radians(rng.uniform(-10, 10)),
-        stretch=rng.uniform(0.94, 1.06),
-        perspective=(rng.uniform(-0.05, 0.05), rng.uniform(-0.05, 0.05)),
-    )
-    does = animals.Expression(
-        lean=-rng.uniform(0.5, 0.9) * roll,
-        tail=rng.uniform(-1, 1),
-        gaze=(rng.uniform(-0.04, 0.04), rng.uniform(-0.04, 0.04)),
-        tongue=rng.random() < 0.4,
-        ears=(rng.uniform(-0.12, 0.12), rng.uniform(-0.12, 0.12)),
-    )
-    return pose, does
+    low, high = (margin, room_for_ears), (1 - margin, 1 - 0.9 * margin)
+    pose = composition.pose(rng, scale, low, high)
+    return pose, composition.expression(rng, pose.roll)
 
 
 def _scene(
@@ -213,25 +193,15 @@ def _scene(
     canvas = 2 * size
     placed = strokes.place(layers, pose, canvas) if layers else []
     animal = strokes.silhouette(placed, canvas)
-    angle = rng.uniform(0, 2 * np.pi)
-    light = np.array([math.cos(angle), math.sin(angle)])
-    soft = _soft(animal)
+    light = composition.direction(rng)
     palette = scenery.palette(rng)
     image = scenery.background(rng, canvas, palette, coat)
-    image = scenery.lit(image, _drop_shadow(soft, light))
-    strokes.paint(image, placed)
-    cv2.copyTo(scenery.lit(image, _relief(soft, light, rng)), animal, image)
-    covered = scenery.occlude(rng, image, palette[9])
+    image = composition.with_animal(rng, image, placed, animal, light)
+    shapes = scenery.occluders(rng)
+    covered = scenery.occlude(image, shapes, palette[9])
     animal[covered > 0] = 0
     mask = (scenery.shrunk(animal, size) > 127).astype(np.uint8)
-    return _photograph(rng, image, size, light), mask, covered
-
-
-def _head_box(figure: animals.Figure, pose: Pose, size: int) -> np.ndarray:
-    head = [layer.base for layer in figure.layers if layer.part in ("head", "ear")]
-    points = strokes.project(head, pose)
-    box = np.concatenate([points.min(axis=0), points.max(axis=0)])
-    return (np.clip(box, 0, 1) * size).astype(np.float32)
+    return composition.photograph(rng, image, size, light), mask, covered
 
 
 def _landmarks(
@@ -242,40 +212,3 @@ def _landmarks(
     column, row = np.clip(points * len(covered), 0, len(covered) - 1).astype(int).T
     visible = inside & (covered[row, column] == 0)
     return np.column_stack([points * size, visible]).astype(np.float32)
-
-
-def _soft(mask: np.ndarray) -> np.ndarray:
-    return cv2.GaussianBlur(
-        scenery.shrunk(mask, scenery.GRID).astype(np.float32) / 255, (0, 0), 2.5
-    )
-
-
-def _drop_shadow(soft: np.ndarray, light: np.ndarray) -> np.ndarray:
-    shift = np.array([[1, 0, -3 * light[0]], [0, 1, -3 * light[1]]], np.float32)
-    return 1 - 0.4 * cv2.warpAffine(soft, shift, (scenery.GRID, scenery.GRID))
-
-
-def _relief(
-    soft: np.ndarray, light: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """Returns the animal's brightness: its soft mask as a hill, lit from one side."""
-    slope_x, slope_y = cv2.Sobel(soft, -1, 1, 0), cv2.Sobel(soft, -1, 0, 1)
-    hill = np.float32(light[0]) * slope_x + np.float32(light[1]) * slope_y
-    grain = rng.standard_normal((scenery.GRID, scenery.GRID), np.float32)
-    return 1.04 - np.float32(rng.uniform(0.2, 0.55)) * hill + 0.03 * grain
-
-
-def _photograph(
-    rng: np.random.Generator, image: np.ndarray, size: int, light: np.ndarray
-) -> np.ndarray:
-    """Returns the image at its size, with the light's fall-off, blur and noise."""
-    gains = rng.uniform(0.85, 1.15) * rng.uniform(0.95, 1.05, 3)
-    corners = np.array([[(-1, -1), (1, -1)], [(-1, 1), (1, 1)]]) @ light
-    field = (1 + rng.uniform(0, 0.16) * corners[..., None]) * gains * 128
-    field = cv2.resize(field.clip(0, 255).astype(np.uint8), (size, size))
-    image = cv2.multiply(scenery.shrunk(image, size), field, scale=1 / 128)
-    if rng.random() < 0.25:
-        image = cv2.GaussianBlur(image, (0, 0), size * rng.uniform(0.004, 0.009))
-    strength = rng.uniform(0, 0.1)
-    noise = np.frombuffer(rng.bytes(image.size), np.uint8).reshape(image.shape)
-    return cv2.addWeighted(image, 1, noise, strength, -127.5 * strength)
