@@ -70,7 +70,7 @@ def drawn() -> ConfigDict:
             # Every picture shows none to so many animals.
             "max_animals": 4,
             # Least and greatest width of a head, as fractions of the picture.
-            "sizes": (0.12, 0.48),
+            "sizes": (0.15, 0.6),
         }
     )
     config.backbone = ConfigDict({"name": "resnet18", "width": 24, "levels": (3, 4, 5)})

@@ -32,7 +32,7 @@ DENSE = {
     "segmentation": ("", "smoke", *(f"pets+{name}" for name in NETWORKS), "scratch"),
     "localization": ("", "smoke", "pets", "boxes", "scratch"),
     "landmarks": ("", "smoke", "points", "mobilenet", "cats", "scratch"),
-    "detection": ("", "smoke"),
+    "detection": ("", "smoke", "fcos", "heads", "heads+fcos", "scratch"),
 }
 """Config file of a dense task → its variants."""
 VARIANTS = runpy.run_path(str(CONFIGS / "pooling.py"))["POOLINGS"]
@@ -95,7 +95,7 @@ def test_every_fine_tuning_config_builds(name, variant, weights):
     [(name, variant) for name, variants in DENSE.items() for variant in variants],
 )
 def test_every_dense_config_builds(name, variant, weights):
-    pretrained = variant.startswith(("pets", "boxes", "cats"))
+    pretrained = variant.startswith(("pets", "boxes", "cats", "heads"))
     changes = {"pretrained__path": weights, "pretrained__recipe": "tensorflow"}
     config = resolve(
         given(f"configs/{name}.py:{variant}", **(changes if pretrained else {}))

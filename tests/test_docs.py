@@ -15,7 +15,14 @@ from tests.pages import CHOICES, DOCS, PAGES, ROOT, defaults, fences, problems
 
 REFERENCE = DOCS / "reference"
 DECIDED = {
-    "": {"num_classes", "num_mask_classes", "num_landmarks", "dtype", "axis_name"},
+    "": {
+        "num_classes",
+        "num_mask_classes",
+        "num_landmarks",
+        "dtype",
+        "axis_name",
+        "cell_offset",
+    },
     "data.source": {
         *("split", "root", "image_size", "background", "encoded", "model_classes")
     },

@@ -38,11 +38,8 @@ SMALL = {
 OF_HEADS = {
     # Group normalization has groups of one channel or more.
     name: {"width": 32}
-    for name in (
-        *("semantic_fpn", "localizer", "landmark_heat_maps", "landmark_points"),
-        "fcos",
-    )
-}
+    for name in ("semantic_fpn", "localizer", "landmark_heat_maps", "landmark_points")
+} | {"fcos": {"width": 32, "convolutions": 2}}
 """Head → arguments that it needs instead."""
 
 

@@ -94,19 +94,18 @@ class FCOS(nn.Module):
         )
         first = self.first_distance
         first = math.log(first) if self.distance == "exp" else first
-        classes = output(self.num_classes, numerics, name="classes", bias=BACKGROUND)
-        sides = output(4, numerics, name="distances", bias=first)
-        centre = output(1, numerics, name="centerness")
+        classes = output(self.num_classes, name="classes", bias=BACKGROUND)
+        sides = output(4, name="distances", bias=first)
+        centre = output(1, name="centerness")
         found: dict[str, dict[int, jax.Array]] = {name: {} for name in self.outputs}
         for level, x in maps.items():
             box = for_box(x, train=train)
-            numbers = sides(box).astype(jnp.float32)
+            numbers = sides(box)
             if self.level_factors:
                 ones = nn.initializers.ones_init()
                 numbers *= self.param(f"factor{level}", ones, (), jnp.float32)
             distances = DISTANCES[self.distance](numbers) * 2**level
-            logits = classes(for_class(x, train=train))
-            found["class_logits"][level] = logits.astype(jnp.float32)
+            found["class_logits"][level] = classes(for_class(x, train=train))
             found["distances"][level] = distances
-            found["centerness_logits"][level] = centre(box)[..., 0].astype(jnp.float32)
+            found["centerness_logits"][level] = centre(box)[..., 0]
         return found

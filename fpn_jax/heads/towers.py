@@ -1,6 +1,7 @@
 """Towers: the convolutions of a detector, which all levels of the pyramid share."""
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from fpn_jax.layers.conv import ConvNorm
@@ -48,14 +49,14 @@ class Tower(nn.Module):
         return x
 
 
-def output(
-    features: int, numerics: Numerics, *, name: str, bias: float = 0.0
-) -> nn.Conv:
+def output(features: int, *, name: str, bias: float = 0.0) -> nn.Conv:
     """Returns the 3 × 3 convolution of a prediction, with small first values.
+
+    It computes in float32: in bfloat16, logits about the bias of the background would
+    be rounded by a hundredth.
 
     Args:
       features: Numbers that each cell predicts.
-      numerics: See `fpn_jax.layers.numerics.Numerics`.
       name: The layer's name among its parent's parameters.
       bias: First value of the biases.
     """
@@ -63,7 +64,7 @@ def output(
         features,
         (3, 3),
         padding=1,
-        dtype=numerics.dtype,
+        dtype=jnp.float32,
         kernel_init=SMALL,
         bias_init=nn.initializers.constant(bias),
         name=name,

@@ -32,6 +32,8 @@ class Annotated:
             "mask": np.full((SIZE, SIZE), index % 2, np.uint8),
             "boxes": np.full((index, 4), (0, 0, 1, 1), np.float32),
             "box_labels": np.full(index, index % 2, np.int32),
+            "box_crowd": np.zeros(index, np.int32),
+            "box_identities": np.full(index, index, np.int32),
             "landmarks": np.full((5, 3), index, np.float32),
             "identity": np.int32(index),
         }
@@ -61,6 +63,8 @@ SHAPES = {
     "mask": (SIZE, SIZE),
     "boxes": (4, 4),
     "box_labels": (4,),
+    "box_crowd": (4,),
+    "box_identities": (4,),
     "landmarks": (5, 3),
     "identity": (),
 }

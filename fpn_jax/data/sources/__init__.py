@@ -2,6 +2,7 @@
 
 from fpn_jax.data.sources.boxes import BoxesSource
 from fpn_jax.data.sources.cat_points import CatPointsSource
+from fpn_jax.data.sources.coco import CocoSource
 from fpn_jax.data.sources.drawn import DrawnSource
 from fpn_jax.data.sources.drawn_scenes import DrawnScenesSource
 from fpn_jax.data.sources.folder import FolderSource
@@ -17,6 +18,7 @@ SOURCES = {
     "pets": PetsSource,
     "masks": MasksSource,
     "boxes": BoxesSource,
+    "coco": CocoSource,
     "cat_points": CatPointsSource,
 }
 """Name of a source → its class.

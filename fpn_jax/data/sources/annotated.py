@@ -136,6 +136,61 @@ class AnnotatedImages:
         return printable(self._items[index].image)
 
 
+BOX_VALUES = ("box_labels", "box_crowd")
+"""Fields of the records that `Boxes.in_image` returns beside the boxes."""
+
+
+class Boxes(NamedTuple):
+    """The boxes of one image as a file states them.
+
+    Attributes:
+      corners: float32 `[N, 4]`, x0, y0, x1, y1, continuous, in [0, W] × [0, H].
+      names: Name of the class of each box.
+      crowd: Whether each box counts neither as found nor as missed.
+      size: Height and width of the image that the file names; None if it names none.
+      relative: Whether the corners are shares of the upright image instead of pixels.
+    """
+
+    corners: np.ndarray
+    names: tuple[str, ...]
+    crowd: tuple[bool, ...]
+    size: Size | None
+    relative: bool = False
+
+    def in_image(
+        self, frame: Frame, classes: Sequence[str], what: str
+    ) -> dict[str, np.ndarray]:
+        """Returns `boxes`, `box_labels` and `box_crowd` of the upright image.
+
+        Args:
+          frame: The image.
+          classes: Names of the classes.
+          what: The file, for error messages.
+
+        Raises:
+          ValueError: The image has another size, or a class is unknown; the text is
+            the reason.
+        """
+        corners = self.corners
+        if self.relative:
+            height, width = frame.size
+            corners = corners * np.array([width, height] * 2, np.float32)
+        if self.size is not None and frame.must_turn(self.size, what):
+            corners = turn_boxes(corners, frame)
+        for name in self.names:
+            if name not in classes:
+                raise ValueError(
+                    f"{what} has the class {name!r}; the classes are "
+                    f"{', '.join(classes)}"
+                )
+        labels = [list(classes).index(name) for name in self.names]
+        return {
+            "boxes": corners,
+            "box_labels": np.array(labels, np.int32),
+            "box_crowd": np.array(self.crowd, np.int32),
+        }
+
+
 def hashed_split(
     names: Iterable[str], split: str, validate_fraction: float, test_fraction: float
 ) -> list[str]:

@@ -1,16 +1,19 @@
-"""Images with boxes in VOC XML files or in a CSV file."""
+"""Images with boxes in files of VOC, LabelMe or YOLO, or in a CSV file."""
 
 import functools
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from fpn_jax.data import files
 from fpn_jax.data.images import decode
 from fpn_jax.data.records import SPLITS, AbsentSplit, SourceInfo
-from fpn_jax.data.sources import voc
+from fpn_jax.data.sources import labelme, table, voc, yolo
 from fpn_jax.data.sources.annotated import (
+    BOX_VALUES,
     AnnotatedImages,
+    Boxes,
     Frame,
     Item,
     hashed_split,
@@ -18,21 +21,30 @@ from fpn_jax.data.sources.annotated import (
 )
 from fpn_jax.errors import InputError, one_of, unknown
 
+Reader = Callable[[Any], Boxes]
+"""Reads the annotation of a photograph; raises ValueError with the reason."""
+READERS: dict[str, Reader] = {".xml": voc.read_voc, ".json": labelme.read_labelme}
+"""Suffix of files of annotations, whose classes have names → their reader."""
+
 
 class BoxesSource(AnnotatedImages):
-    """Photographs with boxes: a folder of VOC XML files, or one table for all.
+    """Photographs with boxes: a folder of annotations, or one table for all.
 
-    A photograph `NAME.jpg` belongs to `NAME.xml`, or to the lines of the table with
-    this name; photographs may be at any depth below the folder. One without an
-    annotation is omitted and counted; one whose annotation has no box shows no object.
+    A photograph `NAME.jpg` belongs to `NAME.xml` (VOC), `NAME.json` (LabelMe) or
+    `NAME.txt` (YOLO), or to the lines of the table with this name; photographs and
+    annotations may be at any depth. A photograph without an annotation is omitted and
+    counted, because nobody may have looked at it; one whose annotation has no box shows
+    no object.
     `validate_fraction` and `test_fraction` are held out by a hash of the name.
 
     Args:
       root: Folder of the photographs.
       split: `train`, `validate` or `test`.
-      annotations: A folder of `.xml` files or a `.csv` file; a relative path is
-        relative to `root`.
+      annotations: A folder of `.xml`, `.json` or `.txt` files, or a `.csv` file; a
+        relative path is relative to `root`.
       classes: Names of the classes; `()` takes all names in the annotations, sorted.
+        Files of YOLO have numbers: the names are in the order of the numbers, and `()`
+        reads them from `data.yaml` or `classes.txt`.
       csv_origin: 0 if the numbers of the table are continuous coordinates, 1 if they
         count pixels from 1 and include the last one. VOC files always do.
       validate_fraction: Share that is held out for validation, in [0, 1).
@@ -67,16 +79,18 @@ class BoxesSource(AnnotatedImages):
                 f"data.root is {os.fspath(root)!r}; give the folder of the "
                 "photographs: --config.data.root=DIR"
             )
-        found = _annotations(folder / annotations, csv_origin)
+        found, read, classes = _annotations(
+            folder / annotations, folder, csv_origin, tuple(classes)
+        )
         photographs = _photographs(folder)
         names = sorted(photographs.keys() & found.keys())
-        classes = tuple(classes) or _classes(found[name] for name in names)
+        classes = classes or _classes((found[name] for name in names), read)
         if split == "test" and not test_fraction:
             raise AbsentSplit("data.source.test_fraction is 0, so there is no test")
         items = [
             Item(
                 str(photographs[name]),
-                functools.partial(_read, found[name], classes, name),
+                functools.partial(_read, found[name], read, classes, name),
             )
             for name in hashed_split(names, split, validate_fraction, test_fraction)
         ]
@@ -86,7 +100,7 @@ class BoxesSource(AnnotatedImages):
         alone = sorted(found.keys() - photographs.keys())
         super().__init__(
             items,
-            SourceInfo(classes, ("boxes", *voc.BOX_VALUES)),
+            SourceInfo(classes, ("boxes", *BOX_VALUES)),
             notes=[
                 f"{len(alone)} annotations have no photograph: {', '.join(alone[:3])}"
             ]
@@ -98,18 +112,49 @@ class BoxesSource(AnnotatedImages):
         )
 
 
-def _annotations(path: Path, origin: int) -> dict[str, "str | voc.Boxes"]:
-    """Returns the name of a photograph → its XML file or its boxes."""
+Found = str | Boxes
+"""The file of a photograph's annotation, or its boxes where one table has all."""
+
+
+def _annotations(
+    path: Path, root: Path, origin: int, classes: tuple[str, ...]
+) -> tuple[dict[str, Found], Reader, tuple[str, ...]]:
+    """Returns name of a photograph → its file or its boxes, a reader, and the classes.
+
+    The classes are those that are given, or those of a file of names; `()` if they
+    are to be collected from the annotations.
+    """
     if path.is_file() and path.suffix.lower() == ".csv":
-        return voc.read_table(str(path), origin)
-    if path.is_dir():
-        found = {p.stem: str(p) for p in sorted(path.rglob("*.xml")) if _visible(p)}
-        if found:
-            return found
-    raise InputError(
-        f"data.source.annotations is {path}, which is neither a .csv file nor a folder "
-        "with .xml files"
-    )
+        return table.read_table(str(path), origin), _as_it_is, classes
+    kinds: dict[str, dict[str, str]] = {suffix: {} for suffix in (*READERS, ".txt")}
+    for one in sorted(path.rglob("*")) if path.is_dir() else ():
+        found = kinds.get(one.suffix.lower())
+        if found is None or not _visible(one) or one.name in yolo.LISTS:
+            continue
+        if one.stem in found:
+            raise InputError(
+                f"{found[one.stem]} and {one} have the same name, by which their "
+                "photograph is found; keep one"
+            )
+        found[one.stem] = str(one)
+    there = {suffix: found for suffix, found in kinds.items() if found}
+    if not there:
+        raise InputError(
+            f"data.source.annotations is {path}, which is neither a .csv file nor a "
+            f"folder with {', '.join(kinds)} files"
+        )
+    if len(there) > 1:
+        counts = " and ".join(f"{len(f)} {suffix} files" for suffix, f in there.items())
+        raise InputError(f"{path} has {counts}; give a folder with one kind")
+    ((suffix, found),) = there.items()
+    if suffix in READERS:
+        return found, READERS[suffix], classes
+    classes = classes or yolo.class_names(path, root)
+    return found, functools.partial(yolo.read_yolo, classes=classes), classes
+
+
+def _as_it_is(boxes: Boxes) -> Boxes:
+    return boxes
 
 
 def _visible(path: Path) -> bool:
@@ -129,12 +174,12 @@ def _photographs(root: Path) -> dict[str, Path]:
     return found
 
 
-def _classes(found: Any) -> tuple[str, ...]:
+def _classes(found: Iterable[Found], read: Reader) -> tuple[str, ...]:
     """Returns all names in the annotations, sorted."""
     names: set[str] = set()
     for one in found:
         try:
-            names.update((voc.read_voc(one) if isinstance(one, str) else one).names)
+            names.update(read(one).names)
         except ValueError:
             # The record names what is wrong with this file, when it is read.
             continue
@@ -142,7 +187,6 @@ def _classes(found: Any) -> tuple[str, ...]:
 
 
 def _read(
-    found: "str | voc.Boxes", classes: tuple[str, ...], name: str, frame: Frame
+    found: Found, read: Reader, classes: tuple[str, ...], name: str, frame: Frame
 ) -> dict[str, Any]:
-    boxes = voc.read_voc(found) if isinstance(found, str) else found
-    return boxes.in_image(frame, classes, f"the annotation of {name}")
+    return read(found).in_image(frame, classes, f"the annotation of {name}")

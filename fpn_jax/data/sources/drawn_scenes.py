@@ -20,7 +20,7 @@ INFO = SourceInfo(
 
 INDIVIDUALS = 4000
 """Number of individuals of a split."""
-GREATEST_HIDDEN = 0.5
+GREATEST_HIDDEN = 0.35
 """Share of a head that nearer animals and occluders may hide."""
 
 _TRIES = 12
@@ -37,9 +37,9 @@ class DrawnScenesSource:
 
     The number of animals is uniform, every animal is a cat or a dog with equal
     probability, and the logarithm of its size is uniform, so size, place and colour do
-    not reveal the class. Larger animals are nearer and cover smaller ones. At least
-    half of every head is visible: an animal whose head is hidden more is drawn at
-    another place, and omitted if there is none.
+    not reveal the class. Larger animals are nearer and cover smaller ones. At most
+    `GREATEST_HIDDEN` of a head is hidden: an animal whose head is hidden more is drawn
+    at another place, and omitted if none is found.
 
     Attributes:
       split: One of train, validate, test; no individual is in two of them.
@@ -49,7 +49,7 @@ class DrawnScenesSource:
       test_records: Number of records of the test split.
       max_animals: Greatest number of animals, 1 or more.
       sizes: Least and greatest width of a head, as fractions of the image side, above 0
-        and at most 0.6.
+        and at most 0.7.
       seed: Another seed is another data set.
 
     Raises:
@@ -62,7 +62,7 @@ class DrawnScenesSource:
     validate_records: int = 500
     test_records: int = 500
     max_animals: int = 4
-    sizes: tuple[float, float] = (0.12, 0.48)
+    sizes: tuple[float, float] = (0.15, 0.6)
     seed: int = 0
 
     def __post_init__(self):
@@ -75,7 +75,7 @@ class DrawnScenesSource:
         at_least(name, getattr(self, name), 1, whole=True)
         if len(self.sizes) != 2:
             raise InputError(f"sizes are {self.sizes!r}; give the least and greatest")
-        within("the greatest of sizes", self.sizes[1], 0, 0.6, open_low=True)
+        within("the greatest of sizes", self.sizes[1], 0, 0.7, open_low=True)
         within("the least of sizes", self.sizes[0], 0, self.sizes[1], open_low=True)
 
     @property

@@ -12,6 +12,7 @@ from fpn_jax.data.images import decode
 from fpn_jax.data.records import IGNORE, SPLITS, AbsentSplit, SourceInfo
 from fpn_jax.data.sources import voc
 from fpn_jax.data.sources.annotated import (
+    BOX_VALUES,
     AnnotatedImages,
     Frame,
     Item,
@@ -89,7 +90,7 @@ class PetsSource(AnnotatedImages):
             read = functools.partial(_read, folder, name, species, fields, table)
             items.append(Item(str(folder / "images" / f"{name}.jpg"), read))
         refuse_empty(items, split, root, f"{len(listed)} photographs are in its list")
-        with_boxes = voc.BOX_VALUES if "boxes" in fields else ()
+        with_boxes = BOX_VALUES if "boxes" in fields else ()
         mask_classes = MASK_CLASSES if "mask" in fields else ()
         super().__init__(
             items,

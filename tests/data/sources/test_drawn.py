@@ -125,7 +125,7 @@ def test_annotations_lie_where_they_should(records):
 
 def test_occluders_hide_landmarks_and_mask(monkeypatch):
     everything = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
-    monkeypatch.setattr(scenery, "_occluders", lambda rng: [everything])
+    monkeypatch.setattr(scenery, "occluders", lambda rng: [everything])
     record = draw(0, "train", 0, 64)
     assert record["mask"].sum() == 0
     assert record["landmarks"][:, 2].sum() == 0

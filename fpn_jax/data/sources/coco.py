@@ -1,0 +1,260 @@
+"""Images with boxes and masks in the JSON files of COCO."""
+
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fpn_jax.data import files
+from fpn_jax.data.images import decode, exif
+from fpn_jax.data.records import IGNORE, SPLITS, AbsentSplit, SourceInfo
+from fpn_jax.data.sources.annotated import (
+    BOX_VALUES,
+    AnnotatedImages,
+    Frame,
+    Item,
+    check_fields,
+    hashed_split,
+    refuse_empty,
+)
+from fpn_jax.data.sources.coco_file import CocoFile, Image, chosen_of
+from fpn_jax.errors import InputError, one_of, unknown
+
+FIELDS = ("boxes", "mask")
+MISSING = "photographs of the file do not exist"
+OMITTED = "photographs are not in the file and are omitted"
+SHOWN = 3
+"""Number of names that a line about several files shows."""
+
+
+class CocoSource(AnnotatedImages):
+    """Photographs with a JSON file of COCO: `images`, `annotations`, `categories`.
+
+    Categories are known by their names; class `i` is the `i`-th name in the order of
+    their numbers, which need not be contiguous; `info.class_ids` has the numbers. An
+    image without an annotation shows no object. A crowd (`iscrowd`) counts in no loss
+    and in no metric. A photograph that the file does not name is omitted and counted.
+
+    Args:
+      root: Folder of the photographs.
+      split: `train`, `validate` or `test`.
+      annotations: The JSON file, relative to `root` or to the current folder.
+      validate_annotations: The same of another split; without it, `validate_fraction`
+        of `annotations` is held out by a hash of the name.
+      test_annotations: The same for the test.
+      classes: Names of the categories to use; `()` takes all. Boxes of others are
+        omitted and counted.
+      fields: `boxes`, `mask`, or both. A mask has the class of every pixel plus 1, and
+        0 for the background; of two objects in a pixel, the smaller one counts. It
+        needs pycocotools.
+      validate_fraction: Share that is held out for validation, in [0, 1).
+      test_fraction: Share that is held out for the test, in [0, 1).
+      background: Red, green and blue, 0 to 255, seen through transparent pixels.
+      encoded: Whether JPEGs stay `decode.Encoded`, so that a crop decodes them.
+
+    Attributes:
+      image_ids: Number of every record's image in the file.
+
+    Raises:
+      InputError: A file does not exist or is no file of COCO, no photograph is found,
+        or an argument is invalid.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike,
+        split: str,
+        *,
+        annotations: str = "annotations.json",
+        validate_annotations: str = "",
+        test_annotations: str = "",
+        classes: tuple[str, ...] = (),
+        fields: tuple[str, ...] = ("boxes",),
+        validate_fraction: float = 0.1,
+        test_fraction: float = 0.0,
+        background: tuple[int, int, int] = decode.WHITE,
+        encoded: bool = False,
+    ):
+        one_of("split", split, SPLITS)
+        check_fields(fields, FIELDS)
+        folder = Path(root)
+        if not os.fspath(root) or not folder.is_dir():
+            raise InputError(
+                f"data.root is {os.fspath(root)!r}; give the folder of the "
+                "photographs: --config.data.root=DIR"
+            )
+        if "mask" in fields:
+            _masks()
+        own = {"validate": validate_annotations, "test": test_annotations}
+        if split == "test" and not test_annotations and not test_fraction:
+            raise AbsentSplit("data.source.test_fraction is 0, so there is no test")
+        given = own.get(split) or annotations
+        contents = CocoFile.read(_file(folder, given))
+        names, ids = _classes(contents, classes)
+        found, missing, omitted = _found(folder, contents.images)
+        # A split with a file of its own takes nothing of the common file.
+        shares = (
+            0.0 if validate_annotations else validate_fraction,
+            0.0 if test_annotations else test_fraction,
+        )
+        chosen = list(found) if own.get(split) else hashed_split(found, split, *shares)
+        kept = frozenset(chosen)
+        images = [image for image in contents.images if image.name in kept]
+        items = [
+            Item(
+                str(found[image.name]),
+                functools.partial(_read, contents, image, names, fields),
+            )
+            for image in images
+        ]
+        there = f"{given} names {len(contents.images)}, of which {len(found)} exist"
+        refuse_empty(items, split, root, there)
+        self.image_ids = tuple(image.id for image in images)
+        super().__init__(
+            items,
+            _info(names, ids, fields),
+            notes=_line(MISSING, missing),
+            remarks=[
+                # Where a split has a file of its own, that file names them.
+                *_line(OMITTED, omitted if not any(own.values()) else ()),
+                *_others(contents, images, names),
+            ],
+            background=background,
+            encoded=encoded,
+        )
+
+
+def _info(
+    names: tuple[str, ...], ids: tuple[int, ...], fields: Sequence[str]
+) -> SourceInfo:
+    """Returns the classes and the fields of the records."""
+    masks, boxes = "mask" in fields, "boxes" in fields
+    return SourceInfo(
+        names,
+        ("mask",) * masks + ("boxes", *BOX_VALUES) * boxes,
+        mask_classes=("background", *names) * masks,
+        class_ids=ids,
+    )
+
+
+def _file(root: Path, given: str) -> Path:
+    for path in (root / given, Path(given)):
+        if path.is_file():
+            return path
+    raise InputError(
+        f"data.source.annotations is {given!r}; there is no such file in {root} nor in "
+        "the current folder"
+    )
+
+
+def _classes(
+    contents: CocoFile, classes: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Returns the names of the classes, and the numbers of their categories."""
+    by_name = {name: number for number, name in contents.names.items()}
+    for name in classes:
+        if name not in by_name:
+            raise unknown("one of data.source.classes", name, by_name)
+    names = tuple(classes) or tuple(by_name)
+    if not names:
+        raise InputError(f"{contents.path} has no category")
+    return names, tuple(by_name[name] for name in names)
+
+
+def _found(
+    root: Path, images: Sequence[Image]
+) -> tuple[dict[str, Path], list[str], list[str]]:
+    """Returns name → path of the photographs, names without one, and other files.
+
+    A photograph is at the path that the file names below `root`; if there is none, it
+    is the only one with this name at any depth.
+    """
+    there = files.find_below(root).images
+    by_name: dict[str, list[str]] = {}
+    for path in there:
+        by_name.setdefault(os.path.basename(path), []).append(path)
+    known, found, missing = set(there), {}, []
+    for image in images:
+        same = by_name.get(os.path.basename(image.name), [])
+        path = image.name if image.name in known else None
+        if path is None and len(same) == 1:
+            path = same[0]
+        if path is None:
+            missing.append(image.name)
+        else:
+            found[image.name] = root / path
+    used = {os.fspath(path.relative_to(root)) for path in found.values()}
+    return found, missing, sorted(known - used)
+
+
+def _line(what: str, names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+    return [f"{len(names)} {what}: {shown}"]
+
+
+def _others(
+    contents: CocoFile, images: Sequence[Image], classes: Sequence[str]
+) -> list[str]:
+    """Returns a line about annotations of other classes, or none."""
+    total = sum(len(image.annotations) for image in images)
+    kept = sum(len(chosen_of(image, contents.names, classes)) for image in images)
+    if kept == total:
+        return []
+    return [f"{total - kept} annotations are of other classes and are omitted"]
+
+
+def _read(
+    contents: CocoFile,
+    image: Image,
+    classes: Sequence[str],
+    fields: Sequence[str],
+    frame: Frame,
+) -> dict[str, Any]:
+    what, found = f"the annotation of {image.name}", {}
+    if "boxes" in fields:
+        found |= contents.boxes(image, classes).in_image(frame, classes, what)
+    if "mask" in fields:
+        mask = _mask(contents, image, classes)
+        if frame.must_turn(image.size, what):
+            mask = exif.upright(mask[..., None], frame.orientation)[..., 0]
+        found["mask"] = np.ascontiguousarray(mask)
+    return found
+
+
+def _masks() -> Any:
+    """Returns the module of pycocotools that decodes masks."""
+    try:
+        from pycocotools import mask
+    except ImportError as error:
+        raise InputError(
+            "masks of COCO need pycocotools, which is not installed: "
+            'pip install "fpn_jax[detection]"'
+        ) from error
+    return mask
+
+
+def _mask(contents: CocoFile, image: Image, classes: Sequence[str]) -> np.ndarray:
+    """Returns the class map of an image, uint8 `[H, W]`; crowds are ignored."""
+    masks, (height, width) = _masks(), image.size
+    made = np.zeros(image.size, np.uint8)
+    shapes = []
+    for annotation in chosen_of(image, contents.names, classes):
+        shape = annotation.get("segmentation")
+        if not shape:
+            continue
+        # Polygons, a mask as a list of numbers, or one as a text.
+        if isinstance(shape, list):
+            shape = masks.merge(masks.frPyObjects(shape, height, width))
+        elif isinstance(shape.get("counts"), list):
+            shape = masks.frPyObjects(shape, height, width)
+        shapes.append((masks.decode(shape).astype(bool), annotation))
+    shapes.sort(key=lambda pair: (not pair[1].get("iscrowd"), -pair[0].sum()))
+    for shape, annotation in shapes:
+        label = classes.index(contents.names[annotation["category_id"]])
+        made[shape] = IGNORE if annotation.get("iscrowd") else 1 + label
+    return made
