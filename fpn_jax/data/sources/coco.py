@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,14 +95,9 @@ class CocoSource(AnnotatedImages):
         contents = CocoFile.read(_file(folder, given))
         names, ids = _classes(contents, classes)
         found, missing, omitted = _found(folder, contents.images)
-        # A split with a file of its own takes nothing of the common file.
-        shares = (
-            0.0 if validate_annotations else validate_fraction,
-            0.0 if test_annotations else test_fraction,
-        )
-        chosen = list(found) if own.get(split) else hashed_split(found, split, *shares)
-        kept = frozenset(chosen)
-        images = [image for image in contents.images if image.name in kept]
+        shares = {"validate": validate_fraction, "test": test_fraction}
+        chosen = _chosen(list(found), split, own, shares)
+        images = [image for image in contents.images if image.name in chosen]
         items = [
             Item(
                 str(found[image.name]),
@@ -118,13 +113,26 @@ class CocoSource(AnnotatedImages):
             _info(names, ids, fields),
             notes=_line(MISSING, missing),
             remarks=[
-                # Where a split has a file of its own, that file names them.
+                # The file of another split may name them.
                 *_line(OMITTED, omitted if not any(own.values()) else ()),
                 *_others(contents, images, names),
             ],
             background=background,
             encoded=encoded,
         )
+
+
+def _chosen(
+    names: Sequence[str],
+    split: str,
+    own: Mapping[str, str],
+    shares: Mapping[str, float],
+) -> frozenset[str]:
+    """Returns the names of a split; one with a file of its own takes no others."""
+    if own.get(split):
+        return frozenset(names)
+    left = (0.0 if own[name] else share for name, share in shares.items())
+    return frozenset(hashed_split(names, split, *left))
 
 
 def _info(
