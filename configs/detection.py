@@ -64,7 +64,7 @@ def drawn() -> ConfigDict:
     config.data.source = ConfigDict(
         {
             "name": "drawn_scenes",
-            "train_records": 19200,
+            "train_records": 28800,
             "validate_records": 300,
             "test_records": 300,
             # Every picture shows none to so many animals.
@@ -75,7 +75,9 @@ def drawn() -> ConfigDict:
     )
     config.backbone = ConfigDict({"name": "resnet18", "width": 24, "levels": (3, 4, 5)})
     config.neck = ConfigDict({"name": "fpn", "width": 64})
-    config.train.evaluate_every_steps = 150
+    config.data.global_batch_size = 16
+    config.optimizer.learning_rate = 3e-3
+    config.train.evaluate_every_steps = 300
     return config
 
 

@@ -3,6 +3,7 @@
 from flax import linen as nn
 
 from fpn_jax.heads.class_map import AuxiliaryClassMap, ClassMap
+from fpn_jax.heads.dense import DenseAnchors
 from fpn_jax.heads.fcos import FCOS
 from fpn_jax.heads.flatten import FlattenClassifier
 from fpn_jax.heads.landmarks import LandmarkHeatMaps, LandmarkPoints
@@ -25,6 +26,7 @@ HEADS = {
     "landmark_heat_maps": LandmarkHeatMaps,
     "landmark_points": LandmarkPoints,
     "fcos": FCOS,
+    "dense": DenseAnchors,
 }
 """Name → constructor."""
 

@@ -15,7 +15,7 @@ from fpn_jax.ops.pooling import max_pool
 from fpn_jax.pyramid import Pyramid, check_levels_given, select_levels
 from fpn_jax.registry import Spec
 
-EXTRAS = ("max_pool", "conv")
+EXTRAS = ("max_pool", "conv", "conv_c5")
 MAX_EXTRA_LEVELS = 8
 
 
@@ -32,8 +32,9 @@ class FPN(SingleScaleNeck):
       extra_levels: Number of levels to add beyond the coarsest one.
       extra: How an extra level is made from the level before: "max_pool" takes every
         other cell (the paper's P6); "conv" is a 3 × 3 convolution of stride 2, with a
-        ReLU before every further one (P6 and P7 of RetinaNet, Lin et al., arXiv
-        1708.02002; differs from the paper: from P5 instead of C5).
+        ReLU before every further one (P6 and P7 of torchvision's RetinaNet, from P5);
+        "conv_c5" is the same from the backbone's coarsest map, C5 (Lin et al., arXiv
+        1708.02002).
       upsampling: How a coarser map is resized: one of
         `fpn_jax.layers.upsampling.names()`, or a dict with `name` and its own
         arguments, such as `align_corners` or `kernel_size`. The paper uses "nearest".
@@ -68,9 +69,10 @@ class FPN(SingleScaleNeck):
         check_levels_given(self.levels, "FPN")
         errors.within("extra_levels", self.extra_levels, 0, MAX_EXTRA_LEVELS)
         errors.one_of("extra", self.extra, EXTRAS)
-        if self.extra == "conv" and self.extra_levels == 0:
+        if self.extra != "max_pool" and self.extra_levels == 0:
             raise errors.InputError(
-                "extra is 'conv', but extra_levels is 0; give extra_levels 1 or more"
+                f"extra is {self.extra!r}, but extra_levels is 0; give extra_levels 1 "
+                "or more"
             )
         check_norm(self.norm, self.width)
         self.upsampling = FrozenDict(upsampling.REGISTRY.spec(self.upsampling))
@@ -116,6 +118,7 @@ class FPN(SingleScaleNeck):
         """
         pyramid = select_levels(pyramid, self.levels or tuple(pyramid), "FPN")
         coarsest = max(pyramid)
+        given = pyramid[coarsest]
         # A class from outside the package is named without its module.
         block = self._context(name=self.context["name"].rpartition(":")[2])
         pyramid[coarsest] = block(pyramid[coarsest], train=train)
@@ -131,11 +134,11 @@ class FPN(SingleScaleNeck):
             if self.smooth:
                 result[level] = self._conv(f"smooth{level}", 3)(merged, train=train)
         result = dict(sorted(result.items()))
-        return self._add_extra_levels(result, train)
+        first = given if self.extra == "conv_c5" else result[coarsest]
+        return self._add_extra_levels(result, first, train)
 
-    def _add_extra_levels(self, pyramid: Pyramid, train: bool) -> Pyramid:
+    def _add_extra_levels(self, pyramid: Pyramid, x: jax.Array, train: bool) -> Pyramid:
         top = max(pyramid)
-        x: jax.Array = pyramid[top]
         for level in range(top + 1, top + 1 + self.extra_levels):
             if self.extra == "max_pool":
                 x = max_pool(x, window=1, stride=2)

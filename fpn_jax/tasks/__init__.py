@@ -6,6 +6,7 @@ from fpn_jax.tasks.classification import Classification
 from fpn_jax.tasks.fcos import FCOSDetection
 from fpn_jax.tasks.landmarks import LandmarkHeatMaps, LandmarkPoints
 from fpn_jax.tasks.localization import Localization
+from fpn_jax.tasks.retinanet import RetinaNetDetection
 from fpn_jax.tasks.segmentation import Segmentation
 
 TASKS = {
@@ -13,6 +14,7 @@ TASKS = {
     "segmentation": Segmentation,
     "localization": Localization,
     "fcos": FCOSDetection,
+    "retinanet": RetinaNetDetection,
     "landmark_heat_maps": LandmarkHeatMaps,
     "landmark_points": LandmarkPoints,
 }

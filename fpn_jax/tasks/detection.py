@@ -13,8 +13,11 @@ import numpy as np
 from fpn_jax import errors
 from fpn_jax.metrics import average_precision, sums
 from fpn_jax.ops import boxes as box_ops
-from fpn_jax.ops import suppression
+from fpn_jax.ops import fcos, suppression
 from fpn_jax.tasks.base import Answer, Batch, Predictions, Rows, Task
+
+ALPHA, GAMMA = 0.25, 2.0
+"""Weight of the objects and exponent of the focal loss (arXiv 1708.02002)."""
 
 CellOffset = Mapping[int, tuple[float, float]]
 """Level → y and x of the centre of the first cell, in pixels."""
@@ -252,3 +255,27 @@ def check_weight(name: str, weight: float) -> None:
       InputError: The weight is out of range.
     """
     errors.within(name, weight, 0, math.inf, open_high=True)
+
+
+def joined(levels: Mapping[int, jax.Array], stop: int = 3) -> jax.Array:
+    """Returns the predictions of all levels as one array, `[B, N, …]`.
+
+    Args:
+      levels: Level → `[B, h, w, …]`.
+      stop: Axes 1 to `stop − 1` are joined: 3 for a prediction of every cell, 4 for one
+        of every anchor.
+    """
+    parts = [jax.lax.collapse(x, 1, stop) for x in levels.values()]
+    return jnp.concatenate(parts, axis=1)
+
+
+def inside(places: jax.Array, boxes: jax.Array, chosen: jax.Array) -> jax.Array:
+    """Returns whether each place lies in one of the chosen boxes, bool `[B, N]`.
+
+    Args:
+      places: x and y, `[N, 2]`.
+      boxes: `[B, M, 4]`.
+      chosen: bool `[B, M]`.
+    """
+    sides = fcos.distances(places, boxes[:, :, None])
+    return ((sides.min(-1) > 0) & chosen[..., None]).any(1)

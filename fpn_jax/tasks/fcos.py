@@ -12,10 +12,16 @@ from fpn_jax import errors
 from fpn_jax.ops import boxes as box_ops
 from fpn_jax.ops import fcos
 from fpn_jax.tasks.base import Batch, Predictions
-from fpn_jax.tasks.detection import Candidates, Detection, Truth, check_weight
-
-ALPHA, GAMMA = 0.25, 2.0
-"""Weight of the objects and exponent of the focal loss (arXiv 1708.02002)."""
+from fpn_jax.tasks.detection import (
+    ALPHA,
+    GAMMA,
+    Candidates,
+    Detection,
+    Truth,
+    check_weight,
+    inside,
+    joined,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,15 +78,15 @@ class FCOSDetection(Detection):
         count = jnp.maximum(positive.sum(-1), 1)
         label = jnp.take_along_axis(truth.labels, chosen, axis=1)
         target = jax.nn.one_hot(jnp.where(positive, label, -1), self.num_classes)
-        logits = _joined(predictions["class_logits"])
+        logits = joined(predictions["class_logits"])
         focal = optax.sigmoid_focal_loss(logits, target, alpha=ALPHA, gamma=GAMMA)
-        inside = _inside(cells.locations, truth.boxes, truth.ignored)
-        counted = positive | ~inside
+        hidden = inside(cells.locations, truth.boxes, truth.ignored)
+        counted = positive | ~hidden
 
         boxes = jnp.take_along_axis(truth.boxes, chosen[..., None], axis=1)
         sides = fcos.distances(cells.locations, boxes)
-        predicted = _joined(predictions["distances"])
-        centre = _joined(predictions["centerness_logits"])
+        predicted = joined(predictions["distances"])
+        centre = joined(predictions["centerness_logits"])
         giou = box_ops.giou(fcos.from_distances(cells.locations, predicted), boxes)
         centerness = optax.sigmoid_binary_cross_entropy(
             centre, jax.lax.stop_gradient(fcos.centerness(sides))
@@ -134,15 +140,3 @@ class _Cells(NamedTuple):
     locations: jax.Array
     strides: jax.Array
     limits: tuple[jax.Array, jax.Array]
-
-
-def _joined(levels: dict[int, jax.Array]) -> jax.Array:
-    """Returns `[B, N, …]` of the cells of all levels."""
-    parts = [jax.lax.collapse(x, 1, 3) for x in levels.values()]
-    return jnp.concatenate(parts, axis=1)
-
-
-def _inside(places: jax.Array, boxes: jax.Array, chosen: jax.Array) -> jax.Array:
-    """Returns whether each place lies in one of the chosen boxes, `[B, N]`."""
-    sides = fcos.distances(places, boxes[:, :, None])
-    return ((sides.min(-1) > 0) & chosen[..., None]).any(1)
