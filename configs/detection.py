@@ -13,7 +13,9 @@
 
 `:NETWORK`, or `:VARIANT+NETWORK` as in `:heads+fcos`, also chooses the network:
 
-  fcos     without anchors, the default
+  fcos          without anchors, the default
+  retinanet     RetinaNet: anchors, no normalization in the head, L1
+  retinanet_v2  the second version of torchvision: group normalization, GIoU
 
 Average precision needs pycocotools: pip install "fpn_jax[detection]".
 """
@@ -23,7 +25,7 @@ from ml_collections.config_dict import placeholder
 
 from configs import fpn
 
-NETWORKS = ("fcos",)
+NETWORKS = ("fcos", "retinanet", "retinanet_v2")
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -165,10 +167,10 @@ def set_network(config: ConfigDict, network: str, width: int) -> None:
       network: One of `NETWORKS`.
       width: Channels of the convolutions of the head.
     """
-    config.head = ConfigDict({"name": network, "width": width, "convolutions": 2})
+    config.head = ConfigDict({"name": "fcos", "width": width, "convolutions": 2})
     config.task = ConfigDict(
         {
-            "name": network,
+            "name": "fcos",
             # Least scores of a detection: to count for AP, and to be reported.
             "score_threshold": 0.05,
             "shown_threshold": 0.3,
@@ -180,7 +182,9 @@ def set_network(config: ConfigDict, network: str, width: int) -> None:
             "by_class": False,
         }
     )
-    {"fcos": fcos}[network](config)
+    {"fcos": fcos, "retinanet": retinanet, "retinanet_v2": retinanet_v2}[network](
+        config
+    )
 
 
 def fcos(config: ConfigDict) -> None:
@@ -196,3 +200,35 @@ def fcos(config: ConfigDict) -> None:
     config.task.level_range = 4.0
     config.task.box_weight = 1.0
     config.task.centerness_weight = 1.0
+
+
+def retinanet(config: ConfigDict) -> None:
+    """Sets what RetinaNet alone has.
+
+    Args:
+      config: The config, changed in place.
+    """
+    config.head.name = "dense"
+    config.head.norm = "none"
+    config.task.name = "retinanet"
+    # Side of the smallest anchor in strides, sizes of an octave, height / width.
+    config.task.anchor_scale = 3.0
+    config.task.octaves = 3
+    config.task.ratios = (0.7, 1.0, 1.4)
+    # IoU from which an anchor is matched, and below which it is background.
+    config.task.high = 0.5
+    config.task.low = 0.4
+    # l1, smooth_l1 or giou.
+    config.task.box_loss = "l1"
+    config.task.box_weight = 1.0
+
+
+def retinanet_v2(config: ConfigDict) -> None:
+    """Sets what the second version of torchvision changes.
+
+    Args:
+      config: The config, changed in place.
+    """
+    retinanet(config)
+    config.head.norm = "group"
+    config.task.box_loss = "giou"

@@ -32,7 +32,16 @@ DENSE = {
     "segmentation": ("", "smoke", *(f"pets+{name}" for name in NETWORKS), "scratch"),
     "localization": ("", "smoke", "pets", "boxes", "scratch"),
     "landmarks": ("", "smoke", "points", "mobilenet", "cats", "scratch"),
-    "detection": ("", "smoke", "fcos", "heads", "heads+fcos", "scratch"),
+    "detection": (
+        "",
+        "smoke",
+        "fcos",
+        "heads",
+        "heads+fcos",
+        "scratch",
+        "retinanet",
+        "retinanet_v2",
+    ),
 }
 """Config file of a dense task → its variants."""
 VARIANTS = runpy.run_path(str(CONFIGS / "pooling.py"))["POOLINGS"]

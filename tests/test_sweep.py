@@ -39,7 +39,10 @@ OF_HEADS = {
     # Group normalization has groups of one channel or more.
     name: {"width": 32}
     for name in ("semantic_fpn", "localizer", "landmark_heat_maps", "landmark_points")
-} | {"fcos": {"width": 32, "convolutions": 2}}
+} | {
+    "fcos": {"width": 32, "convolutions": 2},
+    "dense": {"num_anchors": 3, "norm": "group", "width": 32, "convolutions": 2},
+}
 """Head → arguments that it needs instead."""
 
 

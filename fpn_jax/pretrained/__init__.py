@@ -11,13 +11,20 @@ from safetensors.numpy import save_file
 
 from fpn_jax import backbones, errors, heads
 from fpn_jax.errors import InputError
-from fpn_jax.pretrained import convert
+from fpn_jax.pretrained import convert, detectors
 from fpn_jax.pretrained.convert import Misfit, Pair
 from fpn_jax.pretrained.families import FAMILIES, family_of
 from fpn_jax.pretrained.preprocessing import METADATA_KEY, RECIPES, preprocessing
 from fpn_jax.pretrained.read import read
 
-__all__ = ["load", "load_classifier", "preprocessing", "save", "to_state_dict"]
+__all__ = [
+    "load",
+    "load_classifier",
+    "load_detector",
+    "preprocessing",
+    "save",
+    "to_state_dict",
+]
 
 LEAST_LIKENESS = 0.5
 """Share of names and shapes above which a file is reported as another backbone's."""
@@ -75,6 +82,32 @@ def load_classifier(
     """
     target = _of_classifier(name, num_classes, arguments)
     return _fit(name, path, read(path).arrays, target, complete=target)
+
+
+def load_detector(name: str, path: str, target: Mapping) -> dict:
+    """Returns the weights of a detector of torchvision as variables of a model.
+
+    The model has the backbone `resnet50` with the levels 3, 4 and 5, the neck `fpn` of
+    width 256 with two extra levels ("conv", or "conv_c5" for the second version), and
+    the head `dense` or `fcos` with four convolutions. Number the classes as the file
+    does: COCO's have 91, of which the first is not used. torchvision's locations begin
+    at the corner of a cell: `offset=0.0` of the task.
+
+    Args:
+      name: One of `fpn_jax.pretrained.detectors.DETECTORS`.
+      path: A `.safetensors`, `.npz` or `.pth` file with the names of torchvision.
+      target: Shapes of the variables of the model, from `jax.eval_shape`.
+
+    Returns:
+      `{"params": …, "batch_stats": …}`, float32, in the structure of `target`.
+
+    Raises:
+      InputError: The detector is unknown, the file cannot be read, or names or shapes
+        do not fit; the message lists them.
+    """
+    errors.one_of("detector", name, detectors.DETECTORS)
+    pairs = detectors.DETECTORS[name]
+    return convert.from_state_dict(read(path).arrays, target, pairs)
 
 
 def to_state_dict(name: str, variables: Mapping) -> dict[str, np.ndarray]:

@@ -73,3 +73,10 @@ FCOS = (
     ("head/centerness", "head.regression_head.bbox_ctrness"),
 )
 """`fcos_resnet50_fpn`: P6 from P5, biases before the group normalization."""
+
+DETECTORS = {
+    "retinanet_resnet50_fpn": RETINANET,
+    "retinanet_resnet50_fpn_v2": RETINANET_V2,
+    "fcos_resnet50_fpn": FCOS,
+}
+"""Name in torchvision → name map."""
