@@ -6,6 +6,7 @@ from fpn_jax.heads.class_map import AuxiliaryClassMap, ClassMap
 from fpn_jax.heads.dense import DenseAnchors
 from fpn_jax.heads.fcos import FCOS
 from fpn_jax.heads.flatten import FlattenClassifier
+from fpn_jax.heads.grid import Grid
 from fpn_jax.heads.landmarks import LandmarkHeatMaps, LandmarkPoints
 from fpn_jax.heads.localizer import Localizer
 from fpn_jax.heads.mlp import MlpClassifier
@@ -27,6 +28,7 @@ HEADS = {
     "landmark_points": LandmarkPoints,
     "fcos": FCOS,
     "dense": DenseAnchors,
+    "grid": Grid,
 }
 """Name → constructor."""
 

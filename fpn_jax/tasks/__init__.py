@@ -4,6 +4,7 @@ from fpn_jax.registry import Registry
 from fpn_jax.tasks.base import Task
 from fpn_jax.tasks.classification import Classification
 from fpn_jax.tasks.fcos import FCOSDetection
+from fpn_jax.tasks.grid import GridDetection
 from fpn_jax.tasks.landmarks import LandmarkHeatMaps, LandmarkPoints
 from fpn_jax.tasks.localization import Localization
 from fpn_jax.tasks.retinanet import RetinaNetDetection
@@ -15,6 +16,7 @@ TASKS = {
     "localization": Localization,
     "fcos": FCOSDetection,
     "retinanet": RetinaNetDetection,
+    "grid": GridDetection,
     "landmark_heat_maps": LandmarkHeatMaps,
     "landmark_points": LandmarkPoints,
 }
