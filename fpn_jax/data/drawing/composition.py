@@ -51,6 +51,21 @@ def expression(rng: np.random.Generator, roll: float) -> animals.Expression:
     )
 
 
+def head_extent(figure: animals.Figure, pose: Pose) -> np.ndarray:
+    """Returns the box of the head with its ears, float64 `[4]`, x0, y0, x1, y1.
+
+    Args:
+      figure: The animal.
+      pose: Of the head.
+
+    Returns:
+      Fractions of the image side; below 0 and above 1 outside of the image.
+    """
+    head = [layer.base for layer in figure.layers if layer.part in ("head", "ear")]
+    points = strokes.project(head, pose)
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])
+
+
 def head_box(figure: animals.Figure, pose: Pose, size: int) -> np.ndarray:
     """Returns the part of the head with its ears that is inside of the image.
 
@@ -62,9 +77,7 @@ def head_box(figure: animals.Figure, pose: Pose, size: int) -> np.ndarray:
     Returns:
       float32 `[4]`, x0, y0, x1, y1 in pixels.
     """
-    head = [layer.base for layer in figure.layers if layer.part in ("head", "ear")]
-    points = strokes.project(head, pose)
-    box = np.concatenate([points.min(axis=0), points.max(axis=0)])
+    box = head_extent(figure, pose)
     return (np.clip(box, 0, 1) * size).astype(np.float32)
 
 

@@ -22,11 +22,14 @@ INDIVIDUALS = 4000
 """Number of individuals of a split."""
 GREATEST_HIDDEN = 0.35
 """Share of a head that nearer animals and occluders may hide."""
+LEAST_INSIDE = 0.75
+"""Share of a head's box that is inside of the image, at least."""
 
 _TRIES = 12
 """How often the place of an animal is drawn before the animal is omitted."""
 _COARSE = 96
-"""Side of the picture in which hidden shares are measured, pixels."""
+"""Side of the picture in which hidden shares are measured, pixels; for heads of the
+default sizes they are exact to about 0.03."""
 _HEAD_WIDTH = 2.2
 """Width of a typical head box over its pose's scale."""
 
@@ -40,6 +43,9 @@ class DrawnScenesSource:
     not reveal the class. Larger animals are nearer and cover smaller ones. At most
     `GREATEST_HIDDEN` of a head is hidden: an animal whose head is hidden more is drawn
     at another place, and omitted if none is found.
+
+    At least `LEAST_INSIDE` of the box of a head is inside of the image. No individual
+    is twice in one scene: the second animal is omitted.
 
     Attributes:
       split: One of train, validate, test; no individual is in two of them.
@@ -137,6 +143,9 @@ class DrawnScenesSource:
             scale = width / _HEAD_WIDTH
             label = int(rng.integers(2))
             member = 2 * int(rng.integers(INDIVIDUALS // 2)) + label
+            identity = len(SPLITS) * member + split
+            if any(animal.identity == identity for animal in found):
+                continue
             who = animals.individual(
                 np.random.default_rng([self.seed, split, member, 0]), label
             )
@@ -146,8 +155,8 @@ class DrawnScenesSource:
                 figure = animals.figure(who, composition.expression(rng, pose.roll))
                 head = [a for a in figure.layers if a.part in ("head", "ear")]
                 place = _silhouette(head, pose)
-                if (place & hidden).sum() <= GREATEST_HIDDEN * place.sum():
-                    identity = len(SPLITS) * member + split
+                seen = (place & hidden).sum() <= GREATEST_HIDDEN * place.sum()
+                if seen and _share_inside(figure, pose) >= LEAST_INSIDE:
                     found.append(_Animal(who, figure, pose, identity))
                     hidden = hidden | _silhouette(figure.layers, pose)
                     break
@@ -161,6 +170,13 @@ class _Animal(NamedTuple):
     figure: animals.Figure
     pose: Pose
     identity: int
+
+
+def _share_inside(figure: animals.Figure, pose: Pose) -> float:
+    """Returns the share of the head's box that is inside of the image."""
+    box = composition.head_extent(figure, pose)
+    inside = np.clip(box, 0, 1)
+    return float(np.prod(inside[2:] - inside[:2]) / np.prod(box[2:] - box[:2]))
 
 
 def _silhouette(layers: list[strokes.Layer], pose: Pose) -> np.ndarray:
