@@ -10,12 +10,15 @@
            --config.data.root=DIR --config.pretrained.path=FILE
            --config.pretrained.recipe=RECIPE
   scratch  the same without pretrained weights: add --config.data.root=DIR
+  coco     photographs with a JSON file of COCO, and a pretrained backbone: add the
+           arguments of heads, and --config.data.source.annotations=FILE
 
 `:NETWORK`, or `:VARIANT+NETWORK` as in `:heads+fcos`, also chooses the network:
 
   fcos          without anchors, the default
   retinanet     RetinaNet: anchors, no normalization in the head, L1
   retinanet_v2  the second version of torchvision: group normalization, GIoU
+  grid          YOLO: the cell of the middle, and the anchor of the nearest shape
 
 Average precision needs pycocotools: pip install "fpn_jax[detection]".
 """
@@ -25,7 +28,7 @@ from ml_collections.config_dict import placeholder
 
 from configs import fpn
 
-NETWORKS = ("fcos", "retinanet", "retinanet_v2")
+NETWORKS = ("fcos", "retinanet", "retinanet_v2", "grid")
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -42,6 +45,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "smoke": smoke,
         "heads": heads,
         "scratch": scratch,
+        "coco": coco,
     }
     data, _, network = variant.partition("+")
     if data in NETWORKS and not network:
@@ -56,6 +60,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config = drawn()
     variants[data](config)
     set_network(config, network, width=32 if data == "smoke" else 64)
+    # Objects of different classes may overlap, unlike the heads of a cat and a dog.
+    config.task.by_class = data == "coco"
     return config
 
 
@@ -115,6 +121,29 @@ def heads(config: ConfigDict) -> None:
             "classes": (),
             # 1 if a CSV table counts pixels from 1, 0 for continuous coordinates.
             "csv_origin": 0,
+            "validate_fraction": 0.1,
+            "test_fraction": 0.0,
+        }
+    )
+
+
+def coco(config: ConfigDict) -> None:
+    """Fine-tunes MobileNetV2 on photographs with a JSON file of COCO.
+
+    Args:
+      config: The default config, changed in place.
+    """
+    photographs(config)
+    config.data.source = ConfigDict(
+        {
+            "name": "coco",
+            # A JSON file, relative to data.root or to the current folder.
+            "annotations": "annotations.json",
+            # The same of the other splits; without them, shares are held out.
+            "validate_annotations": "",
+            "test_annotations": "",
+            # Names of the categories to use; () takes all.
+            "classes": (),
             "validate_fraction": 0.1,
             "test_fraction": 0.0,
         }
@@ -182,9 +211,13 @@ def set_network(config: ConfigDict, network: str, width: int) -> None:
             "by_class": False,
         }
     )
-    {"fcos": fcos, "retinanet": retinanet, "retinanet_v2": retinanet_v2}[network](
-        config
-    )
+    setters = {
+        "fcos": fcos,
+        "retinanet": retinanet,
+        "retinanet_v2": retinanet_v2,
+        "grid": grid,
+    }
+    setters[network](config)
 
 
 def fcos(config: ConfigDict) -> None:
@@ -232,3 +265,23 @@ def retinanet_v2(config: ConfigDict) -> None:
     retinanet(config)
     config.head.norm = "group"
     config.task.box_loss = "giou"
+
+
+def grid(config: ConfigDict) -> None:
+    """Sets what YOLO alone has.
+
+    Args:
+      config: The config, changed in place.
+    """
+    config.head.name = "grid"
+    config.head.level = 4
+    config.task.name = "grid"
+    # Width and height in pixels of the network's input; --mode=check proposes them.
+    config.task.anchors = ((26, 26), (38, 38), (54, 54), (76, 76))
+    config.task.rescore = True
+    # A box with a greater IoU is not punished as background.
+    config.task.ignore = 0.6
+    config.task.coordinate_weight = 1.0
+    config.task.object_weight = 5.0
+    config.task.background_weight = 1.0
+    config.task.class_weight = 1.0

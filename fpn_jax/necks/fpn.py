@@ -16,6 +16,7 @@ from fpn_jax.pyramid import Pyramid, check_levels_given, select_levels
 from fpn_jax.registry import Spec
 
 EXTRAS = ("max_pool", "conv", "conv_c5")
+CONNECTIONS = ("both", "lateral", "top_down")
 MAX_EXTRA_LEVELS = 8
 
 
@@ -45,6 +46,9 @@ class FPN(SingleScaleNeck):
         "aspp", with `width` channels. Or a dict with `name` and its own arguments:
         `bins` and `width` of "ppm", `rates` and `dropout` of "aspp". See
         `fpn_jax.layers.context`.
+      connections: "both"; or, to see what each is worth, one of the paper's ablations
+        (table 1): "lateral" has no top-down path, so nothing is added to a lateral
+        map; "top_down" has no lateral maps but the coarsest one.
       smooth: Whether a 3 × 3 convolution smooths every level, as in the paper;
         segmentation_models.pytorch has none.
       norm: Normalization after every convolution, including those of the context:
@@ -59,6 +63,7 @@ class FPN(SingleScaleNeck):
     extra: str = "max_pool"
     upsampling: Spec = "nearest"
     context: Spec = "none"
+    connections: str = "both"
     smooth: bool = True
     norm: str = "none"
     dtype: jnp.dtype = jnp.float32
@@ -69,6 +74,7 @@ class FPN(SingleScaleNeck):
         check_levels_given(self.levels, "FPN")
         errors.within("extra_levels", self.extra_levels, 0, MAX_EXTRA_LEVELS)
         errors.one_of("extra", self.extra, EXTRAS)
+        errors.one_of("connections", self.connections, CONNECTIONS)
         if self.extra != "max_pool" and self.extra_levels == 0:
             raise errors.InputError(
                 f"extra is {self.extra!r}, but extra_levels is 0; give extra_levels 1 "
@@ -125,11 +131,13 @@ class FPN(SingleScaleNeck):
         merged = None
         result = {}
         for level, x in reversed(pyramid.items()):
-            lateral = self._conv(f"lateral{level}", 1)(x, train=train)
-            if merged is not None:
+            parts = []
+            if level == coarsest or self.connections != "top_down":
+                parts.append(self._conv(f"lateral{level}", 1)(x, train=train))
+            if level != coarsest and self.connections != "lateral":
                 upsample = self._upsampling(name=f"upsample{level}")
-                lateral += upsample(merged, lateral.shape[1:3])
-            merged = lateral
+                parts.append(upsample(merged, x.shape[1:3]))
+            merged = sum(parts[1:], start=parts[0])
             result[level] = merged
             if self.smooth:
                 result[level] = self._conv(f"smooth{level}", 3)(merged, train=train)

@@ -38,8 +38,8 @@ def test_a_small_set_is_nearly_divided_as_by_exhaustive_search():
                 best = max(best, shape_iou(sizes, means).max(1).mean())
         shares.append(propose(sizes, 2).average_iou / best)
     # A mean is not the best anchor of a cluster, and k-means finds local optima.
-    assert np.mean(shares) > 0.95
-    assert min(shares) > 0.88
+    assert np.mean(shares) > 0.93
+    assert min(shares) > 0.84
 
 
 def test_the_iou_of_shapes_is_that_of_boxes_with_one_corner():
