@@ -41,6 +41,10 @@ DENSE = {
         "scratch",
         "retinanet",
         "retinanet_v2",
+        "grid",
+        "coco",
+        "smoke+grid",
+        "heads+grid",
     ),
 }
 """Config file of a dense task → its variants."""
@@ -104,7 +108,7 @@ def test_every_fine_tuning_config_builds(name, variant, weights):
     [(name, variant) for name, variants in DENSE.items() for variant in variants],
 )
 def test_every_dense_config_builds(name, variant, weights):
-    pretrained = variant.startswith(("pets", "boxes", "cats", "heads"))
+    pretrained = variant.startswith(("pets", "boxes", "cats", "heads", "coco"))
     changes = {"pretrained__path": weights, "pretrained__recipe": "tensorflow"}
     config = resolve(
         given(f"configs/{name}.py:{variant}", **(changes if pretrained else {}))

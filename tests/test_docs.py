@@ -22,6 +22,7 @@ DECIDED = {
         "dtype",
         "axis_name",
         "cell_offset",
+        "num_anchors",
     },
     "data.source": {
         *("split", "root", "image_size", "background", "encoded", "model_classes")

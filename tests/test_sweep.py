@@ -41,6 +41,7 @@ OF_HEADS = {
     for name in ("semantic_fpn", "localizer", "landmark_heat_maps", "landmark_points")
 } | {
     "fcos": {"width": 32, "convolutions": 2},
+    "grid": {"num_anchors": 3, "norm": "group", "width": 32, "level": 3},
     "dense": {"num_anchors": 3, "norm": "group", "width": 32, "convolutions": 2},
 }
 """Head → arguments that it needs instead."""

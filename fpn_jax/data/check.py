@@ -7,10 +7,13 @@ import unicodedata
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
+
 from fpn_jax.data import duplicates
-from fpn_jax.data.annotations import problems
+from fpn_jax.data.annotations import Layout, Unusable, problems
+from fpn_jax.data.crops import Letterbox
 from fpn_jax.data.images.decode import Undecodable, pixels
-from fpn_jax.data.records import BadRecord, Source
+from fpn_jax.data.records import OF_BOXES, BadRecord, Source
 
 # Limits the results that wait, and their memory, on sources of any size.
 _RECORDS_PER_ROUND = 4096
@@ -134,6 +137,49 @@ def check(source: Source, num_threads: int = 8) -> Findings:
         tuple(getattr(source, "notes", ())),
         tuple(getattr(source, "remarks", ())),
     )
+
+
+def boxes_of(
+    source: Source,
+    transform: Letterbox,
+    max_boxes: int,
+    num_threads: int = 8,
+) -> dict[str, np.ndarray]:
+    """Returns the boxes of all good records, as a batch has them, without the images.
+
+    Args:
+      source: The records of one split.
+      transform: Fits images to the network's input.
+      max_boxes: Number of boxes of each image; of more boxes the largest are kept.
+      num_threads: Number of records read at the same time, at least 1.
+
+    Returns:
+      `boxes` float32 `[R, max_boxes, 4]` and the fields of their values that the source
+      has, `[R, max_boxes]`.
+    """
+    fields = [f for f in source.info.fields if f == "boxes" or f in OF_BOXES]
+    layout = Layout.of(source.info, fields, max_boxes)
+
+    def read(index: int) -> dict[str, np.ndarray] | None:
+        try:
+            record = layout.take(source[index])
+        except (BadRecord, Unusable):
+            return None
+        placement = transform.placement(record["image"].shape[:2])
+        boxes, kept, _ = placement.boxes(record["boxes"])
+        values = {f: record[f][kept] for f in OF_BOXES if f in record}
+        nothing = np.zeros((*placement.size, 3), np.uint8)
+        return layout.row({"image": nothing, "boxes": boxes, **values})
+
+    with concurrent.futures.ThreadPoolExecutor(num_threads) as threads:
+        rows = [row for row in threads.map(read, range(len(source))) if row]
+    empty = layout.empty(1)
+    return {
+        field: np.stack([row[field] for row in rows])
+        if rows
+        else np.zeros((0, *empty[field].shape), empty[field].dtype)
+        for field in layout.fields
+    }
 
 
 def shown(name: str) -> str:

@@ -1,7 +1,7 @@
 """The interface of a task."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -16,6 +16,18 @@ Answer = dict[str, jax.Array]
 """Decoded predictions, with a leading batch dimension."""
 Rows = dict[str, jax.Array]
 """Arrays with one row per example, which evaluation keeps."""
+
+
+class Inspection(NamedTuple):
+    """What a check prints about the annotations of a split.
+
+    Attributes:
+      lines: The lines.
+      passed: Whether nothing is wrong.
+    """
+
+    lines: tuple[str, ...]
+    passed: bool
 
 
 @runtime_checkable
@@ -37,6 +49,7 @@ class Task(Protocol):
       framing: How evaluation fits an image to the input: "crop" crops its centre,
         "letterbox" pads it.
       max_boxes: Maximum number of boxes per image in a batch, if `needs` has boxes.
+      inspects: Whether `inspect` is defined.
       explains: Whether `evidence` is defined, so that a report can show heat maps.
       places: Whether predictions are read by place, so that the cells of the backbone
         must lie where its levels say.
@@ -51,6 +64,7 @@ class Task(Protocol):
     exports: ClassVar[tuple[str, ...]] = ()
     framing: ClassVar[str] = "crop"
     max_boxes: ClassVar[int] = 100
+    inspects: ClassVar[bool] = False
     explains: ClassVar[bool] = False
     places: ClassVar[bool] = False
     definitions: ClassVar[Mapping[str, str]] = {}
@@ -108,6 +122,20 @@ class Task(Protocol):
           rows: The rows of the split, as `keep` returned them.
         """
         return {}
+
+    def inspect(
+        self, rows: Mapping[str, np.ndarray], predictions: Predictions
+    ) -> Inspection:
+        """Returns what the annotations of a split mean to this task, for a check.
+
+        This method is called only if `inspects` is true.
+
+        Args:
+          rows: The boxes of every record, and the fields of their values, padded; in
+            pixels of the network's input.
+          predictions: Shapes of the outputs of the head for one image.
+        """
+        ...
 
     def evidence(self, predictions: Predictions, target: jax.Array) -> jax.Array:
         """Returns the score `[B]` whose gradient explains an answer.

@@ -14,7 +14,15 @@ from fpn_jax import errors
 from fpn_jax.metrics import average_precision, sums
 from fpn_jax.ops import boxes as box_ops
 from fpn_jax.ops import fcos, suppression
-from fpn_jax.tasks.base import Answer, Batch, Predictions, Rows, Task
+from fpn_jax.tasks import inspection
+from fpn_jax.tasks.base import (
+    Answer,
+    Batch,
+    Inspection,
+    Predictions,
+    Rows,
+    Task,
+)
 
 ALPHA, GAMMA = 0.25, 2.0
 """Weight of the objects and exponent of the focal loss (arXiv 1708.02002)."""
@@ -107,6 +115,7 @@ class Detection(Task, abc.ABC):
     needs: ClassVar[frozenset[str]] = frozenset({"boxes", "box_labels", "box_crowd"})
     framing: ClassVar[str] = "letterbox"
     places: ClassVar[bool] = True
+    inspects: ClassVar[bool] = True
     definitions: ClassVar[Mapping[str, str]] = {
         "loss": "mean over the images of the sum of the losses",
         "ap": "COCO's average precision: mean over the classes and the IoUs 0.50, 0.55 "
@@ -226,6 +235,25 @@ class Detection(Task, abc.ABC):
             "true_labels": batch["box_labels"],
             "true_crowd": batch["box_crowd"],
         }
+
+    def anchor_shapes(self, predictions: Predictions) -> np.ndarray | None:
+        """Returns width and height of all anchors, `[A, 2]`; None where there is none.
+
+        Args:
+          predictions: Outputs of the head, or their shapes.
+        """
+        return None
+
+    def inspect(
+        self, rows: Mapping[str, np.ndarray], predictions: Predictions
+    ) -> Inspection:
+        """Returns how well anchors fit the boxes, and AP of the truth as prediction."""
+        truth = rows["boxes"], rows["box_labels"], rows["box_crowd"]
+        lines, passed = inspection.truth_as_prediction(*truth, self.num_classes)
+        shapes = self.anchor_shapes(predictions)
+        if shapes is not None:
+            lines = (*lines, *inspection.fit_of_anchors(rows["boxes"], shapes))
+        return Inspection(lines, passed)
 
     def summarize(self, rows: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Returns the metrics of COCO, and the AP of every class.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 from fpn_jax import errors
 from fpn_jax.ops import boxes as box_ops
 from fpn_jax.ops import grid, losses
-from fpn_jax.tasks.base import Batch, Predictions
+from fpn_jax.tasks.base import Batch, Inspection, Predictions
 from fpn_jax.tasks.detection import Candidates, Detection, Truth, check_weight
 
 WEIGHTS = ("coordinate", "object", "background", "class")
@@ -68,6 +69,30 @@ class GridDetection(Detection):
     def head_arguments(self) -> dict[str, Any]:
         """Returns `num_classes` and `num_anchors`."""
         return {"num_classes": self.num_classes, "num_anchors": len(self.anchors)}
+
+    def anchor_shapes(self, predictions: Predictions) -> np.ndarray:
+        """Returns width and height of the anchors, `[A, 2]`.
+
+        Args:
+          predictions: Outputs of the head; not used.
+        """
+        return np.array(self.anchors, np.float32)
+
+    def inspect(
+        self, rows: Mapping[str, np.ndarray], predictions: Predictions
+    ) -> Inspection:
+        """Returns what every detector says, and how many boxes share a predictor."""
+        found = super().inspect(rows, predictions)
+        ((level, numbers),) = predictions["grid_boxes"].items()
+        boxes = jnp.asarray(rows["boxes"], jnp.float32)
+        there = box_ops.area(boxes) > 0
+        shapes = jnp.array(self.anchors, jnp.float32)
+        wins = grid.assign(boxes, there, shapes, numbers.shape[1:3], 2.0**level).wins
+        line = (
+            f"{int((there & ~wins).sum())} of {int(there.sum())} boxes share cell and "
+            "anchor with a larger one, and are not learned"
+        )
+        return Inspection((*found.lines, line), found.passed)
 
     def losses(self, predictions: Predictions, batch: Batch) -> dict[str, jax.Array]:
         """Returns `coordinates`, `object`, `background` and `class` of each example."""

@@ -99,6 +99,16 @@ class RetinaNetDetection(Detection):
             sizes = [int(size) for size in sizes]
         return anchor_ops.shapes(sizes, self.ratios, rounded=self.rounded)
 
+    def anchor_shapes(self, predictions: Predictions) -> np.ndarray:
+        """Returns width and height of the anchors of all levels, `[A, 2]`.
+
+        Args:
+          predictions: Outputs of the head, or their shapes.
+        """
+        levels = predictions["class_logits"]
+        shapes = np.concatenate([self.shapes(level) for level in levels])
+        return shapes[:, 2:] - shapes[:, :2]
+
     def anchors(self, level: int, size: tuple[int, int]) -> np.ndarray:
         """Returns the anchors of a level, float32 `[h · w · A, 4]`.
 

@@ -95,6 +95,35 @@ def test_extra_levels_by_max_pooling_take_every_other_cell(maps):
     assert neck.output_channels(CHANNELS) == dict.fromkeys(range(2, 8), WIDTH)
 
 
+def test_extra_levels_from_the_coarsest_map_of_the_backbone(maps):
+    neck = necks.build("fpn", width=WIDTH, extra_levels=2, extra="conv_c5")
+    actual, parameters = run(neck, maps)
+    expected = top_down(maps, parameters)
+    expected[6] = conv(maps[5], parameters["extra6"], stride=2)
+    expected[7] = conv(np.maximum(expected[6], 0), parameters["extra7"], stride=2)
+    assert_same(actual, expected)
+
+
+def test_ablations_without_the_top_down_path_or_without_lateral_maps(maps):
+    actual, parameters = run(
+        necks.build("fpn", width=WIDTH, connections="lateral", smooth=False), maps
+    )
+    assert set(parameters) == {f"lateral{level}" for level in maps}
+    expected = {k: conv(x, parameters[f"lateral{k}"]) for k, x in maps.items()}
+    assert_same(actual, expected)
+    actual, parameters = run(
+        necks.build("fpn", width=WIDTH, connections="top_down", smooth=False), maps
+    )
+    assert set(parameters) == {"lateral5"}
+    merged = conv(maps[5], parameters["lateral5"])
+    for level in (4, 3, 2):
+        height, width = maps[level].shape[1:3]
+        rows = np.arange(height) * merged.shape[1] // height
+        columns = np.arange(width) * merged.shape[2] // width
+        merged = merged[:, rows][:, :, columns]
+        np.testing.assert_allclose(actual[level], merged, rtol=1e-5, atol=1e-5)
+
+
 def test_extra_levels_by_convolution(maps):
     neck = necks.build("fpn", width=WIDTH, extra_levels=2, extra="conv")
     actual, parameters = run(neck, maps)
@@ -300,6 +329,7 @@ def test_the_error_names_a_missing_level(maps):
         ("fpn", {"levels": ()}, r"levels are \(\)"),
         ("fpn", {"extra_levels": -1}, "extra_levels is -1"),
         ("fpn", {"extra_levels": 1, "extra": "pool"}, "extra 'pool' is unknown"),
+        ("fpn", {"connections": "none"}, "connections 'none' is unknown"),
         ("fpn", {"extra": "conv"}, "extra is 'conv', but extra_levels is 0"),
         ("fpn", {"upsampling": "cubic"}, "upsampling 'cubic' is unknown"),
         ("fpn", {"norm": "layer"}, "norm 'layer' is unknown"),

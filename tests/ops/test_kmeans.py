@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from fpn_jax.data.anchors import propose, shape_iou
 from fpn_jax.errors import InputError
+from fpn_jax.ops.kmeans import propose, shape_iou
 
 
 def test_planted_clusters_are_found():
