@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fpn_jax.data.records import FIELDS, SourceInfo
 from fpn_jax.errors import InputError, one_of
@@ -35,9 +36,10 @@ def check(
 
     Raises:
       InputError: The head lacks a key that the task reads, a loss is not one floating
-        number an example, the monitor is not in the metrics, the view or the framing is
-        unknown, the view lacks a key of an answer or of the rows that are kept, or a
-        row has a reserved name.
+        number an example, a package that the summary needs is not installed, the
+        monitor is not in the metrics, the view or the framing is unknown, the view
+        lacks a key of an answer or of the rows that are kept, or a row has a reserved
+        name.
     """
     one_of(f"kind of task {name!r}", task.kind, VIEWS)
     one_of(f"framing of task {name!r}", task.framing, FRAMINGS)
@@ -63,13 +65,16 @@ def check(
                 f"{list(loss.shape)}; it must be one floating number an example, [1]"
             )
     metrics = traced("metrics", task.metrics, predictions, batch)
-    if task.monitor not in metrics and type(task).summarize is Task.summarize:
-        raise InputError(
-            f"task {name!r} monitors {task.monitor!r}, but its metrics are "
-            f"{', '.join(metrics)}"
-        )
     answer = traced("decode", lambda p: task.decode(p, image_size), predictions)
     rows = traced("keep", task.keep, answer, batch)
+    # A package that the summary needs must be there before the training begins.
+    example = {key: np.zeros(row.shape, row.dtype) for key, row in rows.items()}
+    summary = task.summarize(example | {"index": np.zeros(1, np.int32)})
+    if task.monitor not in {**metrics, **summary}:
+        raise InputError(
+            f"task {name!r} monitors {task.monitor!r}, but its metrics are "
+            f"{', '.join([*metrics, *summary])}"
+        )
     reserved = sorted(RESERVED & set(rows))
     if reserved:
         raise InputError(

@@ -9,11 +9,13 @@ import pytest
 from fpn_jax import contract
 from fpn_jax.data.records import SourceInfo
 from fpn_jax.errors import InputError
-from fpn_jax.metrics import sums
+from fpn_jax.metrics import average_precision, sums
 from fpn_jax.tasks import TASKS, Classification
 from fpn_jax.tasks.base import Task
+from fpn_jax.tasks.fcos import FCOSDetection
 from fpn_jax.views import VIEWS
 from tests.conftest import prepared, tiny
+from tests.tasks.test_fcos import SIZE, predictions
 
 INFO = SourceInfo(classes=("cat", "dog"), fields=("label",))
 PREDICTIONS = {"logits": jnp.zeros((1, 2))}
@@ -139,3 +141,15 @@ def test_the_shapes_of_the_first_state_are_those_that_are_trained():
     first = made.initial()
     assert made.like.params.keys() == first.params.keys()
     assert made.like.step.shape == first.step.shape
+
+
+def test_a_package_that_the_summary_needs_is_missed_before_the_training(monkeypatch):
+    def absent():
+        raise InputError("pycocotools is not installed")
+
+    found = predictions(1)
+    info = SourceInfo(("cat", "dog", "cow"), ("boxes", "box_labels", "box_crowd"))
+    contract.check("fcos", FCOSDetection(3), found, SIZE, info)
+    monkeypatch.setattr(average_precision, "require", absent)
+    with pytest.raises(InputError, match="pycocotools is not installed"):
+        contract.check("fcos", FCOSDetection(3), found, SIZE, info)
