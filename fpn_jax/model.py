@@ -9,6 +9,7 @@ from fpn_jax import backbones, heads, necks
 from fpn_jax.errors import InputError
 from fpn_jax.imaging.pyramids import gaussian_pyramid
 from fpn_jax.ops.normalization import normalize
+from fpn_jax.ops.sliding_window import windows
 from fpn_jax.pyramid import Backbone, Head, Neck, Pyramid
 
 PARTS = {
@@ -140,6 +141,43 @@ class PyramidModel(nn.Module):
           train: Whether dropout is active.
         """
         return self.head(pyramid, train=train)
+
+    def slide(self, images: jax.Array, window: tuple[int, int]) -> dict[str, jax.Array]:
+        """Returns the predictions for every window of larger images.
+
+        The maps of the images are computed once, and the head reads each part of them
+        that is as large as the maps of a window: the convolutional form of a sliding
+        window (arXiv 1312.6229), for any head whose predictions are arrays. Windows lie
+        a cell of the coarsest level apart. Where backbone and neck pad nothing, the
+        predictions are those for the cropped windows; where they pad, a crop has zeros
+        around it where a window has its surroundings, and the predictions differ.
+
+        Args:
+          images: `[B, H, W, 3]`, values 0 to 255, uint8 or floating.
+          window: Height and width of a window, in pixels: the size of the images that
+            the head was made for.
+
+        Returns:
+          The predictions of the head, `[B, n, m, …]`, for `n × m` windows.
+
+        Raises:
+          ValueError: `images` have another shape.
+          InputError: The images are smaller than a window.
+        """
+        alone = self.clone(parent=None, name=None)
+        of_window = jax.eval_shape(
+            lambda variables, x: alone.apply(
+                variables, x, train=False, method="features"
+            ),
+            self.variables,
+            jax.ShapeDtypeStruct((1, *window, 3), images.dtype),
+        )
+        pyramid = self.features(images, train=False)
+        cells = {level: x.shape[1:3] for level, x in of_window.items()}
+        parts, places = windows(pyramid, cells)
+        found = self.predict(parts, train=False)
+        grid = (len(images), *places)
+        return {name: x.reshape(*grid, *x.shape[1:]) for name, x in found.items()}
 
 
 class PaperClassifier(nn.Module):
