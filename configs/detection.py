@@ -202,7 +202,7 @@ def set_network(config: ConfigDict, network: str, width: int) -> None:
             "name": "fcos",
             # Least scores of a detection: to count for AP, and to be reported.
             "score_threshold": 0.05,
-            "shown_threshold": 0.3,
+            "shown_threshold": 0.5,
             # Boxes with a greater IoU than the threshold are suppressed: hard, linear
             # or gaussian.
             "iou_threshold": 0.6,

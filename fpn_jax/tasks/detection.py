@@ -103,7 +103,7 @@ class Detection(Task, abc.ABC):
     cell_offset: CellOffset | None = None
     offset: float | None = None
     score_threshold: float = 0.05
-    shown_threshold: float = 0.3
+    shown_threshold: float = 0.5
     candidates: int = 1000
     max_detections: int = 100
     iou_threshold: float = 0.6

@@ -15,7 +15,7 @@ from fpn_jax.views.matching import IGNORED, INVENTED, Objects, match
 from fpn_jax.views.results import coco_result
 
 CORNERS = ("x0", "y0", "x1", "y1")
-EACH = 6
+EACH = 4
 """Number of pictures of each kind of mistake in the report."""
 AREAS = (("small", "below 32²"), ("medium", "32² to 96²"), ("large", "96² and more"))
 """Names of COCO's areas, and their pixels."""
@@ -138,11 +138,9 @@ class BoxesView:
         return [
             Section("curves", "Precision and recall", curves, "Curves", paired=True),
             Section("confusion", "Confusion", confusion, paired=True),
+            Section("sizes", "By size", _by_size(evaluated, found), paired=True),
             Section(
-                "sizes",
-                "Average precision by size and class",
-                _tables(evaluated, info, found),
-                "Sizes",
+                "classes", "By class", _by_class(evaluated, info, found), paired=True
             ),
             *_galleries(evaluated, info, found),
         ]
@@ -284,46 +282,47 @@ def _ap(value: float, digits: int = 1) -> str:
     return percent(value if value >= 0 else float("nan"), digits)
 
 
-def _tables(evaluated: Evaluated, info: Info, found: _Matched) -> Any:
-    """Returns AP by the size of the objects and by class, as two tables."""
-    metrics = evaluated.metrics
-    true = [one.true_boxes[~one.crowd] for one in found.all_objects]
-    boxes = np.concatenate(true)
+def _by_size(evaluated: Evaluated, found: _Matched) -> Any:
+    """Returns a table of AP by the size of the objects."""
+    boxes = np.concatenate([one.true_boxes[~one.crowd] for one in found.all_objects])
     area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
     which = np.digitize(area, (32**2, 96**2))
-    sizes = [
+    rows = [
         (
             f"{name} ({pixels} pixels)",
             count(int((which == number).sum())),
-            _ap(metrics[f"ap_{name}"]),
-            _ap(metrics[f"ar_{name}"]),
+            _ap(evaluated.metrics[f"ap_{name}"]),
+            _ap(evaluated.metrics[f"ar_{name}"]),
         )
         for number, (name, pixels) in enumerate(AREAS)
     ]
+    return _macros().table(("area of the true box", "objects", "AP", "AR"), rows)
+
+
+def _by_class(evaluated: Evaluated, info: Info, found: _Matched) -> Any:
+    """Returns a table of AP by class."""
     labels = np.concatenate([one.true_labels[~one.crowd] for one in found.all_objects])
-    classes = [
+    rows = [
         (
             name,
             count(int((labels == label).sum())),
-            _ap(metrics["class_ap"][label]),
-            _ap(metrics["class_ap50"][label]),
+            _ap(evaluated.metrics["class_ap"][label]),
+            _ap(evaluated.metrics["class_ap50"][label]),
         )
         for label, name in enumerate(info.classes)
     ]
-    by_size = _macros().table(("area of the true box", "objects", "AP", "AR"), sizes)
-    by_class = _macros().table(("class", "objects", "AP", "AP at IoU 0.50"), classes)
-    return by_size + by_class
+    return _macros().table(("class", "objects", "AP", "AP at IoU 0.50"), rows)
 
 
 def _galleries(evaluated: Evaluated, info: Info, found: _Matched) -> list[Section]:
     """Returns pictures with missed, doubled and invented objects."""
     kinds = (
-        ("missed", "Missed objects", "no box found it"),
-        ("invented", "Invented objects", "a box without an object"),
-        ("doubled", "Doubled objects", "a second box on one object"),
+        ("missed", "Missed objects"),
+        ("invented", "Boxes without an object"),
+        ("doubled", "Second boxes on one object"),
     )
     sections = []
-    for kind, title, what in kinds:
+    for kind, title in kinds:
         rows = [r for r, one in enumerate(found.images) if len(getattr(one, kind))]
         rows.sort(key=lambda r: -len(getattr(found.images[r], kind)))
         if not rows:
@@ -334,7 +333,7 @@ def _galleries(evaluated: Evaluated, info: Info, found: _Matched) -> list[Sectio
                     {
                         "rank": f"{len(getattr(found.images[row], kind))} {kind}",
                         "id": evaluated.ids[row],
-                        "value": what,
+                        "value": _of(found.images[row]),
                         "pictures": [
                             {
                                 "name": "white: truth",
@@ -349,6 +348,12 @@ def _galleries(evaluated: Evaluated, info: Info, found: _Matched) -> list[Sectio
             )
         sections.append(Section(kind, title, html, label=kind.capitalize()))
     return sections
+
+
+def _of(image: _Image) -> str:
+    """Returns how many objects an image has."""
+    number = int((~image.objects.crowd).sum())
+    return f"of {counted(number, 'object')}"
 
 
 def _picture(evaluated: Evaluated, info: Info, image: _Image, row: int) -> np.ndarray:
