@@ -15,7 +15,7 @@ from fpn_jax.views.matching import IGNORED, INVENTED, Objects, match
 from fpn_jax.views.results import coco_result
 
 CORNERS = ("x0", "y0", "x1", "y1")
-EACH = 4
+EACH = 6
 """Number of pictures of each kind of mistake in the report."""
 AREAS = (("small", "below 32²"), ("medium", "32² to 96²"), ("large", "96² and more"))
 """Names of COCO's areas, and their pixels."""
