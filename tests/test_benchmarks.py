@@ -11,12 +11,14 @@ import pytest
 from benchmarks import (
     checkpoint,
     compare,
+    detection_step,
     inference,
     input,
     loop,
     scaling,
     segmentation_step,
     stepping,
+    suppression,
     timing,
     train_step,
 )
@@ -70,6 +72,28 @@ def test_a_network_for_segmentation_is_that_of_the_peer(name, parameters):
     init = functools.partial(model.init, train=False)
     variables = jax.eval_shape(init, jax.random.key(0), images)
     assert sum(x.size for x in jax.tree.leaves(variables["params"])) == parameters
+
+
+def test_the_detector_is_that_of_the_peer():
+    """torchvision's has 34,014,999 with 91 classes and without its normalization."""
+    case = detection_step.CASES["retinanet"]
+    arguments = detection_step.arguments_of(case, "float32")
+    model = stepping.experiment_of(arguments).model
+    images = jax.ShapeDtypeStruct((1, case.size, case.size, 3), np.uint8)
+    init = functools.partial(model.init, train=False)
+    variables = jax.eval_shape(init, jax.random.key(0), images)
+    count = sum(x.size for x in jax.tree.leaves(variables["params"]))
+    of_a_class = 9 * (9 * 256 + 1)
+    assert count == 34_014_999 + 53_120 - (91 - 2) * of_a_class
+
+
+def test_the_sets_of_boxes_for_suppression_overlap_as_they_say():
+    kept = {}
+    for name, places in suppression.SETS.items():
+        made = suppression.boxes_of(places, 200)
+        assert [x.shape for x in made] == [(8, 200, 4), (8, 200), (8, 200)]
+        kept[name] = int(suppression.ours(*made).count.sum())
+    assert kept["clusters"] < kept["apart"] == 8 * suppression.KEPT
 
 
 @pytest.mark.parametrize("root", [None, "photographs"])
