@@ -57,7 +57,9 @@ def experiment_of(arguments: Sequence[str]):
     from fpn_jax.resolve import resolve
 
     info = SourceInfo(
-        classes=CLASSES, fields=("label", "mask"), mask_classes=("background", "pet")
+        classes=CLASSES,
+        fields=("label", "mask", "boxes", "box_labels", "box_crowd"),
+        mask_classes=("background", "pet"),
     )
     return Experiment(resolve(given_by(arguments)), info)
 
@@ -117,18 +119,8 @@ class Stepping:
         self._state = parallel.replicate(jax.jit(prepared.initial)())
         self.parameters = sum(x.size for x in jax.tree.leaves(self._state.params))
         self._step = prepared.step_at(10**6)
-        noise = np.random.default_rng(0)
         share = self.images // jax.process_count()
-        batch = {
-            "image": noise.integers(0, 256, (share, size, size, 3), np.uint8),
-            "weight": np.ones(share, np.float32),
-            "index": np.arange(share, dtype=np.int32),
-        }
-        fields = {
-            "label": np.arange(share, dtype=np.int32) % 2,
-            "mask": noise.integers(0, 2, (share, size, size), np.uint8),
-        }
-        batch |= {name: fields[name] for name in self.experiment.task.needs}
+        batch = _noise(share, size, self.experiment.task)
         batch = parallel.shard(batch)
         mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("data",))
         spec = jax.sharding.PartitionSpec("data")
@@ -158,3 +150,31 @@ class Stepping:
         """Returns the operations of a step, as XLA counts them in the compiled step."""
         analysis = self._step.lower(self._state, self._batch).compile().cost_analysis()
         return float(analysis["flops"])
+
+
+def _noise(share: int, size: int, task: Any) -> dict[str, np.ndarray]:
+    """Returns a batch of noise with what a task needs."""
+    noise = np.random.default_rng(0)
+    batch = {
+        "image": noise.integers(0, 256, (share, size, size, 3), np.uint8),
+        "weight": np.ones(share, np.float32),
+        "index": np.arange(share, dtype=np.int32),
+    }
+    fields = {
+        "label": np.arange(share, dtype=np.int32) % 2,
+        "mask": noise.integers(0, 2, (share, size, size), np.uint8),
+    }
+    # Two boxes of each image, and padding.
+    count = task.max_boxes
+    boxes = np.zeros((share, count, 4), np.float32)
+    low = noise.uniform(0, size / 2, (share, 2, 2))
+    side = noise.uniform(20, 20 + size / 3, (share, 2, 2))
+    boxes[:, :2] = np.concatenate([low, low + side], axis=-1)
+    labels = np.full((share, count), -1, np.int32)
+    labels[:, :2] = (0, 1)
+    fields |= {
+        "boxes": boxes,
+        "box_labels": labels,
+        "box_crowd": np.zeros((share, count), np.int32),
+    }
+    return batch | {name: fields[name] for name in task.needs}
