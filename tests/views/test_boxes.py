@@ -1,9 +1,13 @@
 """The view of detections: table, drawing, results, and what is right or wrong."""
 
+import json
+
 import numpy as np
 import pytest
+from pycocotools import coco
 
 from fpn_jax.data.records import SourceInfo
+from fpn_jax.modes.predict import _image_of
 from fpn_jax.views import VIEWS
 from fpn_jax.views.base import Evaluated
 from fpn_jax.views.boxes import _Matched
@@ -86,6 +90,26 @@ def test_results_have_every_detection_and_the_numbers_of_the_data():
     assert VIEW.results(NOTHING, INFO) == []
     counted = SourceInfo(("cat", "dog"), ("boxes",))
     assert [e["category_id"] for e in VIEW.results(ANSWER, counted)] == [2, 1, 1]
+
+
+def test_pycocotools_reads_the_results(capsys):
+    truth = coco.COCO()
+    truth.dataset = {
+        "info": {},
+        "images": [{"id": 139, "width": SIZE[1], "height": SIZE[0]}],
+        "categories": [{"id": 17}, {"id": 18}],
+        "annotations": [],
+    }
+    truth.createIndex()
+    image = _image_of("photos/000000000139.jpg", 4)
+    assert image == {"image_id": 139, "file_name": "000000000139.jpg"}
+    assert _image_of("photos/anna.jpg", 4)["image_id"] == 4
+    entries = [image | entry for entry in VIEW.results(ANSWER, INFO)]
+    found = truth.loadRes(json.loads(json.dumps(entries)))
+    assert len(found.getAnnIds(imgIds=[139], catIds=[17])) == 2
+    (best,) = found.loadAnns(found.getAnnIds(catIds=[18]))
+    assert best["bbox"] == [4, 4, 26, 26]
+    assert best["score"] == pytest.approx(0.9)
 
 
 def test_a_drawing_shows_the_reported_boxes_alone():
