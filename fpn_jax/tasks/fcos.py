@@ -2,16 +2,18 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from fpn_jax import errors
 from fpn_jax.ops import boxes as box_ops
 from fpn_jax.ops import fcos
-from fpn_jax.tasks.base import Batch, Predictions
+from fpn_jax.tasks.base import Batch, Inspection, Predictions
 from fpn_jax.tasks.detection import (
     ALPHA,
     GAMMA,
@@ -22,6 +24,9 @@ from fpn_jax.tasks.detection import (
     inside,
     joined,
 )
+
+IMAGES_AT_A_TIME = 64
+"""Images whose boxes are compared with all locations at the same time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,18 +67,31 @@ class FCOSDetection(Detection):
         check_weight("task.box_weight", self.box_weight)
         check_weight("task.centerness_weight", self.centerness_weight)
 
+    def inspect(
+        self, rows: Mapping[str, np.ndarray], predictions: Predictions
+    ) -> Inspection:
+        """Returns what every detector says, and how many boxes have no location."""
+        found = super().inspect(rows, predictions)
+        cells, lost, total = self._cells(predictions), 0, 0
+        for start in range(0, len(rows["boxes"]), IMAGES_AT_A_TIME):
+            part = {k: v[start : start + IMAGES_AT_A_TIME] for k, v in rows.items()}
+            truth = Truth.of(part)
+            match = self._assigned(cells, truth)
+            number = jnp.arange(truth.boxes.shape[1])[:, None]
+            taken = (match[:, None] == number).any(-1)
+            total += int(truth.valid.sum())
+            lost += int((truth.valid & ~taken).sum())
+        line = (
+            f"{lost} of {total} boxes have no location, and are not learned: they are "
+            "smaller than a cell, or smaller boxes have their locations"
+        )
+        return Inspection((*found.lines, line), found.passed)
+
     def losses(self, predictions: Predictions, batch: Batch) -> dict[str, jax.Array]:
         """Returns `class`, `box` and `centerness` of every example."""
         truth = Truth.of(batch)
         cells = self._cells(predictions)
-        match = fcos.assign(
-            cells.locations,
-            cells.strides,
-            truth.boxes,
-            truth.valid,
-            limits=cells.limits,
-            radius=self.radius,
-        )
+        match = self._assigned(cells, truth)
         positive, chosen = match >= 0, jnp.maximum(match, 0)
         count = jnp.maximum(positive.sum(-1), 1)
         label = jnp.take_along_axis(truth.labels, chosen, axis=1)
@@ -112,6 +130,17 @@ class FCOSDetection(Detection):
                 fcos.from_distances(places, sides), jax.lax.collapse(scores, 1, 3)
             )
         return found
+
+    def _assigned(self, cells: "_Cells", truth: Truth) -> jax.Array:
+        """Returns the number of the box of every location, int32 `[B, N]`."""
+        return fcos.assign(
+            cells.locations,
+            cells.strides,
+            truth.boxes,
+            truth.valid,
+            limits=cells.limits,
+            radius=self.radius,
+        )
 
     def _locations(self, level: int, size: tuple[int, int]) -> jax.Array:
         """Returns x and y of every cell of a level, `[h · w, 2]`."""

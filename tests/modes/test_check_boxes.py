@@ -47,6 +47,8 @@ def test_every_detector_compares_the_truth_with_itself(root, capsys):
     printed = capsys.readouterr().out
     assert "train: " in printed
     assert "boxes; the truth as prediction has AP 1.000" in printed
+    # The thin box lies between the locations, and the large one has a smaller inside.
+    assert "train: 12 of 18 boxes have no location, and are not learned" in printed
     assert "anchor" not in printed
 
 

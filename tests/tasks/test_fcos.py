@@ -261,6 +261,15 @@ def test_nan_never_wins_and_boxes_end_at_the_image():
     assert (boxes[..., 3] <= SIZE[0]).all()
 
 
+def test_a_check_counts_boxes_that_no_location_learns():
+    # The first box lies between the locations, which are at 4, 12, 20 …
+    data = batch([[(5, 5, 8, 8), (8, 8, 40, 44)], [(5, 5, 8, 8)]], [[0, 1], [0]])
+    data["boxes"][np.isnan(data["boxes"])] = 0
+    found = task().inspect(data, predictions(1))
+    assert "2 of 3 boxes have no location, and are not learned" in found.lines[-1]
+    assert found.passed
+
+
 def test_only_so_many_candidates_of_a_level_compete():
     found = predictions(1)
     few = task(candidates=1, iou_threshold=1.0).decode(found, SIZE)
