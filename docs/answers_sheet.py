@@ -14,6 +14,7 @@ from fpn_jax.modes.report import evaluated
 from fpn_jax.parts import source
 from fpn_jax.trained import load
 from fpn_jax.views import VIEWS
+from fpn_jax.views.matching import Objects, iou, match
 from fpn_jax.views.ranked import ranked
 
 TILE, GAP, CAPTION, EACH = 150, 6, 16, 2
@@ -29,11 +30,31 @@ def scores(rows: dict[str, np.ndarray]) -> np.ndarray:
     Args:
       rows: What the task kept.
     """
+    if "true_boxes" in rows:
+        return np.array([_of_boxes(rows, row) for row in range(len(rows["boxes"]))])
     if "foreground_iou" in rows:
         return rows["foreground_iou"]
     if "iou" in rows:
         return np.where(rows["there"], rows["iou"], np.nan)
     return -np.nanmean(rows["error"], axis=1)
+
+
+def _of_boxes(rows: dict[str, np.ndarray], row: int) -> float:
+    """Returns the mean IoU of objects, 0 if missed, and of wrong boxes, always 0."""
+    objects = Objects.of(rows, row).only_shown()
+    found = match(objects)
+    overlap = iou(objects.boxes, objects.true_boxes, objects.crowd)
+    right = sum(overlap[k, place] for k, place in enumerate(found) if place >= 0)
+    count = len(objects.true_boxes) + int((found < 0).sum())
+    return right / count if len(objects.true_boxes) else np.nan
+
+
+def _as_answer(truth: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns true boxes as the answer of a detector; other truths unchanged."""
+    if "box_crowd" not in truth:
+        return truth
+    every = np.ones(len(truth["boxes"]))
+    return truth | {"box_scores": every, "box_shown": every > 0}
 
 
 def row_of(workdir: str) -> list[tuple[str, np.ndarray]]:
@@ -54,6 +75,7 @@ def row_of(workdir: str) -> list[tuple[str, np.ndarray]]:
     tiles = []
     for (kind, row), answer in zip(chosen, answers, strict=True):
         image, truth = shown.load_image(row), shown.load_truth(row)
+        truth = _as_answer(truth)
         true = {key: truth[key] for key in answer.keys() & truth.keys()}
         ones = {key: np.ones_like(v) for key, v in answer.items() if "score" in key}
         pair = [view.draw(image, answer | a, info) for a in (ones | true, {})]

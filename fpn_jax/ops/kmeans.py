@@ -38,8 +38,8 @@ def propose(sizes: np.ndarray, count: int) -> Proposal:
 
     "YOLO9000" (arXiv 1612.08242, section 2): the mean of the boxes of a cluster is its
     new anchor. The first anchors are boxes at equal distances in the order of their
-    areas, of their widths, or of their heights; the best of the three results is
-    returned, which therefore depends on the boxes alone.
+    areas, of their widths, or of their heights, or boxes that are far from each other;
+    the best anchors of all rounds are returned, which depend on the boxes alone.
 
     Args:
       sizes: Width and height of the boxes, above 0, `[N, 2]`.
@@ -57,21 +57,37 @@ def propose(sizes: np.ndarray, count: int) -> Proposal:
             f"{len(different)}"
         )
     places = ((np.arange(count) + 0.5) / count * len(different)).astype(int)
-    found = []
+    starts = []
     for key in (different.prod(-1), different[:, 0], different[:, 1]):
         order = np.argsort(key, kind="stable")
-        anchors = _clustered(sizes, different[order[places]])
-        anchors = anchors[np.argsort(anchors.prod(-1), kind="stable")]
-        iou = float(shape_iou(sizes, anchors).max(-1).mean())
-        found.append(Proposal(anchors, iou))
-    return max(found, key=lambda proposal: proposal.average_iou)
+        starts.append(different[order[places]])
+    starts.append(_far_apart(different, count))
+    found = [_clustered(sizes, anchors) for anchors in starts]
+    best = max(found, key=lambda proposal: proposal.average_iou)
+    order = np.argsort(best.anchors.prod(-1), kind="stable")
+    return best._replace(anchors=best.anchors[order])
 
 
-def _clustered(sizes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """Returns the means of the clusters, from the first anchors on."""
-    before = None
+def _far_apart(sizes: np.ndarray, count: int) -> np.ndarray:
+    """Returns the box that is nearest to the median, then each time the farthest."""
+    middle = np.median(sizes, axis=0)[None]
+    chosen = [int(shape_iou(sizes, middle).argmax())]
+    nearest = shape_iou(sizes, sizes[chosen])[:, 0]
+    while len(chosen) < count:
+        chosen.append(int(nearest.argmin()))
+        nearest = np.maximum(nearest, shape_iou(sizes, sizes[chosen[-1:]])[:, 0])
+    return sizes[chosen]
+
+
+def _clustered(sizes: np.ndarray, anchors: np.ndarray) -> Proposal:
+    """Returns the best anchors of all rounds; a mean may fit worse than before."""
+    before, best = None, Proposal(anchors, 0.0)
     for _ in range(_ROUNDS):
-        nearest = shape_iou(sizes, anchors).argmax(-1)
+        iou = shape_iou(sizes, anchors)
+        average = float(iou.max(-1).mean())
+        if average > best.average_iou:
+            best = Proposal(anchors, average)
+        nearest = iou.argmax(-1)
         if before is not None and (nearest == before).all():
             break
         before = nearest
@@ -83,4 +99,4 @@ def _clustered(sizes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
                 for mine, anchor in zip(clusters, anchors, strict=True)
             ]
         )
-    return anchors
+    return best

@@ -8,6 +8,8 @@ from fpn_jax.ops import kmeans
 
 SIZES = (("small", 0, 32**2), ("medium", 32**2, 96**2), ("large", 96**2, np.inf))
 """Names of COCO's areas, and their least and greatest number of pixels."""
+ENOUGH = 20_000
+"""Boxes that k-means reads at most; of more boxes it reads every second, third …"""
 POOR, MANY = 0.5, 0.05
 """IoU below which no anchor fits, and share of such boxes that calls for others."""
 
@@ -67,7 +69,9 @@ def fit_of_anchors(boxes: np.ndarray, anchors: np.ndarray) -> tuple[str, ...]:
     ]
     if poor > MANY:
         count = min(len(anchors), 9, len(np.unique(sizes, axis=0)))
-        proposal = kmeans.propose(sizes, count)
+        some = sizes[:: -(-len(sizes) // ENOUGH)]
+        count = min(count, len(np.unique(some, axis=0)))
+        proposal = kmeans.propose(some, count)
         shown = ", ".join(f"({w:.0f}, {h:.0f})" for w, h in proposal.anchors)
         lines.append(
             f"k-means proposes the widths and heights {shown}: average IoU "

@@ -57,7 +57,7 @@ def test_anchors_that_do_not_fit_are_named_with_a_proposal(root, capsys):
     printed = capsys.readouterr().out
     assert "IoU with the best anchor, by shape: small 0.7" in printed
     assert "33.3% of the boxes are below 0.5" in printed
-    assert "k-means proposes the widths and heights (4, 40), (28, 28)" in printed
+    assert "k-means proposes the widths and heights (4, 40), (30, 30)" in printed
     assert "0 of " in printed
     assert run(root, "grid", task__anchors="((30, 30), (4, 40))", head__level=5) == 0
     printed = capsys.readouterr().out
