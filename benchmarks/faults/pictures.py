@@ -334,8 +334,5 @@ def worker_killed(
 
 def _workers(run: runs.Run) -> list[int]:
     """Returns the data workers of a run."""
-    commands = {
-        pid: pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
-        for pid in runs.alive(run.process.pid)
-    }
+    commands = runs.commands(run.process.pid)
     return [pid for pid, command in commands.items() if b"spawn_main" in command]

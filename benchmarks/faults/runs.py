@@ -246,6 +246,16 @@ def alive(group: int) -> list[int]:
     return sorted(found)
 
 
+def commands(group: int) -> dict[int, bytes]:
+    """Returns the command of every process of a process group that still runs."""
+    found = {}
+    for pid in alive(group):
+        # A compiler or another short process may have ended since it was listed.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found[pid] = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    return found
+
+
 def like(meta: dict[str, Any]) -> TrainState:
     """Returns the shapes and types of a state, which the meta of a checkpoint implies.
 

@@ -1,6 +1,5 @@
 """Runs that are resumed by other numbers of devices or processes."""
 
-import contextlib
 import itertools
 import os
 import pathlib
@@ -92,10 +91,9 @@ def _words(shape: Shape) -> str:
 
 def _ranks(run: runs.Run) -> list[int]:
     """Returns the processes of a run that train, in the order of their start."""
-    commands = {}
-    for pid in runs.alive(run.process.pid):
-        # A compiler or another short process may have ended since it was listed.
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
-            commands[pid] = command.split(b"\0")
-    return sorted(pid for pid, words in commands.items() if b"fpn_jax.main" in words)
+    commands = runs.commands(run.process.pid)
+    return sorted(
+        pid
+        for pid, command in commands.items()
+        if b"fpn_jax.main" in command.split(b"\0")
+    )

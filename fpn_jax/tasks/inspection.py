@@ -68,9 +68,8 @@ def fit_of_anchors(boxes: np.ndarray, anchors: np.ndarray) -> tuple[str, ...]:
         f"boxes are below {POOR}"
     ]
     if poor > MANY:
-        count = min(len(anchors), 9, len(np.unique(sizes, axis=0)))
         some = sizes[:: -(-len(sizes) // ENOUGH)]
-        count = min(count, len(np.unique(some, axis=0)))
+        count = min(len(anchors), 9, len(np.unique(some, axis=0)))
         proposal = kmeans.propose(some, count)
         shown = ", ".join(f"({w:.0f}, {h:.0f})" for w, h in proposal.anchors)
         lines.append(
