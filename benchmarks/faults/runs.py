@@ -256,6 +256,15 @@ def commands(group: int) -> dict[int, bytes]:
     return found
 
 
+def parent(pid: int) -> int | None:
+    """Returns the parent of a process; None if the process has ended."""
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return int(stat.rpartition(")")[2].split()[1])
+
+
 def like(meta: dict[str, Any]) -> TrainState:
     """Returns the shapes and types of a state, which the meta of a checkpoint implies.
 

@@ -92,8 +92,6 @@ def _words(shape: Shape) -> str:
 def _ranks(run: runs.Run) -> list[int]:
     """Returns the processes of a run that train, in the order of their start."""
     commands = runs.commands(run.process.pid)
-    return sorted(
-        pid
-        for pid, command in commands.items()
-        if b"fpn_jax.main" in command.split(b"\0")
-    )
+    training = {p for p, c in commands.items() if b"fpn_jax.main" in c.split(b"\0")}
+    # A child that a rank has just forked still has the command line of the rank.
+    return sorted(pid for pid in training if runs.parent(pid) not in training)
