@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -26,6 +26,9 @@ from fpn_jax.tasks.base import (
 
 ALPHA, GAMMA = 0.25, 2.0
 """Weight of the objects and exponent of the focal loss (arXiv 1708.02002)."""
+
+IMAGES_AT_A_TIME = 64
+"""Images whose boxes a check compares with each other and with all cells at once."""
 
 CellOffset = Mapping[int, tuple[float, float]]
 """Level → y and x of the centre of the first cell, in pixels."""
@@ -252,7 +255,8 @@ class Detection(Task, abc.ABC):
         lines, passed = inspection.truth_as_prediction(*truth, self.num_classes)
         shapes = self.anchor_shapes(predictions)
         if shapes is not None:
-            lines = (*lines, *inspection.fit_of_anchors(rows["boxes"], shapes))
+            learned = rows["boxes"][np.asarray(Truth.of(rows).valid)]
+            lines = (*lines, *inspection.fit_of_anchors(learned, shapes))
         return Inspection(lines, passed)
 
     def summarize(self, rows: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -283,6 +287,17 @@ def check_weight(name: str, weight: float) -> None:
       InputError: The weight is out of range.
     """
     errors.within(name, weight, 0, math.inf, open_high=True)
+
+
+def truths(rows: Mapping[str, np.ndarray]) -> Iterator[Truth]:
+    """Yields the true boxes of a split, of `IMAGES_AT_A_TIME` images.
+
+    Args:
+      rows: The boxes of every record, and the fields of their values, padded.
+    """
+    for start in range(0, len(rows["boxes"]), IMAGES_AT_A_TIME):
+        part = slice(start, start + IMAGES_AT_A_TIME)
+        yield Truth.of({field: values[part] for field, values in rows.items()})
 
 
 def joined(levels: Mapping[int, jax.Array], stop: int = 3) -> jax.Array:

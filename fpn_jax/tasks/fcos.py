@@ -23,10 +23,8 @@ from fpn_jax.tasks.detection import (
     check_weight,
     inside,
     joined,
+    truths,
 )
-
-IMAGES_AT_A_TIME = 64
-"""Images whose boxes are compared with all locations at the same time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,9 +71,7 @@ class FCOSDetection(Detection):
         """Returns what every detector says, and how many boxes have no location."""
         found = super().inspect(rows, predictions)
         cells, lost, total = self._cells(predictions), 0, 0
-        for start in range(0, len(rows["boxes"]), IMAGES_AT_A_TIME):
-            part = {k: v[start : start + IMAGES_AT_A_TIME] for k, v in rows.items()}
-            truth = Truth.of(part)
+        for truth in truths(rows):
             match = self._assigned(cells, truth)
             number = jnp.arange(truth.boxes.shape[1])[:, None]
             taken = (match[:, None] == number).any(-1)

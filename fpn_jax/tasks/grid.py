@@ -13,7 +13,13 @@ from fpn_jax import errors
 from fpn_jax.ops import boxes as box_ops
 from fpn_jax.ops import grid, losses
 from fpn_jax.tasks.base import Batch, Inspection, Predictions
-from fpn_jax.tasks.detection import Candidates, Detection, Truth, check_weight
+from fpn_jax.tasks.detection import (
+    Candidates,
+    Detection,
+    Truth,
+    check_weight,
+    truths,
+)
 
 WEIGHTS = ("coordinate", "object", "background", "class")
 
@@ -84,13 +90,15 @@ class GridDetection(Detection):
         """Returns what every detector says, and how many boxes share a predictor."""
         found = super().inspect(rows, predictions)
         ((level, numbers),) = predictions["grid_boxes"].items()
-        boxes = jnp.asarray(rows["boxes"], jnp.float32)
-        there = box_ops.area(boxes) > 0
-        shapes = jnp.array(self.anchors, jnp.float32)
-        wins = grid.assign(boxes, there, shapes, numbers.shape[1:3], 2.0**level).wins
+        shapes, size = jnp.array(self.anchors, jnp.float32), numbers.shape[1:3]
+        lost, total = 0, 0
+        for truth in truths(rows):
+            wins = grid.assign(truth.boxes, truth.valid, shapes, size, 2.0**level).wins
+            total += int(truth.valid.sum())
+            lost += int((truth.valid & ~wins).sum())
         line = (
-            f"{int((there & ~wins).sum())} of {int(there.sum())} boxes share cell and "
-            "anchor with a larger one, and are not learned"
+            f"{lost} of {total} boxes share cell and anchor with a larger one, and are "
+            "not learned"
         )
         return Inspection((*found.lines, line), found.passed)
 

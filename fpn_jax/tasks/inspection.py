@@ -50,11 +50,12 @@ def fit_of_anchors(boxes: np.ndarray, anchors: np.ndarray) -> tuple[str, ...]:
     """Returns lines about the IoU of the boxes and their best anchors, by shape.
 
     Args:
-      boxes: float `[R, N, 4]`; padding has no area.
+      boxes: float `[N, 4]`, with an area; without a box there is no line.
       anchors: Width and height, `[A, 2]`.
     """
-    sizes = (boxes[..., 2:] - boxes[..., :2]).reshape(-1, 2)
-    sizes = sizes[(sizes > 0).all(axis=1)]
+    if not len(boxes):
+        return ()
+    sizes = boxes[:, 2:] - boxes[:, :2]
     best = kmeans.shape_iou(sizes, anchors).max(axis=1)
     area = sizes.prod(axis=1)
     parts = [

@@ -2,12 +2,14 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
 from fpn_jax.metrics import average_precision
 from fpn_jax.modes import Options, check
-from fpn_jax.tasks import inspection
+from fpn_jax.tasks import detection, inspection
+from fpn_jax.tasks.grid import GridDetection
 from tests.conftest import given
 from tests.data.sources import annotated_files as write
 
@@ -73,12 +75,48 @@ def test_retinanet_has_anchors_on_every_level(root, capsys):
     assert "IoU with the best anchor, by shape: small 0." in capsys.readouterr().out
 
 
+def grid_of(size):
+    """Returns a task with two anchors, and the shapes of its predictions."""
+    shape = jax.ShapeDtypeStruct((1, *size, 2, 4), np.float32)
+    task = GridDetection(1, anchors=((30.0, 30.0), (4.0, 40.0)))
+    return task, {"grid_boxes": {5: shape}}
+
+
+def test_a_crowd_is_neither_fitted_nor_takes_a_predictor():
+    task, shapes = grid_of((2, 2))
+    crowd, inside = (0, 0, 32, 32), (2, 2, 28, 28)
+    for odd in ((0, 0, 60, 1), crowd):
+        rows = {
+            "boxes": np.array([[odd, inside, [np.nan] * 4]], np.float32),
+            "box_labels": np.array([[0, 0, -1]]),
+            "box_crowd": np.array([[1, 0, 0]]),
+        }
+        _, fit, shared = task.inspect(rows, shapes).lines
+        assert fit.endswith("small 0.75 (1); 0.0% of the boxes are below 0.5")
+        assert shared.startswith("0 of 1 boxes share")
+
+
+def test_images_are_taken_a_part_at_a_time():
+    task, shapes = grid_of((2, 2))
+    count = 2 * detection.IMAGES_AT_A_TIME + 3
+    rows = {
+        "boxes": np.tile(
+            np.array([(2, 2, 28, 28), (1, 1, 29, 29)], np.float32), (count, 1, 1)
+        ),
+        "box_labels": np.zeros((count, 2), np.int32),
+        "box_crowd": np.zeros((count, 2), np.int32),
+    }
+    line = task.inspect(rows, shapes).lines[-1]
+    assert line.startswith(f"{count} of {2 * count} boxes share")
+
+
 def test_a_split_without_a_box_fails():
     none = np.zeros((3, 4, 4), np.float32), np.full((3, 4), -1), np.zeros((3, 4), int)
     assert inspection.truth_as_prediction(*none, 2) == (
         ("no box is to be found",),
         False,
     )
+    assert inspection.fit_of_anchors(np.zeros((0, 4)), np.ones((1, 2))) == ()
 
 
 def test_without_pycocotools_the_check_says_so(monkeypatch):

@@ -237,6 +237,23 @@ def refuse_empty(items: Sequence[Item], split: str, root: object, why: str) -> N
         raise InputError(f"split {split!r} of {root} is empty: {why}")
 
 
+def refuse_repeated(names: Iterable[str], what: str) -> None:
+    """Refuses a name that is there twice.
+
+    Args:
+      names: The names.
+      what: What a name is, for the error message.
+
+    Raises:
+      InputError: Two names are equal.
+    """
+    seen = set()
+    for name in names:
+        if name in seen:
+            raise InputError(f"{what} {name!r} is there twice")
+        seen.add(name)
+
+
 def check_fields(fields: Sequence[str], choices: Sequence[str]) -> None:
     """Refuses annotations that a source does not have.
 

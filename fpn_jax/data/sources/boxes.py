@@ -18,6 +18,7 @@ from fpn_jax.data.sources.annotated import (
     Item,
     hashed_split,
     refuse_empty,
+    refuse_repeated,
 )
 from fpn_jax.errors import InputError, one_of, unknown
 
@@ -73,6 +74,7 @@ class BoxesSource(AnnotatedImages):
         if split not in SPLITS:
             raise unknown("split", split, SPLITS)
         one_of("csv_origin", csv_origin, (0, 1))
+        refuse_repeated(classes, "data.source.classes: the name")
         folder = Path(root)
         if not os.fspath(root) or not folder.is_dir():
             raise InputError(
@@ -139,9 +141,12 @@ def _annotations(
         found[one.stem] = str(one)
     there = {suffix: found for suffix, found in kinds.items() if found}
     if not there:
+        hint = ""
+        if path.is_file() and path.suffix.lower() == ".json":
+            hint = "; a file of COCO is read by --config.data.source.name=coco"
         raise InputError(
             f"data.source.annotations is {path}, which is neither a .csv file nor a "
-            f"folder with {', '.join(kinds)} files"
+            f"folder with {', '.join(kinds)} files{hint}"
         )
     if len(there) > 1:
         counts = " and ".join(f"{len(f)} {suffix} files" for suffix, f in there.items())

@@ -1,7 +1,9 @@
 """Images with boxes and masks in the JSON files of COCO."""
 
+import collections
 import functools
 import os
+import posixpath
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,8 @@ import numpy as np
 
 from fpn_jax.data import files
 from fpn_jax.data.images import decode, exif
-from fpn_jax.data.records import IGNORE, SPLITS, AbsentSplit, SourceInfo
+from fpn_jax.data.records import SPLITS, AbsentSplit, SourceInfo
+from fpn_jax.data.sources import coco_masks
 from fpn_jax.data.sources.annotated import (
     BOX_VALUES,
     AnnotatedImages,
@@ -19,6 +22,7 @@ from fpn_jax.data.sources.annotated import (
     check_fields,
     hashed_split,
     refuse_empty,
+    refuse_repeated,
 )
 from fpn_jax.data.sources.coco_file import CocoFile, Image, chosen_of
 from fpn_jax.errors import InputError, one_of, unknown
@@ -41,15 +45,18 @@ class CocoSource(AnnotatedImages):
     Args:
       root: Folder of the photographs.
       split: `train`, `validate` or `test`.
-      annotations: The JSON file, relative to `root` or to the current folder.
+      annotations: The JSON file, relative to `root` or to the current folder. A
+        photograph is at its `file_name` below `root`; if there is none, it is the only
+        one with this name at any depth.
       validate_annotations: The same of another split; without it, `validate_fraction`
-        of `annotations` is held out by a hash of the name.
+        of `annotations` is held out by a hash of the name. Files whose categories
+        have other numbers need `classes`, which fixes their order.
       test_annotations: The same for the test.
       classes: Names of the categories to use; `()` takes all. Boxes of others are
         omitted and counted.
       fields: `boxes`, `mask`, or both. A mask has the class of every pixel plus 1, and
-        0 for the background; of two objects in a pixel, the smaller one counts. It
-        needs pycocotools.
+        0 for the background; of two objects in a pixel, the smaller one counts, and
+        a crowd is ignored. Polygons need pycocotools.
       validate_fraction: Share that is held out for validation, in [0, 1).
       test_fraction: Share that is held out for the test, in [0, 1).
       background: Red, green and blue, 0 to 255, seen through transparent pixels.
@@ -86,18 +93,20 @@ class CocoSource(AnnotatedImages):
                 f"data.root is {os.fspath(root)!r}; give the folder of the "
                 "photographs: --config.data.root=DIR"
             )
-        if "mask" in fields:
-            _masks()
         own = {"validate": validate_annotations, "test": test_annotations}
         if split == "test" and not test_annotations and not test_fraction:
             raise AbsentSplit("data.source.test_fraction is 0, so there is no test")
         given = own.get(split) or annotations
-        contents = CocoFile.read(_file(folder, given))
+        key = f"{split}_annotations" if own.get(split) else "annotations"
+        contents = CocoFile.read(_file(folder, given, key))
         names, ids = _classes(contents, classes)
         found, missing, omitted = _found(folder, contents.images)
         shares = {"validate": validate_fraction, "test": test_fraction}
         chosen = _chosen(list(found), split, own, shares)
         images = [image for image in contents.images if image.name in chosen]
+        if "mask" in fields:
+            for image in images:
+                coco_masks.require_polygons(chosen_of(image, contents.names, names))
         items = [
             Item(
                 str(found[image.name]),
@@ -148,13 +157,13 @@ def _info(
     )
 
 
-def _file(root: Path, given: str) -> Path:
+def _file(root: Path, given: str, key: str) -> Path:
     for path in (root / given, Path(given)):
         if path.is_file():
             return path
     raise InputError(
-        f"data.source.annotations is {given!r}; there is no such file in {root} nor in "
-        "the current folder"
+        f"data.source.{key} is {given!r}; there is no such file in {root} nor in the "
+        "current folder"
     )
 
 
@@ -163,6 +172,7 @@ def _classes(
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Returns the names of the classes, and the numbers of their categories."""
     by_name = {name: number for number, name in contents.names.items()}
+    refuse_repeated(classes, "data.source.classes: the name")
     for name in classes:
         if name not in by_name:
             raise unknown("one of data.source.classes", name, by_name)
@@ -177,25 +187,48 @@ def _found(
 ) -> tuple[dict[str, Path], list[str], list[str]]:
     """Returns name → path of the photographs, names without one, and other files.
 
-    A photograph is at the path that the file names below `root`; if there is none, it
-    is the only one with this name at any depth.
+    A photograph belongs to one image. Where its name alone could belong to two images,
+    it belongs to none of them.
     """
     there = files.find_below(root).images
-    by_name: dict[str, list[str]] = {}
-    for path in there:
-        by_name.setdefault(os.path.basename(path), []).append(path)
-    known, found, missing = set(there), {}, []
+    known, same = set(there), collections.Counter(map(os.path.basename, there))
+    by_name = {os.path.basename(path): path for path in there}
+    exact: dict[str, str] = {}
     for image in images:
-        same = by_name.get(os.path.basename(image.name), [])
-        path = image.name if image.name in known else None
-        if path is None and len(same) == 1:
-            path = same[0]
+        # Files that were written on Windows may have the other slash.
+        for path in (image.name, image.name.replace("\\", "/")):
+            if posixpath.normpath(path) in known:
+                exact[image.name] = posixpath.normpath(path)
+                break
+    _refuse_shared(exact)
+    others = {
+        image.name: image.name.replace("\\", "/").rsplit("/", 1)[-1]
+        for image in images
+        if image.name not in exact
+    }
+    wanted, taken = collections.Counter(others.values()), set(exact.values())
+    found, missing = {}, []
+    for image in images:
+        path, name = exact.get(image.name), others.get(image.name)
+        if path is None and same[name] == wanted[name] == 1:
+            path = by_name[name] if by_name[name] not in taken else None
         if path is None:
             missing.append(image.name)
         else:
-            found[image.name] = root / path
-    used = {os.fspath(path.relative_to(root)) for path in found.values()}
-    return found, missing, sorted(known - used)
+            found[image.name] = path
+    omitted = sorted(known - set(found.values()))
+    return {name: root / path for name, path in found.items()}, missing, omitted
+
+
+def _refuse_shared(paths: Mapping[str, str]) -> None:
+    """Refuses two names of images that mean the same file."""
+    names: dict[str, str] = {}
+    for name, path in paths.items():
+        if path in names:
+            raise InputError(
+                f"the file names {names[path]!r} and {name!r} are both {path}; keep one"
+            )
+        names[path] = name
 
 
 def _line(what: str, names: Sequence[str]) -> list[str]:
@@ -227,42 +260,14 @@ def _read(
     if "boxes" in fields:
         found |= contents.boxes(image, classes).in_image(frame, classes, what)
     if "mask" in fields:
-        mask = _mask(contents, image, classes)
-        if frame.must_turn(image.size, what):
+        # A wrong size is refused before a mask of that size is made.
+        turn = frame.must_turn(image.size, what)
+        objects = [
+            (annotation, 1 + classes.index(contents.names[annotation["category_id"]]))
+            for annotation in chosen_of(image, contents.names, classes)
+        ]
+        mask = coco_masks.class_map(objects, image.size)
+        if turn:
             mask = exif.upright(mask[..., None], frame.orientation)[..., 0]
         found["mask"] = np.ascontiguousarray(mask)
     return found
-
-
-def _masks() -> Any:
-    """Returns the module of pycocotools that decodes masks."""
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise InputError(
-            "masks of COCO need pycocotools, which is not installed: "
-            'pip install "fpn_jax[detection]"'
-        ) from error
-    return mask
-
-
-def _mask(contents: CocoFile, image: Image, classes: Sequence[str]) -> np.ndarray:
-    """Returns the class map of an image, uint8 `[H, W]`; crowds are ignored."""
-    masks, (height, width) = _masks(), image.size
-    made = np.zeros(image.size, np.uint8)
-    shapes = []
-    for annotation in chosen_of(image, contents.names, classes):
-        shape = annotation.get("segmentation")
-        if not shape:
-            continue
-        # Polygons, a mask as a list of numbers, or one as a text.
-        if isinstance(shape, list):
-            shape = masks.merge(masks.frPyObjects(shape, height, width))
-        elif isinstance(shape.get("counts"), list):
-            shape = masks.frPyObjects(shape, height, width)
-        shapes.append((masks.decode(shape).astype(bool), annotation))
-    shapes.sort(key=lambda pair: (not pair[1].get("iscrowd"), -pair[0].sum()))
-    for shape, annotation in shapes:
-        label = classes.index(contents.names[annotation["category_id"]])
-        made[shape] = IGNORE if annotation.get("iscrowd") else 1 + label
-    return made

@@ -1,7 +1,7 @@
 """The JSON of a COCO data set: its images, categories and annotations, checked."""
 
 import json
-import math
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fpn_jax.data.images import reading
-from fpn_jax.data.sources.annotated import Boxes, Size
+from fpn_jax.data.sources.annotated import Boxes, Size, refuse_repeated
 from fpn_jax.errors import InputError
 
 _ROUNDING = 0.02
@@ -58,7 +58,7 @@ class CocoFile(NamedTuple):
         """
         try:
             found = json.loads(reading.read_file(str(path)))
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RecursionError) as error:
             raise InputError(f"{path} cannot be read as JSON: {error}") from error
         parts = []
         for name in ("images", "annotations", "categories"):
@@ -75,14 +75,14 @@ class CocoFile(NamedTuple):
             k: str(_value(by_id[k], "name", f"{path}: category {k}")) for k in by_id
         }
         names = dict(sorted(names.items()))
-        _refuse_repeated(list(names.values()), f"{path}: the name of a category")
+        refuse_repeated(list(names.values()), f"{path}: the name of a category")
         made = {}
         for number, image in _numbered(images, f"{path}: image"):
             about = f"{path}: image {number}"
             name = str(_value(image, "file_name", about))
             size = tuple(_whole(image, side, about) for side in ("height", "width"))
             made[number] = Image(number, name, size, [])
-        _refuse_repeated([i.name for i in made.values()], f"{path}: the file name")
+        refuse_repeated([i.name for i in made.values()], f"{path}: the file name")
         for number, annotation in _numbered(annotations, f"{path}: annotation"):
             about = f"{path}: annotation {number}"
             image, kind = (
@@ -140,6 +140,12 @@ def chosen_of(
     return [a for a in image.annotations if names[a["category_id"]] in classes]
 
 
+def is_number(value: Any) -> bool:
+    """Returns whether a value of the JSON is a number that is finite as a float."""
+    # Python compares integers of any length, but `math.isfinite` cannot convert them.
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
 def _numbered(part: list, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields `(id, entry)` of a list of dicts, whose numbers must differ."""
     seen = set()
@@ -168,20 +174,13 @@ def _whole(entry: dict[str, Any], key: str, about: str) -> int:
     return value
 
 
-def _refuse_repeated(values: list[str], what: str) -> None:
-    seen = set()
-    for value in values:
-        if value in seen:
-            raise InputError(f"{what} {value!r} is there twice")
-        seen.add(value)
-
-
 def _check_box(annotation: dict[str, Any], about: str) -> None:
     box = _value(annotation, "bbox", about)
     four = isinstance(box, list) and len(box) == 4
-    if not four or not all(
-        isinstance(v, int | float) and math.isfinite(v) for v in box
-    ):
+    if not four or not all(map(is_number, box)):
         raise InputError(
             f"{about}: bbox is {box!r}; it must be four numbers, x, y, width and height"
         )
+    crowd = annotation.get("iscrowd", 0)
+    if not isinstance(crowd, int) or crowd not in (0, 1):
+        raise InputError(f"{about}: iscrowd is {crowd!r}; it must be 0 or 1")

@@ -24,14 +24,20 @@ def read_labelme(path: str) -> Boxes:
     what = os.path.basename(path)
     try:
         found = json.loads(reading.read_file(path))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{what} is no valid JSON: {error}") from error
     shapes = found.get("shapes") if isinstance(found, dict) else None
     if not isinstance(shapes, list):
-        raise ValueError(f"{what} has no list 'shapes'; it is no file of LabelMe")
+        coco = isinstance(found, dict) and "categories" in found
+        hint = (
+            "; a file of COCO is read by --config.data.source.name=coco" if coco else ""
+        )
+        raise ValueError(f"{what} has no list 'shapes'; it is no file of LabelMe{hint}")
     corners, names = [], []
     for number, shape in enumerate(shapes):
         about = f"{what}, shape {number}"
+        if not isinstance(shape, dict):
+            raise ValueError(f"{about} is {shape!r}, which is no object")
         kind = shape.get("shape_type", "polygon")
         if kind not in ("rectangle", "polygon"):
             raise ValueError(
@@ -39,15 +45,24 @@ def read_labelme(path: str) -> Boxes:
                 "polygons"
             )
         try:
-            points = np.array(shape["points"], np.float64).reshape(-1, 2)
-            low, high = points.min(axis=0), points.max(axis=0)
-        except (KeyError, TypeError, ValueError):
+            points = np.array(shape["points"], np.float64)
+            x, y = points.T
+            low, high = (x.min(), y.min()), (x.max(), y.max())
+        except (KeyError, OverflowError, TypeError, ValueError):
             raise ValueError(f"{about} has no points with an x and a y each") from None
-        names.append(str(shape.get("label") or "").strip())
+        if len(points) < 2:
+            raise ValueError(f"{about} has one point; a {kind} has two or more")
+        label = shape.get("label")
+        names.append("" if label is None else str(label).strip())
         if not names[-1]:
             raise ValueError(f"{about} has no label")
         corners.append([*low, *high])
     sides = found.get("imageHeight"), found.get("imageWidth")
-    size = tuple(map(int, sides)) if all(sides) else None
+    if any(side is not None and type(side) is not int for side in sides):
+        raise ValueError(
+            f"{what}: imageHeight and imageWidth are {sides}; they must be whole "
+            "numbers"
+        )
+    size = sides if all(sides) else None
     corners = np.array(corners, np.float32).reshape(-1, 4)
     return Boxes(corners, tuple(names), (False,) * len(names), size)

@@ -35,7 +35,8 @@ def read_table(path: str, origin: int) -> dict[str, Boxes]:
         pixels from 1 on, the last one included, as in VOC.
 
     Raises:
-      InputError: A column is missing, or a line has a value that is no number.
+      InputError: A column is missing, or a line lacks a value, has more values than
+        columns, or has a value that is no number.
     """
     try:
         text = reading.read_file(path).decode("utf-8-sig")
@@ -59,7 +60,19 @@ def read_table(path: str, origin: int) -> dict[str, Boxes]:
     classes: dict[str, list[str]] = {}
     sizes: dict[str, Size | None] = {}
     for number, line in enumerate(lines, start=2):
+        about = f"{path}, line {number}"
+        # Values beyond the last column are a list under None.
+        extra = line.pop(None, [])
+        if not any((*line.values(), *extra)):
+            continue
+        if any(extra):
+            raise InputError(
+                f"{about} has more values than the {len(names)} columns; a value with "
+                "a comma needs quotes"
+            )
         image = os.path.splitext(os.path.basename(line[columns["image"]] or ""))[0]
+        if not image:
+            raise InputError(f"{about} names no image")
         values = [line[columns[side]] for side in ("xmin", "ymin", "xmax", "ymax")]
         corners.setdefault(image, [])
         classes.setdefault(image, [])
@@ -69,11 +82,11 @@ def read_table(path: str, origin: int) -> dict[str, Boxes]:
         try:
             x0, y0, x1, y1 = map(float, values)
         except (TypeError, ValueError):
-            raise InputError(
-                f"{path}, line {number}: {values} are no four numbers"
-            ) from None
+            raise InputError(f"{about}: {values} are no four numbers") from None
         corners[image].append([x0 - origin, y0 - origin, x1, y1])
         classes[image].append((line[columns["class"]] or "").strip())
+        if not classes[image][-1]:
+            raise InputError(f"{about} has a box without a class")
     return {
         image: Boxes(
             np.array(corners[image], np.float32).reshape(-1, 4),

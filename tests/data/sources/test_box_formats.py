@@ -12,114 +12,29 @@ from fpn_jax.data.sources.boxes import BoxesSource
 from fpn_jax.data.sources.coco import CocoSource
 from fpn_jax.errors import InputError
 from tests.data.sources import annotated_files as write
+from tests.data.sources.box_files import (
+    BOXES,
+    SIZES,
+    coco_source,
+    labelme,
+    named,
+    write_all,
+    write_coco,
+)
 
 DATA = pathlib.Path(__file__).parents[3] / "../shared/data/coco128_small"
-SIZES = {"wide": (40, 20), "tall": (16, 30), "empty": (24, 24)}
-"""Name of a photograph → its width and height."""
-BOXES = {
-    "wide": [("dog", (4, 2, 30, 18)), ("cat", (0, 0, 40, 20))],
-    "tall": [("cat", (2, 5, 9, 29))],
-    "empty": [],
-}
-"""Name of a photograph → class and x0, y0, x1, y1 of its boxes, continuous."""
-IDS = {"cat": 17, "dog": 18}
 
 
 @pytest.fixture
 def root(tmp_path):
-    for name, size in SIZES.items():
-        write.photograph(tmp_path / "photos" / f"{name}.jpg", size)
-    write_voc(tmp_path / "voc")
-    write_table(tmp_path / "table.csv")
-    write_yolo(tmp_path / "yolo")
-    write_labelme(tmp_path / "labelme")
-    write_coco(tmp_path / "coco.json")
+    write_all(tmp_path)
     return tmp_path
-
-
-def write_voc(folder):
-    for name, boxes in BOXES.items():
-        numbers = [(k, x0 + 1, y0 + 1, x1, y1) for k, (x0, y0, x1, y1) in boxes]
-        write.xml(folder / f"{name}.xml", numbers, SIZES[name])
-
-
-def write_table(path):
-    lines = ["image,xmin,ymin,xmax,ymax,class"]
-    for name, boxes in BOXES.items():
-        lines += [f"{name}.jpg,{','.join(map(str, b))},{k}" for k, b in boxes]
-        lines += [] if boxes else [f"{name}.jpg,,,,,"]
-    path.write_text("\n".join(lines))
-
-
-def write_yolo(folder, names="names:\n  0: cat\n  1: dog\n"):
-    folder.mkdir()
-    (folder / "data.yaml").write_text(names)
-    for name, boxes in BOXES.items():
-        width, height = SIZES[name]
-        (folder / f"{name}.txt").write_text(
-            "".join(
-                f"{int(k == 'dog')} {(x0 + x1) / 2 / width:.6f} "
-                f"{(y0 + y1) / 2 / height:.6f} {(x1 - x0) / width:.6f} "
-                f"{(y1 - y0) / height:.6f}\n"
-                for k, (x0, y0, x1, y1) in boxes
-            )
-        )
-
-
-def labelme(name):
-    width, height = SIZES[name]
-    shapes = []
-    for number, (k, (x0, y0, x1, y1)) in enumerate(BOXES[name]):
-        # The corners of a rectangle may be in any order; a polygon has many.
-        rectangle = {"shape_type": "rectangle", "points": [[x1, y0], [x0, y1]]}
-        corners = [[x0, y0], [x1, (y0 + y1) / 2], [x0, y1]]
-        polygon = {"shape_type": "polygon", "points": corners}
-        shapes.append({"label": k} | (polygon if number else rectangle))
-    return {"shapes": shapes, "imageHeight": height, "imageWidth": width}
-
-
-def write_labelme(folder):
-    folder.mkdir()
-    for name in BOXES:
-        (folder / f"{name}.json").write_text(json.dumps(labelme(name)))
-
-
-def coco():
-    images, annotations = [], []
-    for number, (name, (width, height)) in enumerate(SIZES.items(), start=5):
-        images.append(
-            {"id": number, "file_name": f"{name}.jpg", "width": width, "height": height}
-        )
-        for k, (x0, y0, x1, y1) in BOXES[name]:
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": number,
-                    "category_id": IDS[k],
-                    "bbox": [x0, y0, x1 - x0, y1 - y0],
-                    "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]],
-                }
-            )
-    # The order of the categories is not that of their numbers.
-    categories = [{"id": number, "name": k} for k, number in IDS.items()][::-1]
-    return {"images": images, "annotations": annotations, "categories": categories}
-
-
-def write_coco(path, change=lambda found: None):
-    found = coco()
-    change(found)
-    path.write_text(json.dumps(found))
 
 
 def boxes_source(root, annotations, **given):
     return BoxesSource(
         root, "train", annotations=annotations, validate_fraction=0.0, **given
     )
-
-
-def coco_source(root, **given):
-    given = {"annotations": "coco.json", "validate_fraction": 0.0} | given
-    return CocoSource(root, "train", **given)
 
 
 @pytest.mark.parametrize("kind", ["voc", "table.csv", "yolo", "labelme", "coco"])
@@ -145,7 +60,7 @@ def test_boxes_of_a_turned_photograph_turn_or_are_of_the_upright_one(root, orien
     write.photograph(path, SIZES["wide"], orientation)
     upright = {3: (10, 2, 36, 18), 6: (2, 4, 18, 30)}[orientation]
     for made in (boxes_source(root, "labelme"), coco_source(root)):
-        (index,) = (i for i in range(3) if made.id(i).endswith("wide.jpg"))
+        index = named(made, "wide.jpg")
         if orientation == 3:
             # The size tells nothing, so the photograph is refused.
             with pytest.raises(BadRecord, match="store the image upright"):
@@ -154,7 +69,7 @@ def test_boxes_of_a_turned_photograph_turn_or_are_of_the_upright_one(root, orien
             np.testing.assert_allclose(made[index]["boxes"][0], upright)
     # YOLO's shares have no size: they are those of the picture that is seen.
     made = boxes_source(root, "yolo")
-    (index,) = (i for i in range(3) if made.id(i).endswith("wide.jpg"))
+    index = named(made, "wide.jpg")
     height, width = made[index]["image"].shape[:2]
     np.testing.assert_allclose(
         made[index]["boxes"][1], (0, 0, width, height), atol=1e-3
@@ -166,11 +81,12 @@ FAULTS_OF_YOLO = {
     "0 0.5 0.5 0.2 0.2 0.9": "line 1 has 6 numbers",
     "2 0.5 0.5 0.2 0.2": "line 1 has the class 2, which has no name; there are 2",
     "-1 0.5 0.5 0.2 0.2": "has the class -1, which has no name",
-    "cat 0.5 0.5 0.2 0.2": "line 1: 'cat 0.5 0.5 0.2 0.2' are no five numbers",
-    "0.5 0.5 0.5 0.2 0.2": "are no five numbers",
+    "cat 0.5 0.5 0.2 0.2": "line 1: the class 'cat' is no whole number",
+    "0.5 0.5 0.5 0.2 0.2": "the class '0.5' is no whole number",
+    "0 0.5 0.5 x 0.2": "line 1: '0.5 0.5 x 0.2' are no four numbers",
     "0 20 10 8 8": "the box 20 10 8 8 reaches beyond the image.*are these pixels",
     "0 0.9 0.5 0.4 0.2": "reaches beyond the image; the numbers are shares",
-    "0 nan 0.5 0.2 0.2": "reaches beyond the image",
+    "0 nan 0.5 0.2 0.2": "has a number that is not finite",
 }
 
 
@@ -178,7 +94,7 @@ FAULTS_OF_YOLO = {
 def test_faults_of_a_yolo_file_are_named(root, line):
     (root / "yolo" / "tall.txt").write_text(line)
     made = boxes_source(root, "yolo")
-    (index,) = (i for i in range(3) if made.id(i).endswith("tall.jpg"))
+    index = named(made, "tall.jpg")
     with pytest.raises(BadRecord, match=FAULTS_OF_YOLO[line]):
         made[index]
 
@@ -208,6 +124,8 @@ def test_names_of_yolo_are_beside_or_above_the_files(root, name, text):
     [
         ("names: {0: cat, 2: dog}", r"names have the numbers \[0, 2\]"),
         ("names: [", "is no valid YAML"),
+        ("names: [cat, cat]", "the name 'cat' is there twice"),
+        ("names: [cat, no]", "the name False is no text; put it in quotes"),
     ],
 )
 def test_faults_of_the_names_of_yolo_are_named(root, text, reason):
@@ -224,6 +142,10 @@ def test_faults_of_the_names_of_yolo_are_named(root, text, reason):
         ({"shape_type": "circle"}, "shape 0 is of type 'circle'"),
         ({"points": [[1, 2, 3]]}, "shape 0 has no points"),
         ({"points": []}, "shape 0 has no points"),
+        ({"points": [[1, 2]]}, "shape 0 has one point"),
+        ('{"shapes": [3]}', "shape 0 is 3, which is no object"),
+        ('{"shapes": [], "imageHeight": "a", "imageWidth": 4}', "must be whole"),
+        ('{"categories": []}', r"read by --config\.data\.source\.name=coco"),
         ({"label": " "}, "shape 0 has no label"),
         ({"label": "cow"}, "has the class 'cow'; the classes are cat, dog"),
     ],
@@ -235,9 +157,28 @@ def test_faults_of_a_labelme_file_are_named(root, change, reason):
     text = change if isinstance(change, str) else json.dumps(found)
     (root / "labelme" / "tall.json").write_text(text)
     made = boxes_source(root, "labelme", classes=("cat", "dog"))
-    (index,) = (i for i in range(3) if made.id(i).endswith("tall.jpg"))
+    index = named(made, "tall.jpg")
     with pytest.raises(BadRecord, match=reason):
         made[index]
+
+
+def test_names_in_folders_below_must_agree(root):
+    for split in ("train", "val"):
+        (root / "yolo" / split).mkdir()
+        (root / "yolo" / split / "classes.txt").write_text("cat\ndog\n")
+    (root / "yolo" / "data.yaml").unlink()
+    assert boxes_source(root, "yolo").info.classes == ("cat", "dog")
+    (root / "yolo" / "val" / "classes.txt").write_text("dog\ncat\n")
+    with pytest.raises(InputError, match="have different names of classes; give"):
+        boxes_source(root, "yolo")
+    (root / "yolo" / "val" / "classes.txt").write_text("\n")
+    with pytest.raises(InputError, match=r"classes\.txt has no names; write one"):
+        boxes_source(root, "yolo")
+
+
+def test_a_file_of_coco_is_directed_to_its_source(root):
+    with pytest.raises(InputError, match=r"read by --config\.data\.source\.name=coco"):
+        boxes_source(root, "coco.json")
 
 
 def test_two_formats_in_a_folder_and_two_files_of_one_name_are_refused(root):
@@ -262,146 +203,8 @@ def test_difficult_objects_of_voc_and_crowds_of_coco_are_crowds(root):
 
     write_coco(root / "coco.json", crowd)
     for made in (boxes_source(root, "voc"), coco_source(root)):
-        (index,) = (i for i in range(3) if made.id(i).endswith("tall.jpg"))
+        index = named(made, "tall.jpg")
         assert made[index]["box_crowd"].tolist() == [1]
-
-
-FAULTS_OF_COCO = {
-    "no list 'categories'": lambda f: f.pop("categories"),
-    "category at place 0: id is '18'": lambda f: f["categories"][0].update(id="18"),
-    "the id 17 is there twice": lambda f: f["categories"][0].update(id=17),
-    "the name of a category 'cat' is there twice": (
-        lambda f: f["categories"][0].update(name="cat")
-    ),
-    "image: the id 6 is there twice": lambda f: f["images"][0].update(id=6),
-    "the file name 'tall.jpg' is there twice": (
-        lambda f: f["images"][0].update(file_name="tall.jpg")
-    ),
-    "annotation: the id 2 is there twice": lambda f: f["annotations"][0].update(id=2),
-    "annotation 1 has the image_id 99, which no image has": (
-        lambda f: f["annotations"][0].update(image_id=99)
-    ),
-    "annotation 1 has the category_id 1, which no category has": (
-        lambda f: f["annotations"][0].update(category_id=1)
-    ),
-    r"annotation 1: bbox is \[1, 2, 3\]": (
-        lambda f: f["annotations"][0].update(bbox=[1, 2, 3])
-    ),
-    "annotation 1: bbox is .*nan": (
-        lambda f: f["annotations"][0].update(bbox=[1, 2, float("nan"), 3])
-    ),
-    "annotation 1 has no 'bbox'": lambda f: f["annotations"][0].pop("bbox"),
-    "image 5: width is 40.5": lambda f: f["images"][0].update(width=40.5),
-    "image 5 has no 'file_name'": lambda f: f["images"][0].pop("file_name"),
-    "image at place 0 is 3, which is no object": lambda f: f["images"].insert(0, 3),
-}
-
-
-@pytest.mark.parametrize("reason", FAULTS_OF_COCO)
-def test_faults_of_a_coco_file_are_named(root, reason):
-    write_coco(root / "coco.json", FAULTS_OF_COCO[reason])
-    with pytest.raises(InputError, match=reason) as error:
-        coco_source(root)
-    assert str(error.value).count("\n") == 0
-
-
-def test_other_faults_of_coco_and_its_photographs(root):
-    (root / "coco.json").write_text("[")
-    with pytest.raises(InputError, match="cannot be read as JSON"):
-        coco_source(root)
-    with pytest.raises(InputError, match=r"'other\.json'; there is no such file in"):
-        coco_source(root, annotations="other.json")
-    write_coco(root / "coco.json", lambda f: f["images"][0].update(width=41))
-    made = coco_source(root)
-    (index,) = (i for i in range(3) if made.id(i).endswith("wide.jpg"))
-    with pytest.raises(BadRecord, match="is of 41 × 20 pixels, the image of 40 × 20"):
-        made[index]
-    with pytest.raises(InputError, match="'bird' is unknown"):
-        coco_source(root, classes=("bird",))
-    write_coco(root / "coco.json")
-    write.photograph(root / "photos" / "more.jpg")
-    (root / "photos" / "wide.jpg").unlink()
-    made = coco_source(root)
-    assert made.notes == ("1 photographs of the file do not exist: wide.jpg",)
-    assert made.remarks == (
-        "1 photographs are not in the file and are omitted: photos/more.jpg",
-    )
-    assert not check(made).passed
-
-
-def test_categories_keep_their_numbers_and_may_be_chosen(root):
-    made = coco_source(root)
-    assert made.info.class_ids == (17, 18)
-    assert sorted(made.image_ids) == [5, 6, 7]
-    dogs = coco_source(root, classes=("dog",))
-    assert dogs.info.class_ids == (18,)
-    assert dogs.remarks == ("2 annotations are of other classes and are omitted",)
-    labels = [dogs[index]["box_labels"].tolist() for index in range(3)]
-    assert sorted(labels) == [[], [], [0]]
-
-
-def test_a_side_that_is_outside_by_rounding_is_moved_and_no_other(root):
-    write_coco(
-        root / "coco.json",
-        lambda f: f["annotations"][1].update(bbox=[0, -0.01, 40.01, 20]),
-    )
-    assert check(coco_source(root)).passed
-    write_coco(
-        root / "coco.json", lambda f: f["annotations"][1].update(bbox=[0, 0, 40.5, 20])
-    )
-    found = check(coco_source(root))
-    assert not found.passed
-    assert "reaches beyond the image of 40 × 20" in found.text()
-
-
-def without_the_first(found):
-    found["images"] = found["images"][1:]
-    found["annotations"] = found["annotations"][2:]
-
-
-def test_a_split_may_have_a_file_of_its_own(root):
-    write_coco(root / "validation.json", without_the_first)
-    given = {"annotations": "coco.json", "validate_annotations": "validation.json"}
-    train = CocoSource(root, "train", **given)
-    validate = CocoSource(root, "validate", **given)
-    assert len(train) == 3
-    assert len(validate) == 2
-    with pytest.raises(InputError, match="test_fraction is 0"):
-        CocoSource(root, "test", **given)
-
-
-@pytest.mark.parametrize("kind", ["polygon", "list", "text"])
-def test_masks_are_of_the_smallest_object_and_crowds_are_ignored(root, kind):
-    from pycocotools import mask as masks
-
-    def change(found):
-        for annotation in found["annotations"]:
-            width, height = SIZES["wide" if annotation["image_id"] == 5 else "tall"]
-            if kind != "polygon":
-                (polygon,) = annotation["segmentation"]
-                (shape,) = masks.frPyObjects([polygon], height, width)
-                if kind == "list":
-                    pixels = masks.decode(shape).T.ravel()
-                    edges = np.flatnonzero(np.diff(pixels)) + 1
-                    runs = np.diff([0, *edges, len(pixels)]).tolist()
-                    shape["counts"] = [0, *runs] if pixels[0] else runs
-                else:
-                    shape["counts"] = shape["counts"].decode()
-                annotation["segmentation"] = shape
-        found["annotations"][2]["iscrowd"] = 1
-
-    write_coco(root / "coco.json", change)
-    made = coco_source(root, fields=("mask", "boxes"))
-    assert made.info.mask_classes == ("background", "cat", "dog")
-    assert check(made).passed
-    found = {made.id(i).rsplit("/", 1)[1]: made[i]["mask"] for i in range(3)}
-    expected = np.ones((20, 40), np.uint8)
-    expected[2:18, 4:30] = 2
-    np.testing.assert_array_equal(found["wide.jpg"], expected)
-    crowd = np.zeros((30, 16), np.uint8)
-    crowd[5:29, 2:9] = 255
-    np.testing.assert_array_equal(found["tall.jpg"], crowd)
-    assert not found["empty.jpg"].any()
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="../shared/data has no coco128_small")

@@ -136,6 +136,8 @@ def test_check_names_a_box_that_breaks_a_rule(root, box, rule):
     [
         ("name,a\n", "has no column for image, such as 'image'"),
         (TABLE.replace("3,4,12", "3,x,12"), r"line 2: \['3', 'x', '12', '10'\] are no"),
+        (TABLE + "\n,1,2,3,4,cat,30,20", "names no image"),
+        (TABLE + "\na.jpg,1,2,3,4,cat,30,20,9,9", "has more values than the"),
     ],
 )
 def test_a_wrong_table_is_named(root, text, message):
