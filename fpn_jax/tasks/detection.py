@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fpn_jax import errors
-from fpn_jax.metrics import average_precision, sums
+from fpn_jax.metrics import average_precision, sums, voc
 from fpn_jax.ops import boxes as box_ops
 from fpn_jax.ops import fcos, suppression
 from fpn_jax.tasks import inspection
@@ -125,6 +125,9 @@ class Detection(Task, abc.ABC):
         "… 0.95; −1 where there is no true box",
         "ap50": "average precision at IoU 0.50",
         "ap75": "average precision at IoU 0.75",
+        "voc_ap": "average precision of PASCAL VOC at IoU 0.50: area under the "
+        "precision over recall, mean over the classes",
+        "voc2007_ap": "the form of 2007: mean precision at 11 recalls",
         "class_ap": "AP of each class",
         "class_ap50": "AP at IoU 0.50 of each class",
         "ap_small": "AP of boxes below 32² pixels of the network's input",
@@ -260,20 +263,27 @@ class Detection(Task, abc.ABC):
         return Inspection(lines, passed)
 
     def summarize(self, rows: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Returns the metrics of COCO, and the AP of every class.
+        """Returns the metrics of COCO, both forms of VOC's, and the AP of every class.
 
         Raises:
           InputError: pycocotools is not installed.
         """
-        result = average_precision.average_precision(
+        given = (
             average_precision.Boxes(rows["boxes"], rows["box_labels"]),
             rows["box_scores"],
             average_precision.Boxes(rows["true_boxes"], rows["true_labels"]),
             rows["true_crowd"],
             self.num_classes,
         )
-        of_classes = {"class_ap": result.class_ap, "class_ap50": result.class_ap50}
-        return result.summary | {k: v.tolist() for k, v in of_classes.items()}
+        coco = average_precision.average_precision(*given)
+        forms = voc.average_precision(*given)
+        of_classes = {"class_ap": coco.class_ap, "class_ap50": coco.class_ap50}
+        return {
+            **coco.summary,
+            "voc_ap": voc.mean(forms.area),
+            "voc2007_ap": voc.mean(forms.eleven),
+            **{name: values.tolist() for name, values in of_classes.items()},
+        }
 
 
 def check_weight(name: str, weight: float) -> None:
