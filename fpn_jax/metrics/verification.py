@@ -1,6 +1,6 @@
 """Metrics of verification: do two pictures show the same individual?
 
-Pairs have a similarity, larger for pictures that are more alike, such as the negative
+Pairs have a similarity, larger for pictures that are nearer, such as the negative
 distance of their embeddings. A pair is accepted if its similarity is at least a
 threshold.
 """
