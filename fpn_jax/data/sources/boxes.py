@@ -126,6 +126,11 @@ def _annotations(
     The classes are those that are given, or those of a file of names; `()` if they
     are to be collected from the annotations.
     """
+    if not path.exists():
+        raise InputError(
+            f"data.source.annotations is {path}, which does not exist; give a .csv "
+            "file or a folder of annotations, relative to data.root"
+        )
     if path.is_file() and path.suffix.lower() == ".csv":
         return table.read_table(str(path), origin), _as_it_is, classes
     kinds: dict[str, dict[str, str]] = {suffix: {} for suffix in (*READERS, ".txt")}

@@ -147,7 +147,7 @@ def test_a_wrong_table_is_named(root, text, message):
 
 
 def test_paths_that_do_not_exist_and_equal_names_are_refused(root):
-    with pytest.raises(InputError, match=r"neither a \.csv file nor a folder"):
+    with pytest.raises(InputError, match="nowhere, which does not exist; give a"):
         source(root, annotations="nowhere")
     with pytest.raises(InputError, match="give the folder of the photographs"):
         source(root / "nowhere")
