@@ -3,6 +3,7 @@
 import functools
 import json
 import threading
+import types
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from benchmarks import (
     checkpoint,
     compare,
+    detection_inference,
     detection_step,
     inference,
     input,
@@ -85,6 +87,22 @@ def test_the_detector_is_that_of_the_peer():
     count = sum(x.size for x in jax.tree.leaves(variables["params"]))
     of_a_class = 9 * (9 * 256 + 1)
     assert count == 34_014_999 + 53_120 - (91 - 2) * of_a_class
+
+
+def test_other_detections_end_the_benchmark():
+    found = {
+        "box_labels": np.array([[0, 1, -1]]),
+        "box_scores": np.array([[0.9, 0.5, 0.0]]),
+    }
+
+    def theirs(*scores):
+        values = np.array(scores)
+        return [{"scores": types.SimpleNamespace(numpy=lambda: values)}]
+
+    assert detection_inference.check_same(found, theirs(0.9, 0.5)) == 2
+    for scores in ((0.9,), (0.9, 0.4)):
+        with pytest.raises(SystemExit, match="image 0: 2 boxes, torchvision"):
+            detection_inference.check_same(found, theirs(*scores))
 
 
 def test_the_sets_of_boxes_for_suppression_overlap_as_they_say():
