@@ -72,7 +72,7 @@ def drawn() -> ConfigDict:
     config.data.source = ConfigDict(
         {
             "name": "drawn_scenes",
-            "train_records": 28800,
+            "train_records": 32000,
             "validate_records": 300,
             "test_records": 300,
             # Every picture shows none to so many animals.

@@ -64,7 +64,7 @@ class DrawnScenesSource:
 
     split: str
     image_size: int
-    train_records: int = 28800
+    train_records: int = 32000
     validate_records: int = 500
     test_records: int = 500
     max_animals: int = 4
