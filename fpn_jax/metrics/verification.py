@@ -55,7 +55,8 @@ def roc(
 def area(curve: Curve) -> float:
     """Returns the area under the curve (AUC): 1 is perfect, 0.5 is chance.
 
-    It is the chance that a pair of one individual is more similar than a pair of two.
+    It is the probability that two pictures of one individual are more similar than two
+    pictures of two individuals.
 
     Args:
       curve: What `roc` returned.
@@ -116,7 +117,8 @@ def fold_accuracy(
     """Returns the accuracy of each fold, at the best threshold of the other folds.
 
     The protocol of Labeled Faces in the Wild, with as many folds as there are numbers.
-    Of several best thresholds, the highest is taken.
+    A threshold is the middle between two similarities; if several are equally good, the
+    highest of them is used.
 
     Args:
       similarity: float `[N]`.
@@ -135,7 +137,9 @@ def fold_accuracy(
 def _best_threshold(similarity: np.ndarray, same: np.ndarray) -> float:
     curve = roc(similarity, same)
     right = curve.true_accept * same.sum() + (1 - curve.false_accept) * (~same).sum()
-    return float(curve.threshold[np.argmax(right)])
+    best = int(np.argmax(right))
+    # Only the last threshold, which accepts all pairs, has no similarity below it.
+    return float(curve.threshold[best : best + 2].mean())
 
 
 def resampled_weights(

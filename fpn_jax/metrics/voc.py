@@ -53,21 +53,20 @@ def average_precision(
     """
     there = _area(truth.boxes) > 0
     unknown = there & (truth.labels < 0)
-    best = np.full((num_classes, *found.labels.shape), -1)
+    best = np.full(found.labels.shape, -1)
     for start in range(0, len(found.boxes), IMAGES_AT_A_TIME):
         part = slice(start, start + IMAGES_AT_A_TIME)
         overlap = _iou(found.boxes[part], truth.boxes[part])
-        for label in range(num_classes):
-            usable = there[part] & (truth.labels[part] == label) | unknown[part]
-            values = np.where(usable[:, None], overlap, 0)
-            if values.shape[-1]:
-                place = values.argmax(-1)
-                best[label, part] = np.where(values.max(-1) >= IOU, place, -1)
+        own = found.labels[part][..., None] == truth.labels[part][:, None]
+        values = np.where(own | unknown[part][:, None], overlap, 0)
+        if values.shape[-1]:
+            right = values.max(-1) >= IOU
+            best[part] = np.where(right, values.argmax(-1), -1)
     forms = [
         _of_class(
             found.labels == label,
             scores,
-            best[label],
+            best,
             (crowd != 0) | unknown,
             int((there & (truth.labels == label) & (crowd == 0)).sum()),
         )

@@ -94,6 +94,14 @@ def test_fold_accuracy_takes_the_threshold_from_the_others():
     assert verification.fold_accuracy(shifted, same, fold)[2] == 0.5
 
 
+def test_a_threshold_is_in_the_middle_of_the_gap():
+    same = np.array([True, False, True, False])
+    fold = np.array([0, 0, 1, 1])
+    # The other fold has 1 and 0, so its threshold is 0.5.
+    similarity = np.array([1.0, 0.0, 0.6, 0.4])
+    assert verification.fold_accuracy(similarity, same, fold)[1] == 1
+
+
 def test_a_bootstrap_draws_individuals_with_all_of_their_pictures():
     identity = np.array([5, 5, 7, 9, 9, 9])
     drawn = verification.resampled_weights(identity, 500, np.random.default_rng(0))

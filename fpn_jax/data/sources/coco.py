@@ -55,8 +55,8 @@ class CocoSource(AnnotatedImages):
       classes: Names of the categories to use; `()` takes all. Boxes of others are
         omitted and counted.
       fields: `boxes`, `mask`, or both. A mask has the class of every pixel plus 1, and
-        0 for the background; of two objects in a pixel, the smaller one counts, and
-        a crowd is ignored. Polygons need pycocotools.
+        0 for the background. A pixel that several objects cover is of the smallest of
+        them; a crowd is ignored. Polygons need pycocotools.
       validate_fraction: Share that is held out for validation, in [0, 1).
       test_fraction: Share that is held out for the test, in [0, 1).
       background: Red, green and blue, 0 to 255, seen through transparent pixels.

@@ -17,8 +17,8 @@ _MAX_BITS = 40
 def class_map(objects: Iterable[tuple[dict[str, Any], int]], size: Size) -> np.ndarray:
     """Returns the class of every pixel, uint8 `[H, W]`; 0 shows no object.
 
-    Of two objects in a pixel, the smaller one counts. A crowd is `IGNORE`, except where
-    an object covers it.
+    A pixel that several objects cover has the value of the smallest of them. A pixel of
+    a crowd is `IGNORE`, unless an object covers it.
 
     Args:
       objects: Annotations, each with the value of its pixels.
