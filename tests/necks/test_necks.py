@@ -11,19 +11,9 @@ from fpn_jax import necks
 from fpn_jax.errors import InputError
 from fpn_jax.layers.context import ASPP, PPM
 from fpn_jax.layers.upsampling import UPSAMPLINGS
+from tests.necks.conftest import CHANNELS, SIZES
 
-CHANNELS = {2: 3, 3: 5, 4: 7, 5: 9}
-SIZES = {2: (25, 17), 3: (13, 9), 4: (7, 5), 5: (4, 3)}
 WIDTH = 4
-
-
-@pytest.fixture
-def maps():
-    rng = np.random.default_rng(0)
-    return {
-        level: rng.normal(size=(2, *SIZES[level], CHANNELS[level])).astype(np.float32)
-        for level in CHANNELS
-    }
 
 
 def conv(x, parameters, stride=1):
@@ -272,44 +262,6 @@ def test_context_necks_with_batch_norm_update_statistics():
         assert result[5].shape == (2, 4, 3, neck.output_channels({5: 8})[5])
         assert result[5].dtype == jnp.bfloat16
         assert set(variables) == {"params", "batch_stats"}
-
-
-def test_identity_returns_the_coarsest_map(maps):
-    neck = necks.build("identity")
-    result = neck.apply({}, maps, train=True)
-    assert list(result) == [5]
-    np.testing.assert_array_equal(result[5], maps[5])
-    assert neck.output_channels(CHANNELS) == {5: 9}
-
-
-def test_identity_returns_the_configured_levels(maps):
-    neck = necks.build("identity", levels=(4, 2))
-    result = neck.apply({}, maps, train=True)
-    assert list(result) == [2, 4]
-    np.testing.assert_array_equal(result[2], maps[2])
-    assert neck.output_channels(CHANNELS) == {2: 3, 4: 7}
-    with pytest.raises(InputError, match=r"levels \(4, 2\), but .* only \(3, 4\)"):
-        neck.output_channels({3: 5, 4: 7})
-
-
-@pytest.mark.parametrize(("level", "taken"), [(None, 5), (3, 3)])
-def test_image_pyramid_returns_one_level_per_copy(maps, level, taken):
-    neck = necks.build("image_pyramid", level=level)
-    copies = [{key: x + copy for key, x in maps.items()} for copy in range(3)]
-    result = neck.apply({}, *copies, train=True)
-    assert list(result) == [taken, taken + 1, taken + 2]
-    for copy in range(3):
-        np.testing.assert_array_equal(result[taken + copy], maps[taken] + copy)
-    assert neck.output_channels(CHANNELS) == dict.fromkeys(result, CHANNELS[taken])
-    with pytest.raises(ValueError, match="2 pyramids are given; num_scales is 3"):
-        neck.apply({}, *copies[:2], train=True)
-
-
-def test_only_the_image_pyramid_has_several_scales():
-    scales = {name: necks.build(name).num_scales for name in necks.names()}
-    assert scales.pop("image_pyramid") == 3
-    assert set(scales.values()) == {1}
-    assert not any("num_scales" in necks.accepts(name) for name in scales)
 
 
 def test_the_error_names_a_missing_level(maps):
